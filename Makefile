@@ -1,0 +1,37 @@
+# `make study` and `make test` are all a newcomer needs; both set up .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STUDY  ?= .
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := true
+
+.PHONY: help install study test ui lock
+
+help:                       ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+install: $(BIN)/.installed  ## .venv from the pinned lock
+
+$(BIN)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
+	@touch $@
+
+study: install              ## the quick study, to its report (STUDY=experiments/NAME for another)
+	dvc repro $(STUDY)/dvc.yaml
+	@study where $(STUDY)
+
+test: install               ## the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+ui: install                 ## MLflow on http://127.0.0.1:5000, over what has been recorded
+	study ui
+
+lock:                       ## resolve requirements.lock again (needs uv); torch's own pins bring its GPU libraries
+	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-annotate --no-emit-find-links pyproject.toml \
+	  | grep -vE '^(nvidia-|cuda-|triton|torch==)' > requirements.lock
+	echo 'torch==2.13.0' >> requirements.lock

@@ -1,0 +1,1 @@
+"""From result files to comparisons and verdicts. Reads files only."""

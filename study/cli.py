@@ -1,0 +1,140 @@
+"""The command line: parse, load settings, call one function."""
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from study import StudyError
+
+# Nothing that a study runs reports home.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("DVC_NO_ANALYTICS", "true")
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+                  help="A reproducibility study of BERT pre-training. `dvc repro` runs the stages below in order; "
+                       "each can also be run by hand.")
+Folder = Annotated[Path, typer.Argument(help="the study: a folder with params.yaml", show_default="this folder")]
+Arm = Annotated[str, typer.Option(help="arm, as in experiments/arms.yaml")]
+Seed = Annotated[int, typer.Option(help="seed of the cell")]
+STAGES, READ = "Stages of the pipeline", "Looking at results"
+
+
+def _load(folder: Path):
+    from study.config import load_study
+
+    return load_study(folder)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+@app.command(rich_help_panel=STAGES)
+def corpus(folder: Folder = Path(".")):
+    """Text as documents of sentences, and the rows of the probe tasks. Example: study corpus experiments/tiny"""
+    from study.console import track
+    from study.data.corpus import write_corpus
+
+    study = _load(folder)
+    counts = write_corpus(study, study.runs / "corpus", track)["counts"]
+    _say(f"corpus: {counts['train_documents']:,} training documents, {counts['train_words']:,} words")
+
+
+@app.command(rich_help_panel=STAGES)
+def tokenizer(folder: Folder = Path(".")):
+    """A WordPiece vocabulary. Example: study tokenizer experiments/tiny"""
+    from study.console import track
+    from study.data.tokenizer import write_tokenizer
+
+    study = _load(folder)
+    _say(f"tokenizer: {write_tokenizer(study, study.runs / 'tokenizer', track):,} pieces")
+
+
+@app.command(rich_help_panel=STAGES)
+def examples(folder: Folder = Path(".")):
+    """Token ids, the fixed evaluation sets, and references that need no encoder. Example: study examples"""
+    from study.console import track
+    from study.data.heldout import write_examples
+    from study.evaluation.baselines import write_baselines
+
+    study = _load(folder)
+    found = write_examples(study, study.runs / "examples", track)
+    write_baselines(study, study.runs / "examples")
+    _say(f"examples: {found['train']['tokens']:,} training tokens, {found['tokens']['test']['mask_only']:,} masked "
+         f"test tokens")
+
+
+@app.command(rich_help_panel=STAGES)
+def search(folder: Folder = Path(".")):
+    """Optuna search on validation NLL, before any cell is trained. Example: study search experiments/tiny"""
+    from study.console import track
+    from study.training.search import search as run
+
+    for arm, values in run(_load(folder), track).items():
+        _say(f"search: {arm}: " + (", ".join(f"{k} {v:.3g}" for k, v in values.items()) or "as in params.yaml"))
+
+
+@app.command(rich_help_panel=STAGES)
+def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
+    """Train one cell, or go on with it. Example: study pretrain --arm dynamic --seed 0"""
+    from study.console import TrainingBar
+    from study.tracking import LiveRun
+    from study.training.pretrain import cell_settings
+    from study.training.pretrain import pretrain as run
+
+    study = _load(folder)
+    _known_cell(study, arm, seed)
+    with LiveRun(study) as live, TrainingBar(f"{arm}-{seed}", cell_settings(study, arm).training.steps) as bar:
+        def on_record(record: dict, speed: float) -> None:
+            bar.update(record, speed)
+            live.log(record, speed)
+
+        done = run(study, arm, seed, live.start, on_record)
+        live.finish(done)
+    speed = f", {done['tokens_per_second']:,.0f} tokens/s" if done["tokens_per_second"] else ""
+    _say(f"pretrain {arm}-{seed}: {done['status']} after {done['steps']:,} steps{speed}")
+
+
+def _known_cell(study, arm: str, seed: int) -> None:
+    if arm not in study.settings.arms or seed not in study.settings.seeds:
+        raise StudyError(f"{study.folder / 'params.yaml'}: no cell {arm}-{seed}; arms are "
+                         f"{', '.join(study.settings.arms)}; seeds {', '.join(map(str, study.settings.seeds))}")
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(arm: Arm, seed: Seed, folder: Folder = Path(".")):
+    """Perplexity on the fixed masks. Example: study evaluate --arm dynamic --seed 0"""
+    from study.evaluation.predictions import evaluate as run
+
+    study = _load(folder)
+    _known_cell(study, arm, seed)
+    found = run(study, arm, seed)["mask_only"]
+    _say(f"evaluate {arm}-{seed}: " + (f"perplexity {found['perplexity']:.2f}" if found else "not a masked-word model"))
+
+
+@app.command(rich_help_panel=STAGES)
+def probe(arm: Arm, seed: Seed, folder: Folder = Path(".")):
+    """Linear probes of the frozen encoder. Example: study probe --arm dynamic --seed 0"""
+    from study.evaluation.probe import probe as run
+
+    study = _load(folder)
+    _known_cell(study, arm, seed)
+    for task, scores in run(study, arm, seed).items():
+        parts = [f"{pooling} {scores[pooling]['accuracy']:.1%} (untrained {scores[pooling]['untrained_accuracy']:.1%})"
+                 for pooling in study.settings.probe.poolings]
+        _say(f"probe {arm}-{seed}: {task}: {', '.join(parts)}")
+
+
+def main() -> None:
+    """Runs the command line; a StudyError becomes one line and exit status 2."""
+    try:
+        app()
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,155 @@
+"""Settings of a study: load them, merge an arm into them, name the result.
+
+A study is a folder with `params.yaml`. `load_study` reads it together with `experiments/arms.yaml`; `resolve` merges
+one arm into it and gives the settings of a cell.
+"""
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from study import StudyError
+from study.schema import Arm, Cell, Settings, Study
+
+
+def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file. Raises StudyError when it cannot be read, is no mapping or repeats a key."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; a study is a folder with params.yaml "
+                         f"(`study create NAME` makes one)") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise StudyError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise StudyError(f"{path}: expected keys and values, found {type(content).__name__}")
+    return content
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses repeated keys and reads 1e-3 as a number (YAML 1.1 takes it for text)."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep) for key, _ in node.value]
+        if repeated := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"key {repeated[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_UniqueKeys.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+                                  list("-+0123456789"))
+
+
+def validated(model: type[pydantic.BaseModel], content: Any, where: str):
+    """`content` as `model`; the first fault becomes a StudyError naming the file, the key and the nearest known one."""
+    try:
+        return model.model_validate_json(json.dumps(content, default=str), strict=True)
+    except pydantic.ValidationError as error:
+        raise StudyError(f"{where}: {_explain(model, error.errors()[0])}") from None
+
+
+def _explain(model: type[pydantic.BaseModel], fault: dict) -> str:
+    path = [str(part) for part in fault["loc"] if part not in ("synthetic", "text")]
+    key = ".".join(path) or "settings"
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _known_keys(model), n=1, cutoff=0.5)
+        return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "; remove it")
+    if fault["type"] == "missing":
+        return f"missing key {key}; add it (experiments/tiny/params.yaml shows every key)"
+    return f"{key}: {fault['msg'].removeprefix('Value error, ')} (found {fault['input']!r:.80})"
+
+
+def _known_keys(model: type[pydantic.BaseModel]) -> list[str]:
+    schema = model.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return sorted({key for part in parts for key in part.get("properties", {})})
+
+
+class Loaded(Settings):
+    """A study with its arms. Paths: `folder` holds params.yaml; `runs` the results; `reports` the report."""
+    folder: Path
+    settings: Study
+    arms: dict[str, Arm]
+
+    @property
+    def root(self) -> Path:
+        return Path(self.folder, self.settings.root)
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs" / self.settings.study
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports" / self.settings.study
+
+    def cell(self, arm: str, seed: int) -> Path:
+        return self.runs / f"{arm}-{seed}"
+
+    @property
+    def cells(self) -> list[tuple[str, int]]:
+        return [(arm, seed) for arm in self.settings.arms for seed in self.settings.seeds]
+
+
+def load_study(folder: str | Path = ".") -> Loaded:
+    """The study in `folder` (the folder, or the params.yaml or dvc.yaml in it)."""
+    folder = Path(folder)
+    folder = folder.parent if folder.suffix == ".yaml" else folder
+    settings = validated(Study, read_yaml(folder / "params.yaml"), str(folder / "params.yaml"))
+    path = folder / settings.root / "experiments" / "arms.yaml"
+    if not path.exists():
+        raise StudyError(f"{folder / 'params.yaml'}: root {settings.root!r} does not lead to experiments/arms.yaml")
+    arms = {name: validated(Arm, content, f"{path}: {name}") for name, content in read_yaml(path).items()}
+    for name, arm in arms.items():
+        if arm.baseline is not None and arm.baseline not in arms:
+            raise StudyError(f"{path}: {name}: baseline {arm.baseline!r} is no arm{_nearest(arm.baseline, arms)}")
+    loaded = Loaded(folder=folder, settings=settings, arms=arms)
+    for name in settings.arms:
+        resolve(loaded, name)
+    return loaded
+
+
+def _nearest(word: str, known) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def resolve(study: Loaded, arm: str, tuned: dict[str, Any] | None = None) -> Cell:
+    """Settings of one arm: the study's, with `tuned` (dotted key -> value) under the arm's own changes.
+
+    Raises StudyError for an arm that arms.yaml does not have, or changes that do not fit.
+    """
+    if arm not in study.arms:
+        raise StudyError(f"{study.folder / 'params.yaml'}: unknown arm {arm!r}{_nearest(arm, study.arms)}")
+    content = study.settings.model_dump(include=set(Cell.model_fields))
+    for key, value in (tuned or {}).items():
+        section, name = key.split(".")
+        content[section][name] = value
+    where = f"{study.root / 'experiments' / 'arms.yaml'}: {arm}.changes"
+    return validated(Cell, _merged(content, study.arms[arm].changes, where), where)
+
+
+def _merged(base: dict, changes: dict, where: str) -> dict:
+    result = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, dict) and set(value) == {"times"} and isinstance(base.get(key), (int, float)):
+            scaled = base[key] * value["times"]
+            result[key] = max(1, round(scaled)) if isinstance(base[key], int) else scaled
+        elif isinstance(value, dict) and isinstance(base.get(key), dict):
+            result[key] = _merged(base[key], value, where)
+        else:
+            result[key] = value
+    return result
+
+
+def fingerprint(cell: Cell, seed: int, data: str) -> str:
+    """16 hex digits that name one cell: its resolved settings, its seed and the hash of the examples it reads."""
+    content = {"settings": cell.model_dump(mode="json"), "seed": seed, "data": data}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,180 @@
+"""Batches as a pure function of the step: rows gathered from the memory map, masked all at once.
+
+Shapes: N rows, T positions, S selected positions in the batch.
+"""
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from study import randomness
+from study.data.examples import PairLayout, SingleLayout, Spans, Specials, TokenStore, pair_layout, single_layout
+from study.data.masking import Vocabulary, mask_rows
+from study.schema import PAIRS, Cell
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """A tokenizer as batches need it: special ids, ordinary ids, and which ids go on with a word ('##')."""
+    specials: Specials
+    vocabulary: Vocabulary
+    continues: np.ndarray                   # (V,) bool
+    is_ordinary: np.ndarray                 # (V,) bool
+
+    @classmethod
+    def of(cls, backend) -> Lexicon:
+        from study.data.tokenizer import vocabulary
+
+        words = vocabulary(backend)
+        table = np.zeros(words.size, bool)
+        for word, index in backend.get_vocab().items():
+            table[index] = word.startswith("##")
+        specials = Specials(*(backend.token_to_id(f"[{name}]") for name in ("PAD", "UNK", "CLS", "SEP", "MASK")))
+        return cls(specials, words, table, words.is_ordinary)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Unmasked rows. `attention_mask` (N, T) bool is None when no row is padded; `label` (N,) is None without pairs."""
+    ids: np.ndarray                         # (N, T) int64
+    token_type_ids: np.ndarray              # (N, T) int64
+    attention_mask: np.ndarray | None
+    label: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on. `positions` (S,) are flat indices into (N T); `targets` (S,) the true ids there."""
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray
+    attention_mask: np.ndarray | None
+    positions: np.ndarray
+    targets: np.ndarray
+    next_sentence_label: np.ndarray | None
+    tokens: int                             # real tokens, padding left out
+
+
+def gather(ids: np.ndarray, spans: Spans, length: int, specials: Specials, padded: bool) -> Rows:
+    """Rows (N, length) from token spans; the second span, where there is one, has token type 1."""
+    t = np.arange(length)[None]
+    first = spans.first_length[:, None]
+    index = spans.first[:, None] + t - 1
+    used, separators, types = first + 2, t == first + 1, None
+    if spans.second is not None:
+        types = t > first + 1
+        index = np.where(types, spans.second[:, None] + t - first - 2, index)
+        used = first + spans.second_length[:, None] + 3
+        separators = separators | (t == used - 1)
+    rows = np.asarray(ids[np.clip(index, 0, len(ids) - 1)], np.int64)
+    rows[np.broadcast_to(separators, rows.shape)] = specials.sep
+    rows[:, 0] = specials.cls
+    mask = None
+    if padded:
+        mask = np.broadcast_to(t < used, rows.shape)
+        rows[~mask] = specials.pad
+    types = np.zeros_like(rows) if types is None else (types & (t < used)).astype(np.int64)
+    return Rows(rows, types, mask, spans.label)
+
+
+class BatchSource:
+    """`batch(step)` for a cell: data order, pairs and masks depend on (seed, step) alone."""
+
+    def __init__(self, store: TokenStore, lexicon: Lexicon, cell: Cell, seed: int, length: int, batch_size: int):
+        self.store, self.lexicon, self.cell, self.seed = store, lexicon, cell, seed
+        self.length, self.batch_size = length, batch_size
+        self.layout = layout_of(store, cell, length)
+        self.rows = max(1, round(len(self.layout) * cell.training.data_share))
+        self._order: dict[int, np.ndarray] = {}
+
+    def _examples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Epoch and example index (N,) of the rows of a step."""
+        number = step * self.batch_size + np.arange(self.batch_size)
+        epoch, place = number // self.rows, number % self.rows
+        for needed in np.unique(epoch).tolist():
+            if needed not in self._order:
+                self._order = {e: order for e, order in self._order.items() if e >= needed - 1}
+                self._order[needed] = randomness.permutation(self.seed, randomness.ORDER, self.rows, needed)
+        example = np.concatenate([self._order[e][place[epoch == e]] for e in np.unique(epoch).tolist()])
+        return epoch, example
+
+    def batch(self, step: int) -> Batch:
+        """The rows of one step, masked; step counts from 0."""
+        epoch, example = self._examples(step)
+        rows = gather(self.store.ids, self.layout.spans(epoch, example, self.seed), self.length,
+                      self.lexicon.specials, self.layout.padded)
+        if self.cell.objective.pair == "none":
+            rows = replace(rows, label=None)
+        if self.cell.objective.kind == "causal":
+            return causal_batch(rows, self.lexicon)
+        return masked_batch(rows, self.lexicon, self.cell, self.seed, epoch, example)
+
+
+def layout_of(store: TokenStore, cell: Cell, length: int) -> SingleLayout | PairLayout:
+    """The layout that a cell's inputs ask for."""
+    if cell.inputs.format in PAIRS:
+        return pair_layout(store, cell.inputs.format, length, swap=cell.objective.pair == "sop")
+    return single_layout(store, cell.inputs.format, length)
+
+
+def masked_batch(rows: Rows, lexicon: Lexicon, cell: Cell, seed: int, epoch: np.ndarray, example: np.ndarray) -> Batch:
+    """Masks rows as the cell's settings say; a part of the selected may be corrupted but not predicted."""
+    masked = mask_rows(rows.ids, lexicon.is_ordinary[rows.ids], ~lexicon.continues[rows.ids], lexicon.vocabulary,
+                       cell.masking, seed, epoch, example)
+    targets = masked.selected
+    if cell.objective.predicted_share < 1:
+        u = randomness.uniforms(seed, randomness.PREDICT, epoch[:, None], example[:, None],
+                                np.arange(rows.ids.shape[1])[None])
+        targets = targets & (u < cell.objective.predicted_share)
+    return _batch(rows, masked.shown, np.flatnonzero(targets), rows.ids.reshape(-1)[targets.reshape(-1)])
+
+
+def causal_batch(rows: Rows, lexicon: Lexicon) -> Batch:
+    """Left-to-right: position t predicts the ordinary token at t + 1."""
+    following = np.roll(rows.ids, -1, axis=1)
+    targets = lexicon.is_ordinary[following]
+    targets[:, -1] = False
+    return _batch(rows, rows.ids, np.flatnonzero(targets), following.reshape(-1)[targets.reshape(-1)])
+
+
+def _batch(rows: Rows, shown: np.ndarray, positions: np.ndarray, targets: np.ndarray) -> Batch:
+    tokens = rows.ids.size if rows.attention_mask is None else int(rows.attention_mask.sum())
+    return Batch(shown, rows.token_type_ids, rows.attention_mask, positions, targets, rows.label, tokens)
+
+
+def prefetch(source, steps: range, depth: int = 2) -> Iterator[Batch]:
+    """`source.batch(step)` for each step, made one thread ahead."""
+    ready: queue.Queue = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def offer(item) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for step in steps:
+                if stop.is_set():
+                    return
+                offer(source.batch(step))
+        except BaseException as error:  # handed to the consumer, who raises it
+            offer(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        for _ in steps:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,195 @@
+"""The fixed evaluation sets of a study: rows, masks and pairs, made once, saved and hashed.
+
+Every arm is scored on the same rows under the same masks. Rows are windows inside single held-out documents. Sets:
+
+    mask_only      15 %, all shown as [MASK]: the headline        mixed         15 %, 80/10/10
+    whole_word     15 %, all pieces of a word, all [MASK]         span          15 %, spans of 3 words, all [MASK]
+    mask_only_40   40 %, all [MASK]
+
+For the synthetic language each set carries the exact Bayes-optimal NLL of every selected token.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from study import StudyError, randomness
+from study.config import Loaded
+from study.data.batches import Lexicon, Rows, gather
+from study.data.corpus import SPLITS, synthetic_language
+from study.data.examples import Spans, TokenStore, pair_layout, single_layout, write_store
+from study.data.masking import MASK, mask_rows
+from study.data.tokenizer import load
+from study.schema import Masking, Synthetic
+
+_ALL_MASK = {"mask": 1.0, "random": 0.0, "keep": 0.0}
+_MIXED = {"mask": 0.8, "random": 0.1, "keep": 0.1}
+SETS = {"mask_only": (0.15, _ALL_MASK, "token"), "mixed": (0.15, _MIXED, "token"),
+        "whole_word": (0.15, _ALL_MASK, "whole-word"), "span": (0.15, _ALL_MASK, "span"),
+        "mask_only_40": (0.40, _ALL_MASK, "token")}
+
+
+@dataclass(frozen=True)
+class MaskSet:
+    """One set of masks over the rows: `shown` (N, T) ids, `kind` (N, T) uint8, `floor` (S,) nats or None."""
+    shown: np.ndarray
+    kind: np.ndarray
+    floor: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """A fixed evaluation set: true `ids` (N, T), `unigram` (V,) nats a token, mask sets, and pairs for NSP and SOP."""
+    ids: np.ndarray
+    sets: dict[str, MaskSet]
+    pairs: dict[str, Rows]
+    unigram: np.ndarray
+    hash: str
+
+
+def masking_of(name: str) -> Masking:
+    """The masking of one evaluation set."""
+    rate, mix, selection = SETS[name]
+    return Masking(rate=rate, selection=selection, span_mean=3.0, schedule="dynamic", duplicates=1, **mix)
+
+
+def document_windows(store: TokenStore, length: int, rows: int, limit: int | None, seed: int) -> tuple:
+    """(starts, offsets in the document), both (N,), of `rows` windows of length - 2 tokens inside single documents.
+
+    Windows lie within the first `limit` tokens of a document when it is given; there a synthetic document's end has
+    told nothing yet. Raises StudyError when no document is long enough.
+    """
+    size = length - 2
+    usable = store.document_ends - store.documents[:-1]
+    usable = usable if limit is None else np.minimum(usable, limit)
+    count = usable // size
+    offset = (np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)) * size
+    starts = np.repeat(store.documents[:-1], count) + offset
+    if not len(starts):
+        raise StudyError(f"examples.length {length}: no held-out document has {size} tokens; choose a shorter length")
+    chosen = np.sort(randomness.permutation(seed, randomness.SUBSET, len(starts))[:rows])
+    return starts[chosen], offset[chosen]
+
+
+def build_heldout(study: Loaded, store: TokenStore, train: TokenStore, lexicon: Lexicon, rows: int) -> dict:
+    """Arrays of one evaluation set, as `save_heldout` writes them."""
+    settings, corpus = study.settings.examples, study.settings.corpus
+    limit = corpus.document_tokens if isinstance(corpus, Synthetic) else None
+    starts, offsets = document_windows(store, settings.length, rows, limit, settings.seed)
+    spans = Spans(starts, np.full(len(starts), settings.length - 2))
+    ids = gather(store.ids, spans, settings.length, lexicon.specials, padded=False).ids
+    arrays = {"ids": ids.astype(np.int32), "unigram": unigram_nll(train, lexicon)}
+    for name in SETS:
+        masked = mask_rows(ids, lexicon.is_ordinary[ids], ~lexicon.continues[ids], lexicon.vocabulary,
+                           masking_of(name), settings.seed, 0, np.arange(len(ids)))
+        arrays |= {f"{name}/shown": masked.shown.astype(np.int32), f"{name}/kind": masked.kind}
+        if isinstance(corpus, Synthetic):
+            arrays[f"{name}/floor"] = synthetic_floor(corpus, ids, masked.shown, masked.kind, offsets,
+                                                      masking_of(name), lexicon)
+    for task, swap in (("nsp", False), ("sop", True)):
+        layout = pair_layout(store, "segment-pairs", settings.length, swap)
+        example = np.sort(randomness.permutation(settings.seed, randomness.SUBSET, len(layout))[:settings.pair_rows])
+        pairs = gather(store.ids, layout.spans(np.zeros_like(example), example, settings.seed), settings.length,
+                       lexicon.specials, padded=True)
+        arrays |= {f"{task}/ids": pairs.ids.astype(np.int32), f"{task}/types": pairs.token_type_ids.astype(np.uint8),
+                   f"{task}/attention": pairs.attention_mask, f"{task}/label": pairs.label.astype(np.uint8)}
+    return arrays
+
+
+def unigram_nll(train: TokenStore, lexicon: Lexicon) -> np.ndarray:
+    """-ln P(token) (V,) from the training counts of ordinary tokens, one added to each; infinite for the others."""
+    counts = np.zeros(lexicon.vocabulary.size)
+    for begin in range(0, len(train.ids), 1 << 22):
+        counts += np.bincount(train.ids[begin:begin + (1 << 22)], minlength=len(counts))[:len(counts)]
+    counts = np.where(lexicon.is_ordinary, counts + 1, 0)
+    with np.errstate(divide="ignore"):
+        return -np.log(counts / counts.sum())
+
+
+def synthetic_floor(corpus: Synthetic, ids: np.ndarray, shown: np.ndarray, kind: np.ndarray, offsets: np.ndarray,
+                    masking: Masking, lexicon: Lexicon) -> np.ndarray:
+    """Bayes-optimal NLL (S,) of the selected tokens, nats, row-major. Token ids are words: WordPiece never splits."""
+    from study.data.synthetic import MASKED
+
+    language = synthetic_language(corpus)
+    word = np.full(lexicon.vocabulary.size, -1)
+    word[lexicon.vocabulary.ordinary] = np.arange(len(lexicon.vocabulary.ordinary))
+    inner = slice(1, -1)                    # without [CLS] and [SEP]
+    truth, selected = word[ids[:, inner]], kind[:, inner] != 0
+    seen = np.where(kind[:, inner] == MASK, MASKED, word[shown[:, inner]])
+    nll, _ = language.floor(truth, seen, selected, offsets, masking.rate, masking.keep, masking.random)
+    return nll
+
+
+def content_hash(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 over names, types, shapes and values: the same whatever compressed the file."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """A compressed .npz without time stamps, members in the order of their names."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            info = zipfile.ZipInfo(f"{name}.npy")
+            info.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(info, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+
+
+def load_heldout(path: Path) -> Heldout:
+    """The evaluation set in a file. Raises StudyError when it is not there or cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise StudyError(f"{path}: no usable evaluation set ({error}); run `study examples` again") from None
+    sets = {name: MaskSet(arrays[f"{name}/shown"].astype(np.int64), arrays[f"{name}/kind"],
+                          arrays.get(f"{name}/floor")) for name in SETS}
+    pairs = {task: Rows(arrays[f"{task}/ids"].astype(np.int64), arrays[f"{task}/types"].astype(np.int64),
+                        arrays[f"{task}/attention"], arrays[f"{task}/label"].astype(np.int64))
+             for task in ("nsp", "sop")}
+    return Heldout(arrays["ids"].astype(np.int64), sets, pairs, arrays["unigram"], content_hash(arrays))
+
+
+def write_examples(study: Loaded, folder: Path, progress=lambda items, **_: items) -> dict:
+    """Token stores of all splits, the fixed evaluation sets and the references; returns references.json's content."""
+    backend = load(study.runs / "tokenizer")
+    lexicon = Lexicon.of(backend)
+    for split in SPLITS:
+        write_store(study.runs / "corpus" / f"{split}.parquet", backend, lexicon.specials.sep, folder / split, progress)
+    train = TokenStore.open(folder / "train")
+    references: dict = {"vocabulary": len(lexicon.vocabulary.ordinary), "tokens": {}, "hash": {}, "floors": {}}
+    for split, rows in (("validation", study.settings.examples.validation_rows),
+                        ("test", study.settings.examples.test_rows)):
+        store = TokenStore.open(folder / split)
+        arrays = build_heldout(study, store, train, lexicon, rows)
+        save_arrays(arrays, folder / f"{split}.npz")
+        references["hash"][split] = content_hash(arrays)
+        references["tokens"][split] = {name: int((arrays[f"{name}/kind"] > 0).sum()) for name in SETS}
+        references["tokens"][split]["unknown_share"] = float((arrays["ids"] == lexicon.specials.unknown).mean())
+        if isinstance(study.settings.corpus, Synthetic):
+            references["floors"][split] = floors(arrays)
+    references["train"] = {"tokens": len(train.ids), "documents": len(train.documents) - 1,
+                           "rows": len(single_layout(train, "full-sentences", study.settings.examples.length))}
+    (folder / "references.json").write_text(json.dumps(references, indent=1, sort_keys=True) + "\n")
+    return references
+
+
+def floors(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Best possible NLL and perplexity of each mask set of the synthetic corpus, with the NLL's standard error."""
+    result = {}
+    for name in SETS:
+        nll = arrays[f"{name}/floor"]
+        result[name] = {"nll": float(nll.mean()), "error": float(nll.std(ddof=1) / np.sqrt(len(nll))),
+                        "perplexity": float(np.exp(nll.mean()))}
+    return result

@@ -1,0 +1,58 @@
+"""Classifiers that share one protocol, and what they reach without any encoder: TF-IDF and the majority class."""
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from study.config import Loaded
+from study.schema import Probe, ProbeTask
+
+
+def read_task(study: Loaded, task: ProbeTask, split: str):
+    """The rows of a probe task: a frame with text and label."""
+    import pandas as pd
+
+    return pd.read_parquet(study.runs / "corpus" / f"probe-{task.name}-{split}.parquet")
+
+
+def fit_classifier(build, train, train_label, test, test_label, settings: Probe) -> tuple[dict, np.ndarray]:
+    """Chooses C of `build(C)` by cross-validated accuracy, refits on all training rows, scores the test rows once."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    folds = StratifiedKFold(settings.folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)      # a large C may stop at the iteration limit
+        scores = [float(cross_val_score(build(c), train, train_label, cv=folds).mean())
+                  for c in settings.regularization]
+        best = int(np.argmax(scores))
+        predicted = build(settings.regularization[best]).fit(train, train_label).predict(test)
+    return {"accuracy": float((predicted == test_label).mean()), "c": settings.regularization[best],
+            "cv_accuracy": scores[best]}, predicted
+
+
+def logistic(c: float):
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=c, max_iter=300)
+
+
+def write_baselines(study: Loaded, folder: Path) -> dict:
+    """Writes baselines.json: for each task, TF-IDF with logistic regression (same folds, a hundred times the C, for
+    its features are not standardised) and the majority class."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+
+    result = {}
+    for task in study.settings.probe.tasks:
+        train, test = read_task(study, task, "train"), read_task(study, task, "test")
+        score, _ = fit_classifier(lambda c: make_pipeline(TfidfVectorizer(sublinear_tf=True), logistic(100 * c)),
+                                  train.text.to_numpy(), train.label.to_numpy(), test.text.to_numpy(),
+                                  test.label.to_numpy(), study.settings.probe)
+        majority = float((test.label == train.label.mode()[0]).mean())
+        result[task.name] = {"tfidf": score, "majority": {"accuracy": majority}}
+    (folder / "baselines.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result

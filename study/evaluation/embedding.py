@@ -1,0 +1,77 @@
+"""Texts to vectors: the states of a frozen encoder, pooled.
+
+Shapes: N texts, B texts a batch, T tokens, H hidden size.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from study import StudyError
+from study.config import Loaded, read_yaml, validated
+from study.evaluation.perplexity import blocks
+from study.model.heads import PretrainingModel
+from study.schema import Cell
+
+
+def load_cell(study: Loaded, arm: str, seed: int) -> tuple[Cell, PretrainingModel]:
+    """Settings and trained model of a cell, in evaluation mode. Raises StudyError when it has not been trained."""
+    folder = study.cell(arm, seed)
+    try:
+        encoder, heads = load_file(folder / "encoder.safetensors"), load_file(folder / "heads.safetensors")
+    except FileNotFoundError as error:
+        raise StudyError(f"{error.filename or folder}: no trained cell; run `study pretrain --arm {arm} --seed "
+                         f"{seed}`, `dvc repro`, or `dvc pull` where a remote has it") from None
+    cell = validated(Cell, read_yaml(folder / "settings.yaml"), str(folder / "settings.yaml"))
+    model = PretrainingModel(cell, encoder["token.weight"].shape[0])
+    model.load_state_dict({f"encoder.{name}": tensor for name, tensor in encoder.items()} | heads)
+    return cell, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Pooled vectors of N texts: `cls` and `mean`, each (N, H) float32."""
+    cls: np.ndarray
+    mean: np.ndarray
+
+
+def tokenize(backend, texts: list[str], length: int) -> list[list[int]]:
+    """Ids with [CLS] and [SEP], cut at `length`."""
+    encoded = backend.encode_batch_fast(texts, add_special_tokens=True)
+    return [ids if len(ids) <= length else [*ids[:length - 1], ids[-1]] for ids in (e.ids for e in encoded)]
+
+
+@torch.inference_mode()
+def embed(model: PretrainingModel, rows: list[list[int]], pad: int, batch_size: int) -> Encoded:
+    """[CLS] and mean vectors of the last layer; the mean is over real tokens without [CLS] and [SEP].
+
+    Rows are encoded in the order of their lengths, so that little is padded.
+    """
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    width = model.encoder.token.embedding_dim
+    cls, mean = np.empty((len(rows), width), np.float32), np.empty((len(rows), width), np.float32)
+    for index, ids, mask in _padded(rows, order, pad, batch_size):
+        device = model.words.bias.device
+        states = model.encoder(ids.to(device), torch.zeros_like(ids, device=device), mask.to(device)).float().cpu()
+        inner = mask.clone()
+        inner[:, 0] = False
+        inner[torch.arange(len(ids)), mask.sum(1) - 1] = False
+        weight = inner.unsqueeze(-1)                                         # (B, T, 1)
+        cls[index] = states[:, 0].numpy()
+        mean[index] = ((states * weight).sum(1) / weight.sum(1).clamp(min=1)).numpy()
+    return Encoded(cls, mean)
+
+
+def _padded(rows: list[list[int]], order: np.ndarray, pad: int, batch_size: int) -> Iterator[tuple]:
+    for block in blocks(len(rows), batch_size):
+        index = order[block]
+        longest = max(len(rows[i]) for i in index)
+        ids = np.full((len(index), longest), pad, np.int64)
+        for row, i in enumerate(index):
+            ids[row, :len(rows[i])] = rows[i]
+        lengths = np.array([len(rows[i]) for i in index])
+        yield index, torch.from_numpy(ids), torch.from_numpy(np.arange(longest)[None] < lengths[:, None])

@@ -1,0 +1,108 @@
+"""The encoder of BERT (Devlin et al. 2019), with layer norm after or before each sublayer.
+
+Shapes: B rows, T positions, H hidden size, A heads.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from study.schema import Model
+
+NORM_EPSILON = 1e-12                        # as BERT
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one projection for queries, keys and values."""
+
+    def __init__(self, settings: Model, causal: bool):
+        super().__init__()
+        self.heads, self.dropout, self.causal = settings.num_attention_heads, settings.dropout, causal
+        self.qkv = nn.Linear(settings.hidden_size, 3 * settings.hidden_size)
+        self.output = nn.Linear(settings.hidden_size, settings.hidden_size)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        rows, length, width = x.shape
+        qkv = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)                      # each (B, A, T, H/A)
+        dropout = self.dropout if self.training else 0.0
+        if self.causal and mask is not None:
+            mask = mask & torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout,
+                                           is_causal=self.causal and mask is None)
+        return self.output(y.transpose(1, 2).reshape(rows, length, width))  # (B, T, H)
+
+
+class Layer(nn.Module):
+    """post: x = norm(x + f(x)), as BERT. pre: x = x + f(norm(x)), as Xiong et al. (2020)."""
+
+    def __init__(self, settings: Model, causal: bool):
+        super().__init__()
+        self.pre = settings.norm == "pre"
+        self.attention = Attention(settings, causal)
+        self.attention_norm = nn.LayerNorm(settings.hidden_size, eps=NORM_EPSILON)
+        self.up = nn.Linear(settings.hidden_size, settings.intermediate_size)
+        self.down = nn.Linear(settings.intermediate_size, settings.hidden_size)
+        self.feedforward_norm = nn.LayerNorm(settings.hidden_size, eps=NORM_EPSILON)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def feedforward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if self.pre:
+            x = x + self.dropout(self.attention(self.attention_norm(x), mask))
+            return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
+        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+
+
+class Encoder(nn.Module):
+    """Token, position and segment embeddings, then the layers; a last norm when norms come first."""
+
+    def __init__(self, settings: Model, vocabulary_size: int, length: int, causal: bool = False):
+        super().__init__()
+        self.token = nn.Embedding(vocabulary_size, settings.hidden_size)
+        self.position = nn.Embedding(length, settings.hidden_size)
+        self.segment = nn.Embedding(2, settings.hidden_size)
+        norm = settings.embedding_norm
+        self.embedding_norm = nn.LayerNorm(settings.hidden_size, eps=NORM_EPSILON) if norm else nn.Identity()
+        self.dropout = nn.Dropout(settings.dropout)
+        self.layers = nn.ModuleList(Layer(settings, causal) for _ in range(settings.num_hidden_layers))
+        pre = settings.norm == "pre"
+        self.final_norm = nn.LayerNorm(settings.hidden_size, eps=NORM_EPSILON) if pre else nn.Identity()
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None = None,
+                all_states: bool = False) -> Tensor | list[Tensor]:
+        """Hidden states (B, T, H) of the last layer, or of every layer from the embeddings on.
+
+        input_ids, token_type_ids (B, T) int64; attention_mask (B, T) bool, true at tokens, None when nothing is
+        padded.
+        """
+        mask = None if attention_mask is None else attention_mask[:, None, None, :]      # (B, 1, 1, T)
+        x = self.token(input_ids) + self.position.weight[:input_ids.shape[1]] + self.segment(token_type_ids)
+        x = self.dropout(self.embedding_norm(x))                                         # (B, T, H)
+        states = [x]
+        for layer in self.layers:
+            x = layer(x, mask)
+            states.append(x)
+        states[-1] = self.final_norm(x)
+        return states if all_states else states[-1]
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, settings: Model, generator: torch.Generator) -> None:
+    """Draws all weights. bert: normal, std 0.02. width-aware: linear 1/sqrt(fan_in), embeddings 0.1. Biases are 0.
+
+    At widths of 64 to 256 a std of 0.02 shrinks the signal of every layer and keeps a model on the unigram plateau
+    for most of a short run; 1/sqrt(fan_in) keeps it at any width.
+    """
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            wide = 1 / math.sqrt(part.in_features) if isinstance(part, nn.Linear) else 0.1
+            part.weight.normal_(0.0, 0.02 if settings.initialization == "bert" else wide, generator=generator)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            part.bias.zero_()

@@ -1,0 +1,241 @@
+"""Every setting of a study and of an arm, with its type, bounds and meaning. No key has a hidden default."""
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field, PositiveInt, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="lower-case letters, digits and hyphens")]
+FORMATS = ("full-sentences", "document-sentences", "segment-pairs", "sentence-pairs", "paragraphs")
+PAIRS = ("segment-pairs", "sentence-pairs")
+
+
+class Settings(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Synthetic(Settings):
+    """The built-in language (`study/data/synthetic.py`); its best possible perplexity is known exactly."""
+    kind: Literal["synthetic"]
+    seed: int
+    topics: PositiveInt
+    themes: PositiveInt
+    general: PositiveInt                    # words in the list that every topic shares, per word class
+    topical: PositiveInt                    # words of one topic, per class
+    thematic: PositiveInt                   # words of one topic and theme, per class
+    mixture: tuple[Share, Share, Share]     # weight of the three lists
+    advance: Share                          # probability that the theme advances at a full stop
+    stray: Share                            # share of each word law that is spread over all places
+    document_tokens: PositiveInt            # a document ends with the first sentence that ends at or after this many
+    documents: dict[Literal["train", "validation", "test"], PositiveInt]
+    probe_documents: dict[Literal["train", "test"], PositiveInt]
+    probe_sentences: tuple[PositiveInt, PositiveInt]     # a probe row has this many whole sentences: least, most
+
+
+class Text(Settings):
+    """Real text through `datasets.load_dataset`, or from a folder of parquet files in the same schema."""
+    kind: Literal["text"]
+    path: str                               # hub id
+    name: str | None                        # configuration on the hub
+    revision: str | None                    # commit on the hub, pinned: the same text comes back
+    local: str | None                       # folder under data/ (or STUDY_DATA) with train, validation and test .parquet
+    splits: dict[Literal["train", "validation", "test"], str]   # split expressions on the hub
+    column: str
+    layout: Literal["wikitext", "documents"]    # a row is a line of WikiText, or a whole document, a paragraph a line
+    language: str
+    max_documents: PositiveInt | None       # training documents that are read; null: all
+
+
+class ProbeTask(Settings):
+    """One text classification task. `path: corpus` is the task that comes with the synthetic corpus (its topics)."""
+    name: Name
+    path: str
+    revision: str | None
+    local: str | None
+    splits: dict[Literal["train", "test"], str]
+    text: str
+    label: str
+    labels: list[str]                       # names of the classes 0, 1, ...
+    train_rows: PositiveInt | None          # rows drawn (stratified, seeded) from each split; null: all
+    test_rows: PositiveInt | None
+
+
+class Tokenizer(Settings):
+    source: str                             # `train`, `lexicon` (the synthetic corpus's words), a vocab.txt, a hub id
+    vocabulary_size: PositiveInt
+    lowercase: bool
+    min_frequency: PositiveInt
+
+
+class Examples(Settings):
+    length: Annotated[int, Field(ge=8)]     # tokens a row, [CLS] and [SEP] included
+    validation_rows: PositiveInt            # rows of the fixed evaluation sets
+    test_rows: PositiveInt
+    pair_rows: PositiveInt                  # pairs for NSP and SOP accuracy
+    seed: int                               # of the fixed masks
+
+
+class Inputs(Settings):
+    format: Literal[FORMATS]
+
+
+class Masking(Settings):
+    rate: Annotated[float, Field(gt=0, lt=1)]    # expected share of ordinary tokens that are selected
+    mask: Share                             # of the selected: shown as [MASK] / as a random word / unchanged
+    random: Share
+    keep: Share
+    selection: Literal["token", "whole-word", "span"]
+    span_mean: Annotated[float, Field(ge=1)]     # mean words a span, `span` only
+    schedule: Literal["dynamic", "static"]
+    duplicates: PositiveInt                 # static: how many maskings of the corpus are cycled through
+
+    @model_validator(mode="after")
+    def _shares(self):
+        if abs(self.mask + self.random + self.keep - 1) > 1e-9:
+            raise ValueError(f"mask + random + keep must be 1, not {self.mask + self.random + self.keep:g}")
+        return self
+
+
+class Objective(Settings):
+    kind: Literal["mlm", "causal"]          # causal: left-to-right, every next token is a target
+    pair: Literal["none", "nsp", "sop"]
+    pair_weight: Annotated[float, Field(ge=0)]
+    predicted_share: Annotated[float, Field(gt=0, le=1)]    # of the selected tokens, how many are targets
+
+
+class Model(Settings):
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    intermediate_size: PositiveInt
+    norm: Literal["post", "pre"]
+    embedding_norm: bool
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    initialization: Literal["width-aware", "bert"]
+    tied_decoder: bool
+    decoder_transform: bool                 # BERT's dense + GELU + norm before the decoder
+
+    @model_validator(mode="after")
+    def _heads(self):
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                             f"{self.num_attention_heads}")
+        return self
+
+
+class Curriculum(Settings):
+    share: Annotated[float, Field(gt=0, lt=1)]        # of the steps (tokens a step stay equal) ...
+    length: Annotated[float, Field(gt=0, lt=1)]       # ... at this share of the full length
+
+
+class Training(Settings):
+    steps: PositiveInt
+    batch_size: PositiveInt                 # rows a step
+    accumulation: PositiveInt               # micro-batches a step; the result equals one large batch
+    data_share: Annotated[float, Field(gt=0, le=1)]   # share of the training rows that is used
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    schedule: Literal["linear", "cosine", "constant"]
+    beta1: Annotated[float, Field(ge=0, lt=1)]
+    beta2: Annotated[float, Field(ge=0, lt=1)]
+    epsilon: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]       # none on biases and norms
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    precision: Literal["float32", "bfloat16"]
+    curriculum: Curriculum | None
+    patience: PositiveInt | None            # validations without a better NLL before training stops; null: never
+    log_every: PositiveInt
+    validate_every: PositiveInt
+    checkpoint_every: PositiveInt
+
+    @model_validator(mode="after")
+    def _steps(self):
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulation {self.accumulation}")
+        return self
+
+
+class Range(Settings):
+    low: float
+    high: float
+    log: bool
+
+
+class Search(Settings):
+    """Optuna search before training. Tuned arms get equal trials; the other arms take what was best for the first."""
+    arms: list[Name]
+    trials: Annotated[int, Field(ge=0)]
+    steps: PositiveInt
+    seed: int                               # of training and of the sampler; no reported cell uses it
+    space: dict[str, Range]                 # e.g. training.learning_rate
+
+
+class Evaluation(Settings):
+    batch_size: PositiveInt
+    samples: PositiveInt                    # fixed rows whose top-5 predictions are kept
+
+
+class Probe(Settings):
+    tasks: list[ProbeTask]
+    poolings: list[Literal["cls", "mean"]]
+    regularization: list[Annotated[float, Field(gt=0)]]   # values of C, chosen by cross-validation
+    folds: Annotated[int, Field(ge=2)]
+    batch_size: PositiveInt
+
+
+class Cell(Settings):
+    """Resolved settings of one arm: all that training reads."""
+    tokenizer: Tokenizer
+    examples: Examples
+    inputs: Inputs
+    masking: Masking
+    objective: Objective
+    model: Model
+    training: Training
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.objective.pair != "none" and self.inputs.format not in PAIRS:
+            raise ValueError(f"objective.pair {self.objective.pair} needs inputs.format {' or '.join(PAIRS)}, "
+                             f"not {self.inputs.format}")
+        return self
+
+
+class Study(Cell):
+    """All of `params.yaml`."""
+    study: Name
+    root: str                               # from this folder to the one that holds experiments/
+    seeds: list[Annotated[int, Field(ge=0)]]
+    baseline: Name
+    arms: list[Name]
+    corpus: Annotated[Synthetic | Text, Field(discriminator="kind")]
+    search: Search
+    evaluation: Evaluation
+    probe: Probe
+
+    @model_validator(mode="after")
+    def _study(self):
+        if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
+            raise ValueError("seeds and arms must not repeat")
+        if self.search.seed in self.seeds:
+            raise ValueError(f"search.seed {self.search.seed} is one of the reported seeds")
+        if missing := [arm for arm in (self.baseline, *self.search.arms) if arm not in self.arms]:
+            raise ValueError(f"{missing[0]} (baseline or search.arms) is not among the study's arms")
+        for key in self.search.space:
+            section, _, name = key.partition(".")
+            if section not in Cell.model_fields or name not in type(getattr(self, section)).model_fields:
+                raise ValueError(f"search.space: {key} is no setting; write it as training.learning_rate")
+        return self
+
+
+class Arm(Settings):
+    about: str                              # one sentence, shown in the report
+    factor: str
+    baseline: Name | None                   # the arm it is compared with
+    source: str                             # paper or tutorial that it follows
+    trained: bool                           # false: the encoder as initialised, for the probe
+    changes: dict[str, Any]                 # what differs from the study's settings; {times: x} scales a number

@@ -1,0 +1,1 @@
+"""Schedule, checkpoints, the training loop, the search."""

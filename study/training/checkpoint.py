@@ -1,0 +1,91 @@
+"""Checkpoints of a cell in training: one safetensors file, written whole or not at all, verified when read.
+
+A checkpoint holds the weights, AdamW's moments and, as metadata, everything else that the next step depends on: the
+step and the records so far. Data order, masks and dropout are functions of the step. Files lie outside DVC's outs
+(`.state/<fingerprint>/`), because DVC deletes outs before a stage runs again.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from study import StudyError
+
+KEPT = 2                                    # checkpoints that stay on disk
+PATTERN = "step-*.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where training stands, apart from tensors."""
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    records: list[dict] = field(default_factory=list)
+    pending: dict[str, float] = field(default_factory=dict)     # sums since the last record
+    best_nll: float | None = None
+    stale: int = 0                          # validations since the best
+    status: str = "running"
+
+
+def write_checkpoint(folder: Path, fingerprint: str, progress: Progress, tensors: dict[str, torch.Tensor]) -> Path:
+    """Writes `step-<step>.safetensors` atomically and drops all but the newest. Raises StudyError on a full disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(asdict(progress))
+    metadata = {"fingerprint": fingerprint, "progress": text, "sha256": _digest(tensors, text)}
+    path = folder / f"step-{progress.step:08d}.safetensors"
+    write_atomically(path, save(tensors, metadata))
+    for old in sorted(folder.glob(PATTERN))[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces `path` by `content`: readers and crashes see the old bytes or the new ones, nothing between."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StudyError(f"{path}: could not be written ({error.strerror}); free some space and start the cell "
+                         f"again, it goes on from its last checkpoint") from None
+
+
+def read_checkpoint(folder: Path, fingerprint: str) -> tuple[Progress, dict[str, torch.Tensor]] | None:
+    """The newest whole checkpoint of this cell, or None. Damaged or foreign files are set aside as `.refused`."""
+    for path in sorted(folder.glob(PATTERN), reverse=True):
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if metadata.get("fingerprint") == fingerprint and metadata["sha256"] == _digest(tensors,
+                                                                                            metadata["progress"]):
+                return Progress(**json.loads(metadata["progress"])), tensors
+            reason = "made from other settings or code" if metadata.get("fingerprint") != fingerprint else "damaged"
+        except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+            reason = f"damaged ({error})"
+        path.rename(path.with_suffix(".refused"))
+        print(f"{path}: {reason}; set aside, not used", flush=True)
+    return None
+
+
+def _digest(tensors: dict[str, torch.Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().data if tensor.ndim else
+                      tensor.reshape(1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,116 @@
+"""One cell from its settings to its files: `encoder.safetensors`, `heads.safetensors`, `settings.yaml`,
+`training.json`, `metrics.jsonl` (see DESIGN: the files that others read)."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import study as package
+from study.config import Loaded, fingerprint, read_yaml, resolve
+from study.data.batches import Lexicon
+from study.data.examples import TokenStore
+from study.data.heldout import load_heldout
+from study.data.tokenizer import load
+from study.model.heads import flops_per_token, new_model, parameter_count
+from study.schema import Cell
+from study.training.checkpoint import Progress
+from study.training.trainer import Data, Trainer
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "optuna", "mlflow", "dvc")
+
+
+def load_data(study: Loaded) -> Data:
+    """Training rows, validation set and tokenizer of a study. Raises StudyError when a stage has yet to run."""
+    lexicon = Lexicon.of(load(study.runs / "tokenizer"))
+    examples = study.runs / "examples"
+    return Data(TokenStore.open(examples / "train"), load_heldout(examples / "validation.npz"), lexicon)
+
+
+def cell_settings(study: Loaded, arm: str) -> Cell:
+    """The arm's settings with what the search found for it."""
+    best = study.runs / "search" / "best.yaml"
+    return resolve(study, arm, read_yaml(best).get(arm) if best.exists() else None)
+
+
+def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None] = lambda about: None,
+             on_record: Callable[[dict, float], None] = lambda record, speed: None) -> dict:
+    """Trains one cell (or goes on with it) and writes its files. Returns what training.json says."""
+    cell, data = cell_settings(study, arm), load_data(study)
+    mark = fingerprint(cell, seed, data.train.sha256)
+    about = {"study": study.settings.study, "arm": arm, "seed": seed, "fingerprint": mark}
+    on_start(about | {"settings": cell.model_dump(mode="json")})
+    if study.arms[arm].trained:
+        state = study.root / ".state" / mark
+        trainer = Trainer(cell, data, seed, state, f"{mark}-{code_hash()}", on_record)
+        progress, model = trainer.train(), trainer.model
+    else:
+        state, progress = None, Progress(status="finished")
+        model = new_model(cell, data.lexicon.vocabulary.size, seed)
+    content = about | _outcome(cell, data, model, progress)
+    write_cell(study.cell(arm, seed), cell, model, progress, content)
+    if state is not None:
+        shutil.rmtree(state, ignore_errors=True)
+    return content
+
+
+def _outcome(cell: Cell, data: Data, model, progress: Progress) -> dict:
+    """training.json apart from the cell's name: the outcome, the work done, where and with what."""
+    speed = progress.tokens / progress.seconds if progress.seconds else None
+    rows = cell.training.batch_size * progress.step
+    return {"status": progress.status, "steps": progress.step, "tokens": progress.tokens,
+            "parameters": parameter_count(model), "data": data.train.sha256,
+            "flops": flops_per_token(cell, data.lexicon.vocabulary.size) * progress.tokens,
+            "rows_seen": rows, "seconds": round(progress.seconds, 3),
+            "tokens_per_second": speed and round(speed, 1), "versions": versions(), "hardware": hardware()}
+
+
+def write_cell(folder: Path, cell: Cell, model, progress: Progress, content: dict) -> None:
+    """Writes a cell's files; training.json comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    encoder = {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
+    heads = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
+    save_file(encoder, folder / "encoder.safetensors")
+    save_file(heads, folder / "heads.safetensors")
+    (folder / "settings.yaml").write_text(yaml.safe_dump(cell.model_dump(mode="json"), sort_keys=False))
+    lines = "".join(json.dumps(record) + "\n" for record in progress.records)
+    (folder / "metrics.jsonl").write_text(lines)
+    (folder / "training.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def hardware() -> dict[str, str | int]:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"processor": _processor(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(),
+            "gpu": gpu, "platform": f"{platform.system()} {platform.machine()}"}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def code_hash() -> str:
+    """Hash of the package's code that training depends on: a checkpoint made by other code is not gone on with."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    folder = Path(package.__file__).parent
+    for path in sorted([folder / "config.py", folder / "randomness.py", *folder.glob("data/*.py"),
+                        *folder.glob("model/*.py"), *folder.glob("training/*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

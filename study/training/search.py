@@ -1,0 +1,125 @@
+"""Hyper-parameter search with Optuna before any cell is trained.
+
+Every tuned arm gets the same number of trials at the same budget, on a seed that no reported cell uses, scored by
+validation NLL. Arms that are not tuned take what was best for the first tuned arm, so that an arm and its baseline
+differ in nothing else. The sampler is seeded by the number of the trial: a search that is stopped and gone on with
+makes the same trials as one that never stopped.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from study import StudyError
+from study.config import Loaded, resolve
+from study.schema import Cell
+from study.training.pretrain import load_data
+from study.training.trainer import Data, Trainer
+
+WARMUP_TRIALS = 3                           # random trials before TPE has something to go on
+
+
+def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict:
+    """Runs what is left of the search; writes best.yaml (for every arm) and trials.json. Returns best.yaml's content.
+
+    The storage is `.state/search-<study>.db` (SQLite); it is kept, so that a search goes on where it stopped.
+    """
+    import optuna
+
+    settings, folder = study.settings.search, study.runs / "search"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    best, trials = {}, []
+    if settings.trials:
+        data = load_data(study)
+        for arm in settings.arms:
+            found = _search_arm(study, arm, data, progress)
+            best[arm] = found.best_params
+            trials += [_described(arm, trial) for trial in found.trials]
+    common = best.get(settings.arms[0], {}) if settings.arms else {}
+    best = {arm: best.get(arm, common) for arm in study.settings.arms}
+    (folder / "best.yaml").write_text(yaml.safe_dump(best))
+    (folder / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
+    return best
+
+
+def _search_arm(study: Loaded, arm: str, data: Data, progress: Callable):
+    import optuna
+
+    settings = study.settings.search
+    place = storage(study)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    found = optuna.create_study(storage=f"sqlite:///{place.resolve()}", load_if_exists=True, direction="minimize",
+                                study_name=_name(study, arm, data),
+                                pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS))
+    for trial in found.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        found.tell(trial.number, state=optuna.trial.TrialState.FAIL)      # left over from a search that was stopped
+    done = _finished(found)
+    for number in progress(range(len(done), settings.trials), description=f"search {arm}",
+                           total=settings.trials - len(done)):
+        found.sampler = optuna.samplers.TPESampler(seed=settings.seed + number, n_startup_trials=WARMUP_TRIALS)
+        found.optimize(lambda trial: _objective(study, arm, data, trial), n_trials=1)
+    if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in found.trials):
+        raise StudyError(f"search of {arm}: no trial finished; narrow search.space or give more search.steps")
+    return found
+
+
+def _finished(found) -> list:
+    from optuna.trial import TrialState
+
+    return [trial for trial in found.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+
+
+def _name(study: Loaded, arm: str, data: Data) -> str:
+    """Changes with anything that the trials depend on, so that old trials are never mixed with new ones."""
+    content = json.dumps([resolve(study, arm).model_dump(mode="json"), study.settings.search.model_dump(mode="json"),
+                          data.train.sha256], sort_keys=True)
+    return f"{study.settings.study}/{arm}/{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _objective(study: Loaded, arm: str, data: Data, trial) -> float:
+    import optuna
+
+    tuned = {key: trial.suggest_float(key, space.low, space.high, log=space.log)
+             for key, space in study.settings.search.space.items()}
+    cell = shortened(resolve(study, arm, tuned), study.settings.search.steps)
+
+    def report(record: dict, _: float) -> None:
+        if "validation_nll" in record and record["step"]:
+            trial.report(record["validation_nll"], record["step"])
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+    trainer = Trainer(cell, data, study.settings.search.seed, on_record=report)
+    done = trainer.train()
+    nll = done.records[-1].get("validation_nll")
+    if done.status == "diverged" or nll is None or not math.isfinite(nll):
+        return math.log(data.lexicon.vocabulary.size)
+    return nll
+
+
+def shortened(cell: Cell, steps: int) -> Cell:
+    """The cell with a budget of `steps`: warm-up and validations keep their share of the run."""
+    training = cell.training
+    share = steps / training.steps
+    changed = training.model_copy(update={
+        "steps": steps, "warmup_steps": min(steps, round(training.warmup_steps * share)),
+        "validate_every": max(1, steps // 4), "log_every": max(1, steps // 4)})
+    return cell.model_copy(update={"training": changed})
+
+
+def _described(arm: str, trial) -> dict:
+    """One trial as the report shows it: no times, so that the same search gives the same bytes."""
+    return {"arm": arm, "number": trial.number, "state": trial.state.name.lower(), "value": trial.value,
+            "params": trial.params, "curve": {str(step): value for step, value in
+                                              sorted(trial.intermediate_values.items())}}
+
+
+def storage(study: Loaded) -> Path:
+    """The SQLite file of the search, for `optuna-dashboard`."""
+    return study.root / ".state" / f"search-{study.settings.study}.db"

@@ -1,0 +1,220 @@
+"""The training loop of one cell. The state is (weights, moments, progress); all else is a function of the step."""
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from study import randomness
+from study.data.batches import Batch, BatchSource, Lexicon, prefetch
+from study.data.examples import TokenStore
+from study.data.heldout import Heldout
+from study.evaluation.perplexity import as_tensor, mean_nll
+from study.model.heads import PretrainingModel, new_model
+from study.schema import Cell
+from study.training.checkpoint import Progress, read_checkpoint, write_checkpoint
+from study.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Data:
+    """What every cell of a study reads."""
+    train: TokenStore
+    validation: Heldout
+    lexicon: Lexicon
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps [begin, end) at one row length; tokens a step are the same in every phase."""
+    begin: int
+    end: int
+    length: int
+    batch_size: int
+
+
+def phases(cell: Cell) -> list[Phase]:
+    """One phase, or two with a length curriculum (short rows first, as many more of them)."""
+    steps, length, rows = cell.training.steps, cell.examples.length, cell.training.batch_size
+    if cell.training.curriculum is None:
+        return [Phase(0, steps, length, rows)]
+    switch = round(cell.training.curriculum.share * steps)
+    factor = max(1, round(1 / cell.training.curriculum.length))
+    return [Phase(0, switch, length // factor, rows * factor), Phase(switch, steps, length, rows)]
+
+
+def batches(cell: Cell, data: Data, seed: int, begin: int) -> Iterator[Batch]:
+    """The batches of steps `begin` to the end."""
+    for phase in phases(cell):
+        if phase.end > begin:
+            source = BatchSource(data.train, data.lexicon, cell, seed, phase.length, phase.batch_size)
+            yield from prefetch(source, range(max(begin, phase.begin) - phase.begin, phase.end - phase.begin))
+
+
+class Trainer:
+    """Trains one cell, from its newest checkpoint if there is one.
+
+    on_record is called with each new record (as in metrics.jsonl) and the tokens a second; it must not raise.
+    """
+
+    def __init__(self, cell: Cell, data: Data, seed: int, state: Path | None = None, fingerprint: str = "",
+                 on_record: Callable[[dict, float], None] = lambda record, speed: None):
+        self.cell, self.data, self.seed, self.state, self.fingerprint = cell, data, seed, state, fingerprint
+        self.on_record = on_record
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = new_model(cell, data.lexicon.vocabulary.size, seed).to(self.device)
+        self.optimizer = adamw(self.model, cell)
+        self.progress = Progress()
+        if state is not None and (found := read_checkpoint(state, fingerprint)):
+            self.progress = found[0]
+            self._load_tensors(found[1])
+
+    def train(self) -> Progress:
+        """Runs to the last step, to divergence, or until patience ends. A diverged run is a result, not an error."""
+        training, progress = self.cell.training, self.progress
+        if progress.step == 0 and not progress.records:
+            self._validate({"step": 0, "tokens": 0})
+        began, already, counted = time.perf_counter(), progress.seconds, progress.tokens
+        self.model.train()
+        for batch in batches(self.cell, self.data, self.seed, progress.step):
+            if progress.status != "running":
+                break
+            self._step(batch)
+            progress.seconds = already + time.perf_counter() - began
+            if progress.status == "running" and progress.step % training.log_every == 0 or self._last:
+                self._record((progress.tokens - counted) / (progress.seconds - already))
+            if self.state is not None and progress.step % training.checkpoint_every == 0 and not self._last:
+                write_checkpoint(self.state, self.fingerprint, progress, self._tensors())
+        if progress.status == "running":
+            progress.status = "finished" if self._below_uniform() else "diverged"
+        return progress
+
+    @property
+    def _last(self) -> bool:
+        return self.progress.step == self.cell.training.steps
+
+    def _step(self, batch: Batch) -> None:
+        training, progress = self.cell.training, self.progress
+        rate = learning_rate(progress.step, training)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.cell.model.dropout:         # dropout too is a function of (seed, step): nothing to store or restore
+            torch.manual_seed(int(randomness.integers(self.seed, randomness.DROPOUT, progress.step) >> 1))
+        words, pairs = self._backward(batch)
+        clip = math.inf if training.clip_norm is None else training.clip_norm
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip))
+        if not (math.isfinite(norm) and math.isfinite(words)):
+            progress.status = "diverged"
+            progress.records.append({"step": progress.step + 1, "tokens": progress.tokens + batch.tokens,
+                                     "loss": None, "learning_rate": _short(rate), "gradient_norm": None})
+            self.on_record(progress.records[-1], 0.0)
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.tokens += batch.tokens
+        sums = {"words": words, "targets": len(batch.targets), "pairs": pairs or 0.0,
+                "rows": 0 if pairs is None else len(batch.input_ids), "norms": norm, "steps": 1}
+        progress.pending = {key: progress.pending.get(key, 0.0) + value for key, value in sums.items()}
+        self.rate = rate
+
+    def _backward(self, batch: Batch) -> tuple[float, float | None]:
+        """Gradients of the whole batch, in micro-batches weighted by what they predict; summed losses."""
+        weight, words, pairs = self.cell.objective.pair_weight, 0.0, None
+        for part in micro_batches(batch, self.cell.training.accumulation):
+            tensors = [as_tensor(array, self.device) for array in part]
+            with self._precision():
+                loss = self.model(*tensors)
+            total = loss.words / max(1, len(batch.targets))
+            words += loss.words.item()
+            if loss.pairs is not None:
+                total = total + weight * loss.pairs / len(batch.input_ids)
+                pairs = (pairs or 0.0) + loss.pairs.item()
+            total.backward()
+        return words, pairs
+
+    def _precision(self):
+        if self.cell.training.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def _record(self, speed: float) -> None:
+        sums, progress = self.progress.pending, self.progress
+        record = {"step": progress.step, "tokens": progress.tokens,
+                  "loss": _short(sums["words"] / max(1, sums["targets"])), "learning_rate": _short(self.rate),
+                  "gradient_norm": _short(sums["norms"] / sums["steps"])}
+        if sums["rows"]:
+            record["pair_loss"] = _short(sums["pairs"] / sums["rows"])
+        progress.pending = {}
+        if progress.step % self.cell.training.validate_every == 0 or self._last:
+            self._validate(record, speed)
+        else:
+            progress.records.append(record)
+            self.on_record(record, speed)
+
+    def _validate(self, record: dict, speed: float = 0.0) -> None:
+        progress, patience = self.progress, self.cell.training.patience
+        if self.cell.objective.kind == "mlm":
+            nll = mean_nll(self.model, self.data.validation, "mask_only", 4 * self.cell.training.batch_size)
+            record["validation_nll"] = _short(nll)
+            if progress.best_nll is None or nll < progress.best_nll:
+                progress.best_nll, progress.stale = nll, 0
+            else:
+                progress.stale += 1
+        self.model.train()
+        progress.records.append(record)
+        self.on_record(record, speed)
+        if patience is not None and progress.stale >= patience and progress.step:
+            progress.status = "finished"
+
+    def _below_uniform(self) -> bool:
+        values = [r["validation_nll"] for r in self.progress.records if "validation_nll" in r]
+        return not values or values[-1] < math.log(self.data.lexicon.vocabulary.size)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
+        return tensors
+
+    def _load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        self.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()
+                                    if name.startswith("model.")})
+        for name, parameter in self.model.named_parameters():
+            start = f"optimizer.{name}."
+            self.optimizer.state[parameter] = {key.removeprefix(start): tensor if key.endswith(".step")
+                                               else tensor.to(self.device)
+                                               for key, tensor in tensors.items() if key.startswith(start)}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.7g}")
+
+
+def adamw(model: PretrainingModel, cell: Cell) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) with weight decay on matrices alone: none on biases and norms."""
+    training = cell.training
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    return torch.optim.AdamW([{"params": matrices, "weight_decay": training.weight_decay},
+                              {"params": vectors, "weight_decay": 0.0}], lr=training.learning_rate,
+                             betas=(training.beta1, training.beta2), eps=training.epsilon, fused=True)
+
+
+def micro_batches(batch: Batch, count: int) -> Iterator[tuple]:
+    """The batch in `count` parts of equal rows: arguments of the model's forward pass."""
+    rows, length = batch.input_ids.shape
+    size = rows // count
+    for begin in range(0, rows, size):
+        part = slice(begin, begin + size)
+        inside = (batch.positions >= begin * length) & (batch.positions < (begin + size) * length)
+        yield (batch.input_ids[part], batch.token_type_ids[part],
+               None if batch.attention_mask is None else batch.attention_mask[part],
+               batch.positions[inside] - begin * length, batch.targets[inside],
+               None if batch.next_sentence_label is None else batch.next_sentence_label[part])
