@@ -40,7 +40,7 @@ class Text(Settings):
     path: str                               # hub id
     name: str | None                        # configuration on the hub
     revision: str | None                    # commit on the hub, pinned: the same text comes back
-    local: str | None                       # folder under data/ (or STUDY_DATA) with train, validation and test .parquet
+    local: str | None                       # folder under data/ (or STUDY_DATA) of <split>.parquet
     splits: dict[Literal["train", "validation", "test"], str]   # split expressions on the hub
     column: str
     layout: Literal["wikitext", "documents"]    # a row is a line of WikiText, or a whole document, a paragraph a line

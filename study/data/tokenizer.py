@@ -1,6 +1,6 @@
 """WordPiece tokenizers: trained on the training split, the synthetic corpus's words, or an existing vocabulary.
 
-Saved as `vocab.txt` + `tokenizer.json` + `tokenizer_config.json`, so that `transformers.AutoTokenizer` loads the folder.
+Saved with `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, so that `transformers.AutoTokenizer` loads it.
 """
 from __future__ import annotations
 
