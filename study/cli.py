@@ -131,6 +131,67 @@ def probe(arm: Arm, seed: Seed, folder: Folder = Path(".")):
         _say(f"probe {arm}-{seed}: {task}: {', '.join(parts)}")
 
 
+@app.command(rich_help_panel=STAGES)
+def compare(folder: Folder = Path(".")):
+    """Paired comparisons with intervals, as tables. Example: study compare experiments/tiny"""
+    from study.analysis.results import compare as run
+
+    run(_load(folder))
+
+
+@app.command(rich_help_panel=STAGES)
+def report(folder: Folder = Path(".")):
+    """The report, from result files alone. Example: study report experiments/tiny"""
+    from study.report.page import write_report
+
+    _say(f"report: {write_report(_load(folder))}")
+
+
+@app.command(rich_help_panel=STAGES)
+def track(folder: Folder = Path(".")):
+    """MLflow, rebuilt from the result files; runs that are there already stay. Example: study track"""
+    from study.tracking import track as run
+
+    _say(f"track: {run(_load(folder))} runs written")
+
+
+@app.command(rich_help_panel=READ)
+def ui(folder: Folder = Path("."), port: Annotated[int, typer.Option(help="port on loopback")] = 5000):
+    """MLflow's pages on http://127.0.0.1:PORT. Example: study ui --port 5001"""
+    from study.tracking import ui as run
+
+    run(_load(folder), port)
+
+
+@app.command(rich_help_panel=READ)
+def where(folder: Folder = Path(".")):
+    """Where the report of a study is. Example: study where experiments/tiny"""
+    page = _load(folder).reports.resolve() / "index.html"
+    if not page.exists():
+        raise StudyError(f"{page}: no report yet; run `dvc repro` in the study's folder")
+    _say(f"report: {page}\n        {page.with_name('README.md')}")
+
+
+@app.command(rich_help_panel=READ)
+def create(name: Annotated[str, typer.Argument(help="name of the new study")],
+           source: Annotated[Path, typer.Option("--from", help="study whose settings it starts from")] = Path(".")):
+    """A new study folder under experiments/. Example: study create mine --from experiments/wikitext2"""
+    from study.config import create_study
+
+    _say(f"created {create_study(_load(source), name)}; edit its params.yaml, then run `dvc repro` in it")
+
+
+@app.command(hidden=True)
+def modules(write: Annotated[bool, typer.Option(help="bring dvc.yaml up to date")] = False):
+    """The modules that each stage imports, as dvc.yaml must list them."""
+    from study.modules import module_lists, write_module_lists
+
+    if write:
+        write_module_lists(Path("dvc.yaml"))
+    for stage, files in module_lists().items():
+        _say(f"{stage}: {' '.join(files)}")
+
+
 def main() -> None:
     """Runs the command line; a StudyError becomes one line and exit status 2."""
     try:

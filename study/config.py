@@ -153,3 +153,20 @@ def fingerprint(cell: Cell, seed: int, data: str) -> str:
     """16 hex digits that name one cell: its resolved settings, its seed and the hash of the examples it reads."""
     content = {"settings": cell.model_dump(mode="json"), "seed": seed, "data": data}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def create_study(source: Loaded, name: str) -> Path:
+    """Makes experiments/<name> with the settings of `source` and a link to the one dvc.yaml; returns the folder."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise StudyError(f"{name!r}: a study's name has lower-case letters, digits and hyphens")
+    folder = source.root / "experiments" / name
+    if folder.exists():
+        raise StudyError(f"{folder}: is there already; choose another name")
+    text = (source.folder / "params.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"^study:.*$", f"study: {name}", text, count=1, flags=re.M)
+    text = re.sub(r"^root:.*$", "root: ../..", text, count=1, flags=re.M)
+    folder.mkdir()
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    (folder / "dvc.yaml").symlink_to("../../dvc.yaml")
+    load_study(folder)
+    return folder

@@ -74,7 +74,7 @@ def gather(ids: np.ndarray, spans: Spans, length: int, specials: Specials, padde
     rows[:, 0] = specials.cls
     mask = None
     if padded:
-        mask = np.broadcast_to(t < used, rows.shape)
+        mask = np.array(np.broadcast_to(t < used, rows.shape))
         rows[~mask] = specials.pad
     types = np.zeros_like(rows) if types is None else (types & (t < used)).astype(np.int64)
     return Rows(rows, types, mask, spans.label)

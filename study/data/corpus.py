@@ -41,9 +41,10 @@ def write_corpus(study: Loaded, folder: Path, progress=lambda items, **_: items)
         splits = {split: _synthetic_documents(language, settings, split) for split in SPLITS}
     else:
         splits = {split: _text_documents(study, settings, split) for split in SPLITS}
-    counts = {split: _write_documents(progress(splits[split], description=f"corpus {split}"),
-                                      folder / f"{split}.parquet", f"{study.settings.study}: {split}")
-              for split in SPLITS}
+    counts: dict[str, int] = {}
+    for split in SPLITS:
+        counts |= _write_documents(progress(splits[split], description=f"corpus {split}"), folder / f"{split}.parquet",
+                                   f"{study.settings.study}: {split}")
     for task in study.settings.probe.tasks:
         counts |= _write_task(study, task, folder)
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")

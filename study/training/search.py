@@ -42,7 +42,7 @@ def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict
             best[arm] = found.best_params
             trials += [_described(arm, trial) for trial in found.trials]
     common = best.get(settings.arms[0], {}) if settings.arms else {}
-    best = {arm: best.get(arm, common) for arm in study.settings.arms}
+    best = {arm: dict(best.get(arm, common)) for arm in study.settings.arms}
     (folder / "best.yaml").write_text(yaml.safe_dump(best))
     (folder / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
     return best
@@ -85,7 +85,7 @@ def _name(study: Loaded, arm: str, data: Data) -> str:
 def _objective(study: Loaded, arm: str, data: Data, trial) -> float:
     import optuna
 
-    tuned = {key: trial.suggest_float(key, space.low, space.high, log=space.log)
+    tuned = {key: float(f"{trial.suggest_float(key, space.low, space.high, log=space.log):.3g}")
              for key, space in study.settings.search.space.items()}
     cell = shortened(resolve(study, arm, tuned), study.settings.search.steps)
 

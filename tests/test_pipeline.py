@@ -1,0 +1,169 @@
+"""The pipeline as people run it: `dvc repro` on the tiny study, in a clone of its own."""
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from study.config import load_study
+from study.modules import module_lists
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(cwd), "DVC_NO_ANALYTICS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run(command, cwd=cwd, env=environment, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def copy_of_project(target: Path) -> Path:
+    """The files of the project that are not ignored, as a repository with two arms in its tiny study."""
+    shutil.copytree(ROOT, target, symlinks=True, ignore=shutil.ignore_patterns(
+        ".git", ".venv", ".state", "runs", "reports", "data", "mlflow.db*", "mlartifacts", "__pycache__", "cache", "tmp",
+        "*.egg-info", "config.local", "dvc.lock", ".pytest_cache", ".ruff_cache", ".hypothesis"))
+    params = target / "experiments" / "tiny" / "params.yaml"
+    text = re.sub(r"^seeds: .*$", "seeds: [0, 1]", params.read_text(), flags=re.M)
+    params.write_text(re.sub(r"^arms: .*$", "arms: [dynamic, mlm-pairs, mlm-nsp]", text, flags=re.M))
+    run("git", "init", "-q", cwd=target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    target = copy_of_project(tmp_path_factory.mktemp("project") / "clone")
+    run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=target)
+    return target
+
+
+def small_files(clone: Path) -> dict[str, bytes]:
+    """Every committed result but the times and the machine."""
+    runs = clone / "runs" / "tiny"
+    return {str(path.relative_to(runs)): path.read_bytes() for path in sorted(runs.rglob("*"))
+            if path.is_file() and path.name not in ("training.json", ".gitignore")}
+
+
+def stages(done: subprocess.CompletedProcess) -> list[str]:
+    return re.findall(r"Running stage '(?:.*:)?([^':]+)'", done.stdout)
+
+
+def test_whole_study_to_its_report(clone):
+    rows = list(csv.DictReader((clone / "reports/tiny/tables/cells.csv").open()))
+    assert len(rows) == 6
+    assert {row["status"] for row in rows} == {"finished"}
+    for arm in ("dynamic-0", "mlm-nsp-1"):
+        found = json.loads((clone / "runs/tiny" / arm / "evaluation.json").read_text())
+        assert found["mask_only"]["floor_perplexity"] < found["mask_only"]["perplexity"]
+        assert sum(kind["tokens"] for kind in found["mixed"]["by_kind"].values()) == found["mixed"]["tokens"]
+    assert (clone / "reports/tiny/index.html").exists()
+    assert (clone / "reports/tiny/README.md").exists()
+
+
+def test_second_repro_runs_nothing_and_two_clones_are_equal(clone, tmp_path):
+    assert "up to date" in run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=clone).stdout
+    other = copy_of_project(tmp_path / "clone")
+    run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=other)
+    first, second = small_files(clone), small_files(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_a_changed_arm_reruns_its_cells_alone(clone):
+    arms = clone / "experiments" / "arms.yaml"
+    before = arms.read_text()
+    changed = yaml.safe_load(before)
+    changed["mlm-nsp"]["changes"]["objective"]["pair_weight"] = 0.5
+    arms.write_text(yaml.safe_dump(changed))
+    try:
+        ran = run("dvc", "repro", "--dry", "experiments/tiny/dvc.yaml", cwd=clone)
+        trained = [stage for stage in stages(ran) if stage.startswith("pretrain")]
+        assert sorted(trained) == ["pretrain@mlm-nsp-0", "pretrain@mlm-nsp-1"]
+    finally:
+        arms.write_text(before)
+
+
+def test_changed_report_code_trains_nothing(clone):
+    page = clone / "study" / "report" / "page.py"
+    before = page.read_text()
+    page.write_text(before + "\n# changed\n")
+    try:
+        ran = stages(run("dvc", "repro", "--dry", "experiments/tiny/dvc.yaml", cwd=clone))
+        assert "report" in ran
+        assert not [stage for stage in ran if stage.startswith(("pretrain", "evaluate", "probe"))]
+    finally:
+        page.write_text(before)
+
+
+def test_an_added_seed_runs_the_new_cells_alone(clone):
+    params = clone / "experiments" / "tiny" / "params.yaml"
+    before = params.read_text()
+    params.write_text(before.replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
+    try:
+        ran = stages(run("dvc", "repro", "--dry", "experiments/tiny/dvc.yaml", cwd=clone))
+        trained = [stage for stage in ran if stage.startswith("pretrain")]
+        assert sorted(trained) == ["pretrain@dynamic-2", "pretrain@mlm-nsp-2", "pretrain@mlm-pairs-2"]
+    finally:
+        params.write_text(before)
+
+
+def test_dvc_shows_metrics_and_plots(clone):
+    shown = run("dvc", "metrics", "show", "--json", cwd=clone / "experiments" / "tiny").stdout
+    assert "dynamic" in shown
+    run("dvc", "plots", "show", "-o", "plots", cwd=clone / "experiments" / "tiny")
+    assert (clone / "experiments/tiny/plots/index.html").exists()
+
+
+def test_stages_list_the_modules_that_they_import():
+    for stage, content in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        listed = [dep.removeprefix("${root}/") for dep in content["deps"] if dep.startswith("${root}/study/")]
+        assert sorted(listed) == sorted(module_lists()[stage]), f"{stage}: run `study modules --write`"
+
+
+def test_every_study_loads_and_links_to_the_one_pipeline():
+    for params in (ROOT / "experiments").glob("*/params.yaml"):
+        assert load_study(params.parent).settings.study == params.parent.name
+        assert (params.parent / "dvc.yaml").resolve() == (ROOT / "dvc.yaml").resolve()
+
+
+def test_a_new_study_starts_from_another(clone):
+    run(sys.executable, "-m", "study", "create", "mine", "--from", "experiments/tiny", cwd=clone)
+    assert load_study(clone / "experiments" / "mine").settings.study == "mine"
+    again = run(sys.executable, "-m", "study", "create", "mine", cwd=clone, check=False)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+    shutil.rmtree(clone / "experiments" / "mine")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
+    target = copy_of_project(tmp_path / "clone")
+    done = subprocess.run([sys.executable, "-m", "study", "corpus", "experiments/wikitext2"], cwd=target, text=True,
+                          capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(target),
+                                                    "HF_HOME": str(tmp_path), "STUDY_DATA": str(tmp_path)})
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert "wikitext2" in lines[0]
+    assert "train.parquet" in lines[0]
+
+
+def test_without_git_dvc_runs_too(tmp_path):
+    target = copy_of_project(tmp_path / "clone")
+    shutil.rmtree(target / ".git")
+    run("dvc", "config", "--local", "core.no_scm", "true", cwd=target)
+    run("dvc", "repro", "-s", "experiments/tiny/dvc.yaml:corpus", cwd=target)
+    assert (target / "runs/tiny/corpus/manifest.json").exists()
+
+
+def test_import_of_the_package_is_cheap():
+    heavy = "torch", "mlflow", "optuna", "transformers", "datasets", "pandas", "matplotlib"
+    code = f"import sys, study, study.cli; print([m for m in {heavy!r} if m in sys.modules])"
+    assert run(sys.executable, "-c", code, cwd=ROOT).stdout.strip() == "[]"
