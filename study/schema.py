@@ -131,7 +131,7 @@ class Curriculum(Settings):
 
 
 class Training(Settings):
-    steps: PositiveInt
+    steps: Annotated[int, Field(ge=0)]      # 0: the encoder as initialised
     batch_size: PositiveInt                 # rows a step
     accumulation: PositiveInt               # micro-batches a step; the result equals one large batch
     data_share: Annotated[float, Field(gt=0, le=1)]   # share of the training rows that is used
@@ -237,5 +237,4 @@ class Arm(Settings):
     factor: str
     baseline: Name | None                   # the arm it is compared with
     source: str                             # paper or tutorial that it follows
-    trained: bool                           # false: the encoder as initialised, for the probe
     changes: dict[str, Any]                 # what differs from the study's settings; {times: x} scales a number

@@ -28,9 +28,12 @@ def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedPro
 
 def copy_of_project(target: Path) -> Path:
     """The files of the project that are not ignored, as a repository with two arms in its tiny study."""
-    shutil.copytree(ROOT, target, symlinks=True, ignore=shutil.ignore_patterns(
-        ".git", ".venv", ".state", "runs", "reports", "data", "mlflow.db*", "mlartifacts", "__pycache__", "cache", "tmp",
-        "*.egg-info", "config.local", "dvc.lock", ".pytest_cache", ".ruff_cache", ".hypothesis"))
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        made = {"__pycache__", "dvc.lock", "config.local", "cache", "tmp"} & set(names)
+        top = {".git", ".venv", ".state", "runs", "reports", "data", "mlflow.db", "mlartifacts"}
+        return made | (top & set(names) if Path(folder) == ROOT else set())
+
+    shutil.copytree(ROOT, target, symlinks=True, ignore=ignored)
     params = target / "experiments" / "tiny" / "params.yaml"
     text = re.sub(r"^seeds: .*$", "seeds: [0, 1]", params.read_text(), flags=re.M)
     params.write_text(re.sub(r"^arms: .*$", "arms: [dynamic, mlm-pairs, mlm-nsp]", text, flags=re.M))

@@ -16,12 +16,13 @@ import yaml
 from safetensors.torch import save_file
 
 import study as package
-from study.config import Loaded, fingerprint, read_yaml, resolve
+from study import StudyError
+from study.config import Loaded, fingerprint, read_yaml, validated
 from study.data.batches import Lexicon
 from study.data.examples import TokenStore
 from study.data.heldout import load_heldout
 from study.data.tokenizer import load
-from study.model.heads import flops_per_token, new_model, parameter_count
+from study.model.heads import flops_per_token, parameter_count
 from study.schema import Cell
 from study.training.checkpoint import Progress
 from study.training.trainer import Data, Trainer
@@ -36,10 +37,17 @@ def load_data(study: Loaded) -> Data:
     return Data(TokenStore.open(examples / "train"), load_heldout(examples / "validation.npz"), lexicon)
 
 
+def arm_settings(study: Loaded, arm: str) -> Path:
+    """Where the search stage leaves the settings that an arm is trained with."""
+    return study.runs / "search" / f"{arm}.yaml"
+
+
 def cell_settings(study: Loaded, arm: str) -> Cell:
-    """The arm's settings with what the search found for it."""
-    best = study.runs / "search" / "best.yaml"
-    return resolve(study, arm, read_yaml(best).get(arm) if best.exists() else None)
+    """The settings that an arm is trained with. Raises StudyError before the search stage has run."""
+    path = arm_settings(study, arm)
+    if not path.exists():
+        raise StudyError(f"{path}: not there yet; run `study search` (or `dvc repro`) first")
+    return validated(Cell, read_yaml(path), str(path))
 
 
 def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None] = lambda about: None,
@@ -49,17 +57,12 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
     mark = fingerprint(cell, seed, data.train.sha256)
     about = {"study": study.settings.study, "arm": arm, "seed": seed, "fingerprint": mark}
     on_start(about | {"settings": cell.model_dump(mode="json")})
-    if study.arms[arm].trained:
-        state = study.root / ".state" / mark
-        trainer = Trainer(cell, data, seed, state, f"{mark}-{code_hash()}", on_record)
-        progress, model = trainer.train(), trainer.model
-    else:
-        state, progress = None, Progress(status="finished")
-        model = new_model(cell, data.lexicon.vocabulary.size, seed)
+    state = study.root / ".state" / mark
+    trainer = Trainer(cell, data, seed, state, f"{mark}-{code_hash()}", on_record)
+    progress, model = trainer.train(), trainer.model
     content = about | _outcome(cell, data, model, progress)
     write_cell(study.cell(arm, seed), cell, model, progress, content)
-    if state is not None:
-        shutil.rmtree(state, ignore_errors=True)
+    shutil.rmtree(state, ignore_errors=True)
     return content
 
 

@@ -18,14 +18,15 @@ import yaml
 from study import StudyError
 from study.config import Loaded, resolve
 from study.schema import Cell
-from study.training.pretrain import load_data
+from study.training.pretrain import arm_settings, load_data
 from study.training.trainer import Data, Trainer
 
 WARMUP_TRIALS = 3                           # random trials before TPE has something to go on
 
 
 def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict:
-    """Runs what is left of the search; writes best.yaml (for every arm) and trials.json. Returns best.yaml's content.
+    """Runs what is left of the search; writes best.yaml (tuned values of every arm), trials.json and `<arm>.yaml`, the
+    settings that each arm is trained with. Returns best.yaml's content.
 
     The storage is `.state/search-<study>.db` (SQLite); it is kept, so that a search goes on where it stopped.
     """
@@ -34,16 +35,21 @@ def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict
     settings, folder = study.settings.search, study.runs / "search"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.yaml"):
+        old.unlink()
     best, trials = {}, []
     if settings.trials:
         data = load_data(study)
         for arm in settings.arms:
             found = _search_arm(study, arm, data, progress)
-            best[arm] = found.best_params
+            best[arm] = {key: short(value) for key, value in found.best_params.items()}
             trials += [_described(arm, trial) for trial in found.trials]
     common = best.get(settings.arms[0], {}) if settings.arms else {}
     best = {arm: dict(best.get(arm, common)) for arm in study.settings.arms}
     (folder / "best.yaml").write_text(yaml.safe_dump(best))
+    for arm, values in best.items():
+        cell = resolve(study, arm, values)
+        arm_settings(study, arm).write_text(yaml.safe_dump(cell.model_dump(mode="json"), sort_keys=False))
     (folder / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
     return best
 
@@ -85,7 +91,7 @@ def _name(study: Loaded, arm: str, data: Data) -> str:
 def _objective(study: Loaded, arm: str, data: Data, trial) -> float:
     import optuna
 
-    tuned = {key: float(f"{trial.suggest_float(key, space.low, space.high, log=space.log):.3g}")
+    tuned = {key: short(trial.suggest_float(key, space.low, space.high, log=space.log))
              for key, space in study.settings.search.space.items()}
     cell = shortened(resolve(study, arm, tuned), study.settings.search.steps)
 
@@ -111,6 +117,11 @@ def shortened(cell: Cell, steps: int) -> Cell:
         "steps": steps, "warmup_steps": min(steps, round(training.warmup_steps * share)),
         "validate_every": max(1, steps // 4), "log_every": max(1, steps // 4)})
     return cell.model_copy(update={"training": changed})
+
+
+def short(value: float) -> float:
+    """Three significant digits: what a person would write, and what is trained with."""
+    return float(f"{value:.3g}")
 
 
 def _described(arm: str, trial) -> dict:

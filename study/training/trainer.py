@@ -92,7 +92,8 @@ class Trainer:
             if self.state is not None and progress.step % training.checkpoint_every == 0 and not self._last:
                 write_checkpoint(self.state, self.fingerprint, progress, self._tensors())
         if progress.status == "running":
-            progress.status = "finished" if self._below_uniform() else "diverged"
+            fine = self._below_uniform() or not progress.step
+            progress.status = "finished" if fine else "diverged"
         return progress
 
     @property

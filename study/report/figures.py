@@ -1,0 +1,171 @@
+"""Figures of the report as SVG text: the same numbers give the same bytes."""
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+# Okabe and Ito's colours, told apart by readers with any colour vision.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#000000")
+GREY = "#767676"
+
+
+def draw(width: float, height: float, paint: Callable) -> str:
+    """SVG of `paint(axes)` on a canvas of width x height inches; text as paths, no date."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    style = {"svg.hashsalt": "study", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False,
+             "axes.spines.right": False, "axes.titlesize": 10, "axes.titlelocation": "left", "figure.dpi": 100,
+             "axes.edgecolor": "#444444", "figure.facecolor": "white", "legend.frameon": False}
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+        paint(axes)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def color(arms: list[str], arm: str) -> str:
+    """An arm's colour, the same in every figure."""
+    return COLORS[arms.index(arm) % len(COLORS)]
+
+
+def curves(records: dict[str, list[list[dict]]], unigram: float, floor: float | None) -> str:
+    """Validation perplexity against tokens, a line an arm: mean over seeds, band from the lowest to the highest."""
+    arms = list(records)
+
+    def paint(axes) -> None:
+        ends = []
+        for arm in arms:
+            runs = [_validated(seed) for seed in records[arm] if _validated(seed)]
+            if not runs:
+                continue
+            shortest = min(map(len, runs))
+            tokens = np.array([t for t, _ in runs[0][:shortest]])[1:] / 1e6
+            values = np.exp(np.array([[v for _, v in run[:shortest]] for run in runs]))[:, 1:]
+            axes.plot(tokens, values.mean(0), color=color(arms, arm), linewidth=1.6)
+            axes.fill_between(tokens, values.min(0), values.max(0), color=color(arms, arm), alpha=0.15, linewidth=0)
+            if len(tokens):
+                ends.append((values.mean(0)[-1], tokens[-1], arm))
+        axes.set_yscale("log")
+        _levels(axes, unigram, floor)
+        _end_labels(axes, ends, arms)
+        axes.set_xlabel("training tokens, millions")
+        axes.set_ylabel("validation perplexity on [MASK]")
+        _plain_ticks(axes.yaxis)
+
+    return draw(7.2, 4.2, paint)
+
+
+def _validated(records: list[dict]) -> list[tuple]:
+    return [(r["tokens"], r["validation_nll"]) for r in records if "validation_nll" in r]
+
+
+def _levels(axes, unigram: float, floor: float | None) -> None:
+    for level, name in ((unigram, "unigram"), (floor, "best possible")):
+        if level is not None:
+            axes.axhline(level, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.annotate(f"{name} {level:.1f}", (0.01, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                          textcoords="offset points", color=GREY, fontsize=8)
+
+
+def _end_labels(axes, ends: list[tuple], arms: list[str]) -> None:
+    """Names beside the ends of lines, pushed apart where they would touch."""
+    place = -math.inf
+    for value, at, arm in sorted(ends):
+        place = max(math.log(value), place + 0.055 * math.log(axes.get_ylim()[1] / axes.get_ylim()[0]))
+        axes.annotate(arm, (at, value), xytext=(1.02, math.exp(place)), textcoords=("axes fraction", "data"),
+                      color=color(arms, arm), fontsize=8.5, va="center", annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": color(arms, arm), "linewidth": 0.5, "alpha": 0.6})
+
+
+def _plain_ticks(axis) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def forest(table: pd.DataFrame, arms: list[str], label: str, better: str) -> str:
+    """Effects against the baseline with their 95 % intervals, a row a comparison."""
+    def paint(axes) -> None:
+        for row, found in enumerate(table.to_dict("records")):
+            tint = color(arms, found["treatment"])
+            if math.isfinite(found["low"]):
+                axes.plot([found["low"], found["high"]], [row, row], color=tint, linewidth=2.2, solid_capstyle="butt")
+            axes.plot(found["effect"], row, "o", color=tint, markersize=6)
+            axes.annotate(f"{found['effect']:+.3f}", (found["effect"], row), xytext=(0, 7), textcoords="offset points",
+                          ha="center", fontsize=8, color=tint)
+        axes.axvline(0, color=GREY, linewidth=0.9)
+        axes.set_yticks(range(len(table)), [f"{r['treatment']} − {r['baseline']}" for r in table.to_dict("records")])
+        axes.set_ylim(len(table) - 0.4, -0.7)
+        axes.set_xlabel(f"{label}: {better}")
+
+    return draw(6.4, 0.9 + 0.55 * max(1, len(table)), paint)
+
+
+def probe_bars(table: pd.DataFrame, levels: dict[str, float]) -> str:
+    """Probe accuracy of each arm, its untrained encoder beside it, and what needs no encoder as lines."""
+    arms = table.arm.tolist()
+
+    def paint(axes) -> None:
+        for row, found in enumerate(table.to_dict("records")):
+            axes.barh(row, 100 * found["probe_accuracy_mean"], height=0.55, color=color(arms, found["arm"]), alpha=0.85)
+            axes.plot(100 * found["untrained_accuracy_mean"], row, "|", color="black", markersize=18, markeredgewidth=2)
+            if math.isfinite(found["probe_accuracy_low"]):
+                axes.plot([100 * found["probe_accuracy_low"], 100 * found["probe_accuracy_high"]], [row, row],
+                          color="black", linewidth=1)
+            axes.annotate(f"{100 * found['probe_accuracy_mean']:.1f}", (0.6, row), va="center", color="white",
+                          fontsize=8.5, fontweight="bold")
+        for name, level in levels.items():
+            axes.axvline(100 * level, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.annotate(f"{name} {100 * level:.1f}", (100 * level, -0.75), ha="center", fontsize=8, color=GREY)
+        axes.set_yticks(range(len(arms)), arms)
+        axes.set_ylim(len(arms) - 0.4, -1.1)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("accuracy on test rows, %  (black mark: the encoder untrained)")
+
+    return draw(7.2, 1.1 + 0.42 * len(arms), paint)
+
+
+def planes(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str]) -> str:
+    """[CLS] vectors of test rows on their first two principal components, a panel an encoder."""
+    def paint(axes) -> None:
+        figure = axes.figure
+        axes.remove()
+        panels = figure.subplots(1, len(points))
+        for panel, (name, xy) in zip(np.atleast_1d(panels), points.items(), strict=True):
+            for index, label in enumerate(names):
+                part = xy[labels[:len(xy)] == index]
+                panel.plot(part[:, 0], part[:, 1], "o", markersize=2.5, color=COLORS[index % len(COLORS)], alpha=0.6,
+                           label=label)
+            panel.set_title(name)
+            panel.set_xlabel("component 1")
+            panel.set_ylabel("component 2")
+        figure.legend(*np.atleast_1d(panels)[0].get_legend_handles_labels(), loc="outside lower center",
+                      ncols=min(4, len(names)), markerscale=2.5)
+
+    return draw(7.2, 3.8, paint)
+
+
+def search_trials(trials: list[dict]) -> str:
+    """Each trial of the search: the first tuned setting against validation NLL."""
+    key = next(iter(trials[0]["params"]))
+
+    def paint(axes) -> None:
+        for index, arm in enumerate(dict.fromkeys(t["arm"] for t in trials)):
+            part = [t for t in trials if t["arm"] == arm and t["value"] is not None]
+            axes.plot([t["params"][key] for t in part], [t["value"] for t in part], "o", color=COLORS[index], label=arm)
+        axes.set_xlabel(key)
+        axes.set_ylabel("validation NLL (nats)")
+        axes.legend()
+
+    return draw(5.2, 3.0, paint)

@@ -1,0 +1,200 @@
+"""The report of a study, from its result files alone: a page for a code host and a self-contained HTML page."""
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from study.analysis.results import METRICS, primary, read_arrays, read_json, read_records
+from study.config import Loaded, read_yaml
+from study.report import figures
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(study: Loaded) -> Path:
+    """Writes README.md, index.html and figures/ under reports/<study>/; returns the HTML page.
+
+    The same result files give the same bytes. Raises StudyError when a stage before it has not run.
+    """
+    facts = gather(study)
+    drawn = draw_figures(study, facts)
+    folder = study.reports / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.svg"):
+        old.unlink()
+    for name, figure in drawn.items():
+        (folder / f"{name}.svg").write_text(figure["svg"], encoding="utf-8")
+    context = facts | {"figures": drawn}
+    (study.reports / "README.md").write_text(_render("report.md", context, escape=False), encoding="utf-8")
+    page = study.reports / "index.html"
+    page.write_text(_render("report.html", context, escape=True), encoding="utf-8")
+    return page
+
+
+def _render(name: str, context: dict, escape: bool) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=escape, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment.filters |= {"number": number, "percent": percent, "span": span, "md": markdown,
+                            "inline_svg": inline_svg}
+    environment.globals["span_md"] = lambda *bounds: markdown(span(*bounds))
+    return environment.get_template(name).render(context)
+
+
+def inline_svg(svg: str):
+    """A figure of ours as it stands in a page: without XML's heading, its ids made unique, hidden from readers who
+    hear the alternative text."""
+    from markupsafe import Markup
+
+    mark = hashlib.sha256(svg.encode()).hexdigest()[:6]
+    body = svg[svg.index("<svg"):]
+    body = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{mark}-", body)
+    return Markup(body.replace("<svg", '<svg aria-hidden="true"', 1))
+
+
+def number(value, digits: int = 2) -> str:
+    """A number, or a dash where there is none."""
+    missing = value is None or (isinstance(value, float) and not math.isfinite(value))
+    return "–" if missing else f"{value:,.{digits}f}"
+
+
+def percent(value) -> str:
+    return number(None if value is None else 100 * value, 1)
+
+
+def span(low, high, digits: int = 2, scale: float = 1) -> str:
+    """An interval, or nothing where one seed gives none."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{scale * low:,.{digits}f}, {scale * high:,.{digits}f}]"
+
+
+def markdown(text) -> str:
+    """Text that Markdown shows as it is."""
+    text = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    return re.sub(r"([\\`*_{}\[\]|#])", r"\\\1", text)
+
+
+def gather(study: Loaded) -> dict:
+    """Everything that the pages say, from files."""
+    tables = study.reports / "tables"
+    data = read_json(study.reports / "data.json")
+    frames = {name: _table(tables / f"{name}.csv") for name in ("cells", "arms", "comparisons")}
+    training = {f"{arm}-{seed}": read_json(study.cell(arm, seed) / "training.json") for arm, seed in study.cells}
+    task = study.settings.probe.tasks[0]
+    arms = [row | {"about": study.arms[row["arm"]].about, "factor": study.arms[row["arm"]].factor,
+                   "source": study.arms[row["arm"]].source, "baseline": study.arms[row["arm"]].baseline}
+            for row in frames["arms"].to_dict("records")]
+    base = read_json(study.cell(study.settings.baseline, study.settings.seeds[0]) / "evaluation.json")["mask_only"]
+    facts = {"study": study.settings, "arms": arms, "frames": frames, "data": data, "task": task.name,
+             "labels": task.labels, "levels": data["baselines"][task.name], "reference": base,
+             "comparisons": frames["comparisons"].to_dict("records"), "metrics": METRICS, "primary": primary(study),
+             "cells": frames["cells"].to_dict("records"), "training": training,
+             "total": _totals(training), "settings": _flat(study.settings.model_dump(mode="json")),
+             "trials": read_json(study.runs / "search" / "trials.json"),
+             "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study)}
+    return facts | {"findings": findings(facts, study)}
+
+
+def _table(path: Path) -> pd.DataFrame:
+    from study import StudyError
+
+    if not path.exists():
+        raise StudyError(f"{path}: not there yet; run `study compare` (or `dvc repro`) first")
+    return pd.read_csv(path)
+
+
+def _flat(settings: dict, prefix: str = "") -> dict:
+    result = {}
+    for key, value in settings.items():
+        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return result
+
+
+def _totals(training: dict) -> dict:
+    runs = list(training.values())
+    first = runs[0]
+    return {"tokens": sum(r["tokens"] for r in runs), "flops": sum(r["flops"] for r in runs),
+            "seconds": sum(r["seconds"] for r in runs), "versions": first["versions"], "hardware": first["hardware"],
+            "hosts": len({str(r["hardware"]) for r in runs}), "cells": len(runs),
+            "diverged": sum(r["status"] == "diverged" for r in runs)}
+
+
+def _samples(study: Loaded) -> list[dict]:
+    """Masked places of the fixed samples with every arm's first guesses, first seed."""
+    seed = study.settings.seeds[0]
+    found = {arm: read_json(study.cell(arm, seed) / "predictions.json") for arm in study.settings.arms}
+    result = []
+    for index, sample in enumerate(found[study.settings.baseline]):
+        places = [{"truth": place["truth"],
+                   "guesses": {arm: found[arm][index]["masked"][number]["top"][:3] for arm in found
+                               if len(found[arm]) > index}}
+                  for number, place in enumerate(sample["masked"])]
+        result.append({"text": " ".join(sample["tokens"]), "places": places})
+    return result[:4]
+
+
+def findings(facts: dict, study: Loaded) -> list[str]:
+    """What came out, in sentences made from the tables."""
+    base = next(arm for arm in facts["arms"] if arm["arm"] == study.settings.baseline)
+    said = [f"The baseline, {base['arm']}, predicts hidden words at perplexity {number(base['perplexity_mean'])} over "
+            f"{base['n']} seeds {span(base['perplexity_low'], base['perplexity_high'])}, where word frequencies alone "
+            f"give {number(facts['reference']['unigram_perplexity'])}"
+            + (f" and nothing can do better than {number(facts['reference']['floor_perplexity'])}: it has closed "
+               f"{percent(base['share_closed_mean'])} % of the nats between them."
+               if facts["reference"]["floor_perplexity"] else ".")]
+    said.append(f"A linear probe reads the labels of {facts['task']} from its frozen vectors with accuracy "
+                f"{percent(base['probe_accuracy_mean'])} %, from the same encoder untrained with "
+                f"{percent(base['untrained_accuracy_mean'])} %; TF-IDF reaches "
+                f"{percent(facts['levels']['tfidf']['accuracy'])} %, the majority class "
+                f"{percent(facts['levels']['majority']['accuracy'])} %.")
+    said += [_compared(found) for found in facts["comparisons"] if found["metric"] == "nll"]
+    return said
+
+
+def _compared(found: dict) -> str:
+    text = f"{found['treatment']} against {found['baseline']}: {found['effect']:+.3f} nats on [MASK]"
+    if not math.isfinite(found["low"]):
+        return f"{text} (one seed: no interval)."
+    text += f", 95 % interval [{found['low']:+.3f}, {found['high']:+.3f}]: "
+    if found["low"] > 0 or found["high"] < 0:
+        return text + ("better." if found["high"] < 0 else "worse.")
+    detectable = found["smallest_detectable_effect"]
+    return text + f"undecided; these seeds would have shown a difference of {number(detectable, 3)}."
+
+
+def draw_figures(study: Loaded, facts: dict) -> dict[str, dict]:
+    """Name -> svg, title and alternative text."""
+    arms, seeds = study.settings.arms, study.settings.seeds
+    records = {arm: [read_records(study.cell(arm, seed) / "metrics.jsonl") for seed in seeds] for arm in arms}
+    reference = facts["reference"]
+    drawn = {"curves": {
+        "title": "Learning curves",
+        "alt": f"Validation perplexity against training tokens for {', '.join(arms)}; the band spans the seeds.",
+        "svg": figures.curves(records, reference["unigram_perplexity"], reference["floor_perplexity"])}}
+    table = facts["frames"]["comparisons"]
+    for metric, better in (("nll", "left is better"), ("probe_accuracy", "right is better")):
+        part = table[table.metric == metric]
+        if len(part):
+            drawn[f"effects-{metric.replace('_', '-')}"] = {
+                "title": f"Effects on {METRICS[metric]}",
+                "alt": "; ".join(f"{r['treatment']} minus {r['baseline']}: {r['effect']:+.3f}"
+                                 for r in part.to_dict("records")),
+                "svg": figures.forest(part, arms, METRICS[metric], better)}
+    levels = {"majority": facts["levels"]["majority"]["accuracy"], "TF-IDF": facts["levels"]["tfidf"]["accuracy"]}
+    drawn["probe"] = {"title": "Linear probe", "svg": figures.probe_bars(facts["frames"]["arms"], levels),
+                      "alt": "Probe accuracy of each arm, trained and untrained, with TF-IDF and the majority class."}
+    arrays = read_arrays(study.cell(study.settings.baseline, seeds[0]) / "probe.npz")
+    points = {name: arrays[f"{facts['task']}/cls/{name}/plane"] for name in ("untrained", "trained")}
+    drawn["plane"] = {"title": "[CLS] vectors, untrained and trained",
+                      "alt": "First two principal components of the [CLS] vectors of test rows, coloured by label.",
+                      "svg": figures.planes(points, arrays[f"{facts['task']}/label"], facts["labels"])}
+    if any(t["value"] is not None for t in facts["trials"]):
+        drawn["search"] = {"title": "Search", "alt": "Validation NLL of each trial against the tuned setting.",
+                           "svg": figures.search_trials(facts["trials"])}
+    return drawn
