@@ -1,0 +1,111 @@
+"""Masks: the shares that the settings promise, nothing special touched, and a pure function of where they are made."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from study.data.masking import KEEP, MASK, RANDOM, Vocabulary, mask_rows
+from study.schema import Masking
+
+VOCABULARY = Vocabulary(size=50, mask_id=4, ordinary=np.arange(5, 50))
+ROWS = np.random.default_rng(0).integers(5, 50, size=(400, 62))
+STARTS = np.random.default_rng(1).random(ROWS.shape) < 0.6
+STARTS[:, 0] = True
+
+
+def masking(**changes) -> Masking:
+    base = {"rate": 0.15, "mask": 0.8, "random": 0.1, "keep": 0.1, "selection": "token", "span_mean": 3.0,
+            "schedule": "dynamic", "duplicates": 1}
+    return Masking(**base | changes)
+
+
+def masked(settings, rows=ROWS, starts=STARTS, seed=0, epoch=0, example=None, eligible=None):
+    example = np.arange(len(rows)) if example is None else example
+    eligible = np.ones(rows.shape, bool) if eligible is None else eligible
+    return mask_rows(rows, eligible, starts, VOCABULARY, settings, seed, epoch, example)
+
+
+def within(count: int, total: int, share: float) -> bool:
+    """Whether a count is within the central 1 - 1e-6 of its binomial law."""
+    low, high = stats.binom.ppf([5e-7, 1 - 5e-7], total, share)
+    return low <= count <= high
+
+
+MIXES = [(0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.8, 0.0, 0.2), (0.8, 0.2, 0.0), (0.0, 0.2, 0.8), (0.0, 1.0, 0.0),
+         (0.81, 0.1, 0.09)]
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("selection", ["token", "whole-word"])
+def test_shares_are_as_stated(mix, selection):
+    found = masked(masking(mask=mix[0], random=mix[1], keep=mix[2], selection=selection))
+    total = int(found.selected.sum())
+    if selection == "token":
+        assert within(total, ROWS.size, 0.15)
+    else:
+        assert total / ROWS.size == pytest.approx(0.15, abs=0.012)
+    for kind, share in zip((MASK, RANDOM, KEEP), mix, strict=True):
+        assert within(int((found.kind == kind).sum()), total, share)
+    assert (found.shown[found.kind == MASK] == VOCABULARY.mask_id).all()
+    untouched = (found.kind == KEEP) | ~found.selected
+    assert (found.shown[untouched] == ROWS[untouched]).all()
+
+
+def test_rates_nest_and_mixes_share_positions():
+    low, high = masked(masking(rate=0.15)), masked(masking(rate=0.4))
+    assert (low.selected <= high.selected).all()
+    assert (masked(masking(mask=1.0, random=0.0, keep=0.0)).selected == low.selected).all()
+
+
+def test_specials_are_never_selected_and_never_drawn():
+    eligible = np.random.default_rng(2).random(ROWS.shape) < 0.7
+    found = masked(masking(rate=0.5, mask=0.0, random=1.0, keep=0.0), eligible=eligible)
+    assert not found.selected[~eligible].any()
+    assert np.isin(found.shown[found.selected], VOCABULARY.ordinary).all()
+    assert len(np.unique(found.shown[found.selected])) == len(VOCABULARY.ordinary)
+
+
+@given(st.integers(0, 2**31), st.integers(0, 50), st.sampled_from(["token", "whole-word", "span"]), st.data())
+def test_masks_do_not_depend_on_the_batch(seed, epoch, selection, data):
+    settings = masking(selection=selection)
+    whole = masked(settings, ROWS[:20], STARTS[:20], seed, epoch)
+    order = np.array(data.draw(st.permutations(range(20)))[:7])
+    part = masked(settings, ROWS[order], STARTS[order], seed, epoch, example=order)
+    assert (part.shown == whole.shown[order]).all()
+    assert (part.kind == whole.kind[order]).all()
+
+
+def test_static_masks_come_back_and_dynamic_ones_do_not():
+    static = masking(schedule="static", duplicates=3)
+    first = masked(static, epoch=1)
+    assert (masked(static, epoch=4).kind == first.kind).all()
+    assert (masked(static, epoch=2).kind != first.kind).any()
+    assert (masked(masking(), epoch=4).kind != masked(masking(), epoch=1).kind).any()
+    assert (masked(masking(), epoch=1).kind == first.kind).all()
+
+
+def test_whole_words_stay_whole():
+    selected = masked(masking(selection="whole-word", rate=0.3)).selected
+    inside = ~STARTS[:, 1:]
+    assert (selected[:, 1:] == selected[:, :-1])[inside].all()
+
+
+def runs_of(flags: np.ndarray) -> list[int]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
+    return (edges[1::2] - edges[::2]).tolist()
+
+
+def test_spans_are_whole_words_alike_with_geometric_lengths():
+    starts = np.ones(ROWS.shape, bool)
+    found = masked(masking(selection="span", rate=0.15), starts=starts)
+    assert found.selected.mean() == pytest.approx(0.15, abs=0.015)
+    at_edges = found.selected[:, [0, -1]].mean()
+    assert at_edges == pytest.approx(0.15, abs=0.06)
+    lengths = [length for row in found.selected for length in runs_of(row)]
+    begin = 0.15 / (0.15 + 3 * 0.85)
+    assert np.mean(lengths) == pytest.approx(1 / ((1 - begin) / 3), rel=0.12)    # touching spans look like one
+    words = masked(masking(selection="span", rate=0.3))
+    inside = ~STARTS[:, 1:]
+    assert (words.selected[:, 1:] == words.selected[:, :-1])[inside].all()
+    assert (words.kind[:, 1:] == words.kind[:, :-1])[inside].all()

@@ -1,0 +1,148 @@
+"""The model against `transformers` and against itself."""
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForPreTraining
+
+from study.model.encoder import initialize
+from study.model.heads import new_model
+from tests.conftest import changed
+
+V, T = 60, 32
+
+
+@pytest.fixture
+def model(cell):
+    return new_model(cell, V, seed=0).eval()
+
+
+def batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(5, V, (3, T), generator=generator)
+    types = (torch.arange(T) > 12).long().expand(3, T)
+    mask = torch.ones(3, T, dtype=torch.bool)
+    mask[1, 20:] = False
+    return ids, types, mask
+
+
+def as_transformers(model, cell) -> BertForPreTraining:
+    """The same weights in `transformers`' BERT (post-LN, tied decoder)."""
+    settings = cell.model
+    config = BertConfig(vocab_size=V, hidden_size=settings.hidden_size, num_hidden_layers=settings.num_hidden_layers,
+                        num_attention_heads=settings.num_attention_heads, intermediate_size=settings.intermediate_size,
+                        max_position_embeddings=T, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    theirs, own, width = BertForPreTraining(config).eval(), model.state_dict(), settings.hidden_size
+    names = {"bert.embeddings.word_embeddings.weight": "encoder.token.weight",
+             "bert.embeddings.position_embeddings.weight": "encoder.position.weight",
+             "bert.embeddings.token_type_embeddings.weight": "encoder.segment.weight",
+             "cls.predictions.bias": "words.bias", "cls.predictions.decoder.bias": "words.bias",
+             "cls.predictions.decoder.weight": "encoder.token.weight"}
+    pairs = [("bert.embeddings.LayerNorm", "encoder.embedding_norm"), ("bert.pooler.dense", "pairs.pooler"),
+             ("cls.predictions.transform.dense", "words.transform"), ("cls.seq_relationship", "pairs.classifier"),
+             ("cls.predictions.transform.LayerNorm", "words.norm")]
+    state = {}
+    for i in range(settings.num_hidden_layers):
+        there, here = f"bert.encoder.layer.{i}", f"encoder.layers.{i}"
+        pairs += [(f"{there}.attention.output.dense", f"{here}.attention.output"),
+                  (f"{there}.attention.output.LayerNorm", f"{here}.attention_norm"),
+                  (f"{there}.intermediate.dense", f"{here}.up"), (f"{there}.output.dense", f"{here}.down"),
+                  (f"{there}.output.LayerNorm", f"{here}.feedforward_norm")]
+        for kind in ("weight", "bias"):
+            for part, name in zip(own[f"{here}.attention.qkv.{kind}"].split(width), ("query", "key", "value"),
+                                  strict=True):
+                state[f"{there}.attention.self.{name}.{kind}"] = part
+    names |= {f"{a}.{kind}": f"{b}.{kind}" for a, b in pairs for kind in ("weight", "bias")}
+    theirs.load_state_dict(state | {a: own[b] for a, b in names.items()}, strict=True)
+    return theirs
+
+
+def test_post_norm_equals_transformers(model, cell):
+    ids, types, mask = batch()
+    theirs = as_transformers(model, cell)
+    found = theirs(input_ids=ids, token_type_ids=types, attention_mask=mask.long(), output_hidden_states=True)
+    states = model.encoder(ids, types, mask, all_states=True)
+    for ours, other in zip(states, found.hidden_states, strict=True):
+        torch.testing.assert_close(ours[mask], other[mask], rtol=0, atol=1e-5)
+    logits = model.words(states[-1], model.encoder.token)
+    torch.testing.assert_close(logits[mask], found.prediction_logits[mask], rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.pairs(states[-1]), found.seq_relationship_logits, rtol=0, atol=1e-5)
+
+
+def test_loss_on_selected_positions_equals_the_full_one_and_its_gradients(model):
+    ids, types, mask = batch()
+    positions = torch.tensor([3, 40, 41, 70])
+    targets = ids.reshape(-1)[positions]
+    label = torch.tensor([0, 1, 1])
+    ours = model(ids, types, mask, positions, targets, label)
+    ours.words.backward()
+    gradients = [p.grad.clone() for p in model.encoder.parameters()]
+    model.zero_grad()
+    states = model.encoder(ids, types, mask)
+    logits = model.words(states, model.encoder.token)
+    labels = torch.full((ids.numel(),), -100)
+    labels[positions] = targets
+    full = torch.nn.functional.cross_entropy(logits.view(-1, V), labels, reduction="sum")
+    full.backward()
+    torch.testing.assert_close(ours.words, full)
+    for gradient, parameter in zip(gradients, model.encoder.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.pairs, torch.nn.functional.cross_entropy(model.pairs(states), label,
+                                                                            reduction="sum"))
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_padding_says_nothing(cell, norm):
+    model = new_model(changed(cell, model={"norm": norm}), V, 0).eval()
+    ids, types, mask = batch()
+    other, other_types = ids.clone(), types.clone()
+    other[~mask], other_types[~mask] = 7, 0
+    torch.testing.assert_close(model.encoder(ids, types, mask)[mask], model.encoder(other, other_types, mask)[mask],
+                               rtol=0, atol=1e-6)
+
+
+def test_causal_attention_does_not_look_ahead(cell):
+    model = new_model(changed(cell, objective={"kind": "causal"}), V, 0).eval()
+    ids, types, mask = batch()
+    changed_ids = ids.clone()
+    changed_ids[:, 10:] = 6
+    for attention in (None, mask):
+        torch.testing.assert_close(model.encoder(ids, types, attention)[:, :10],
+                                   model.encoder(changed_ids, types, attention)[:, :10], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_all_states_end_with_the_last(cell, norm):
+    model = new_model(changed(cell, model={"norm": norm}), V, 0).eval()
+    ids, types, _ = batch()
+    states = model.encoder(ids, types, all_states=True)
+    assert len(states) == cell.model.num_hidden_layers + 1
+    assert torch.equal(states[-1], model.encoder(ids, types))
+
+
+def test_initialisation_is_a_function_of_the_seed_and_knows_the_width(cell):
+    first, again, other = (new_model(cell, V, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["encoder.token.weight"], other["encoder.token.weight"])
+    wide = changed(cell, model={"hidden_size": 256, "intermediate_size": 512})
+    model = new_model(wide, V, 0)
+    assert model.encoder.layers[0].up.weight.std().item() == pytest.approx(1 / 16, rel=0.02)
+    assert model.encoder.token.weight.std().item() == pytest.approx(0.1, rel=0.03)
+    bert = changed(wide, model={"initialization": "bert"})
+    initialize(model, bert.model, torch.Generator().manual_seed(0))
+    assert model.encoder.layers[0].up.weight.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+def test_arms_share_what_their_shapes_share(cell):
+    pre = new_model(changed(cell, model={"norm": "pre"}), V, 0).state_dict()
+    post = new_model(cell, V, 0).state_dict()
+    assert torch.equal(pre["encoder.layers.1.up.weight"], post["encoder.layers.1.up.weight"])
+    untied = new_model(changed(cell, model={"tied_decoder": False}), V, 0).state_dict()
+    assert torch.equal(untied["encoder.token.weight"], post["encoder.token.weight"])
+
+
+def test_step_zero_loss_is_near_uniform(cell):
+    ids, types, _ = batch()
+    model = new_model(cell, V, 0).eval()
+    positions = torch.arange(ids.numel())
+    loss = model(ids, types, None, positions, ids.reshape(-1), None)
+    assert loss.words.item() / ids.numel() == pytest.approx(np.log(V), abs=0.6)

@@ -1,0 +1,71 @@
+"""Result files of a study that nobody trained: two arms, two seeds, numbers from a generator."""
+import json
+
+import numpy as np
+import yaml
+
+from study.config import Loaded, load_study, resolve
+from study.data.heldout import save_arrays
+from tests.conftest import ROOT
+
+
+def fake_study(folder, about="Masks drawn anew.") -> Loaded:
+    """Settings, result files and tables' inputs under `folder`."""
+    (folder / "experiments").mkdir(parents=True)
+    arms = yaml.safe_load((ROOT / "experiments/arms.yaml").read_text())
+    arms["dynamic"]["about"] = about
+    (folder / "experiments/arms.yaml").write_text(yaml.safe_dump(arms))
+    params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
+    params = params.replace("arms: [dynamic, static, all-mask, mlm-pairs, mlm-nsp, pre-ln]", "arms: [dynamic, static]")
+    (folder / "params.yaml").write_text(params)
+    study = load_study(folder)
+    _shared(study)
+    for number, (arm, seed) in enumerate(study.cells):
+        fake_cell(study, arm, seed, 2.0 + 0.1 * number)
+    return study
+
+
+def _write(path, content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def _shared(study: Loaded) -> None:
+    _write(study.runs / "corpus/manifest.json", {"counts": {"train_documents": 3}, "sha256": {"train.parquet": "ab"}})
+    _write(study.runs / "examples/references.json", {"hash": {"test": "abcd"}, "tokens": {"test": {"mask_only": 40}}})
+    _write(study.runs / "examples/baselines.json",
+           {"topic": {"tfidf": {"accuracy": 0.8}, "majority": {"accuracy": 0.25}}})
+    values = {"training.learning_rate": 0.004}
+    trial = {"arm": "dynamic", "number": 0, "state": "complete", "value": 2.2, "params": values, "curve": {"4": 2.2}}
+    _write(study.runs / "search/trials.json", [trial])
+    (study.runs / "search/best.yaml").write_text(yaml.safe_dump({arm: dict(values) for arm in study.settings.arms}))
+
+
+def fake_cell(study: Loaded, arm: str, seed: int, nll: float, evaluation_hash: str = "abcd") -> None:
+    rng, folder = np.random.default_rng([seed, len(arm)]), study.cell(arm, seed)
+    found = {"nll": nll, "perplexity": float(np.exp(nll)), "tokens": 40, "unigram_nll": 4.0,
+             "unigram_perplexity": float(np.exp(4.0)), "floor_nll": 1.5, "floor_perplexity": float(np.exp(1.5)),
+             "excess_nll": nll - 1.5, "share_closed": (4 - nll) / 2.5,
+             "by_kind": {"mask": {"nll": nll, "tokens": 40, "floor_nll": 1.5}}}
+    _write(folder / "evaluation.json", {"hash": evaluation_hash, "mask_only": found, "mixed": found, "nsp": None})
+    score = {"accuracy": 0.7, "c": 1.0, "cv_accuracy": 0.7, "untrained_accuracy": 0.5}
+    _write(folder / "probe.json", {"topic": {"cls": score, "mean": score}})
+    records = [{"step": step, "tokens": 100 * step, "loss": 4.0 - step / 10, "learning_rate": 0.1, "gradient_norm": 1.0,
+                "validation_nll": 4.2 - step / 6} for step in (0, 4, 8, 12)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    hardware = {"processor": "p", "cores": 2, "threads": 2, "gpu": None, "platform": "x"}
+    _write(folder / "training.json", {
+        "study": "tiny", "arm": arm, "seed": seed, "fingerprint": f"{arm}{seed}", "status": "finished", "steps": 12,
+        "tokens": 1200, "parameters": 10, "data": "0123456789abcdef", "flops": 1e6, "rows_seen": 96, "seconds": 1.5,
+        "tokens_per_second": 800.0, "versions": {"python": "3"}, "hardware": hardware})
+    (folder / "settings.yaml").write_text(yaml.safe_dump(resolve(study, arm).model_dump(mode="json")))
+    sample = {"tokens": ["[CLS]", "<b>bold</b>", "[MASK]"],
+              "masked": [{"position": 2, "truth": "x|y", "top": [["a", 0.5], ["b", 0.25], ["c", 0.1]]}]}
+    _write(folder / "predictions.json", [sample])
+    save_arrays({"mask_only/nll": rng.normal(2 * nll, 0.1, 20), "mask_only/tokens": np.full(20, 2)},
+                folder / "evaluation.npz")
+    label = np.arange(40).astype(np.uint8) % 4
+    planes = {f"topic/cls/{name}/plane": rng.normal(size=(40, 2)) for name in ("trained", "untrained")}
+    predicted = {f"topic/{pooling}/trained/predicted": np.where(rng.random(40) < 0.7, label, 0).astype(np.uint8)
+                 for pooling in ("cls", "mean")}
+    save_arrays(planes | predicted | {"topic/label": label}, folder / "probe.npz")

@@ -1,0 +1,82 @@
+"""The report: the same bytes from the same files, everything escaped, nothing fetched, no unequal sets compared."""
+import csv
+import re
+
+import pytest
+
+from study import StudyError
+from study.analysis.results import compare, escape_step
+from study.report.page import markdown, number, span, write_report
+from tests.report.fake import fake_cell, fake_study
+
+
+def pages(study) -> dict[str, bytes]:
+    compare(study)
+    write_report(study)
+    return {str(path.relative_to(study.reports)): path.read_bytes() for path in sorted(study.reports.rglob("*"))
+            if path.is_file()}
+
+
+def test_same_files_same_bytes(tmp_path):
+    first = pages(fake_study(tmp_path / "a"))
+    second = pages(fake_study(tmp_path / "b"))
+    assert first.keys() == second.keys()
+    assert {"README.md", "index.html", "figures/curves.svg", "tables/cells.csv", "metrics.json"} <= first.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_what_comes_from_data_is_shown_as_text(tmp_path):
+    study = fake_study(tmp_path, about="<script>alert(1)</script> & *x* | y")
+    files = pages(study)
+    html, text = files["index.html"].decode(), files["README.md"].decode()
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<b>bold" not in html
+    assert "<b>" not in text
+    assert "x\\|y" in text
+
+
+def test_page_fetches_nothing_and_can_be_heard(tmp_path):
+    html = pages(fake_study(tmp_path))["index.html"].decode()
+    sources = re.findall(r"""(?:src|href|xlink:href)\s*=\s*["']([^"']+)""", html) + re.findall(r"url\(([^)]+)\)", html)
+    assert [s for s in sources if not s.startswith(("#", "tables/"))] == []
+    assert html.count("<h1") == 1
+    assert all('aria-label="' in figure for figure in re.findall(r"<figure.*?>\s*<div[^>]*>", html))
+    ids = re.findall(r'\sid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+def test_tables_hold_the_numbers_of_the_files(tmp_path):
+    study = fake_study(tmp_path)
+    pages(study)
+    rows = list(csv.DictReader((study.reports / "tables/cells.csv").open()))
+    assert [(r["arm"], r["seed"], float(r["nll"])) for r in rows] == [
+        ("dynamic", "0", 2.0), ("dynamic", "1", 2.1), ("static", "0", 2.2), ("static", "1", 2.3)]
+    found = {r["metric"]: r for r in csv.DictReader((study.reports / "tables/comparisons.csv").open())}
+    assert float(found["nll"]["effect"]) == pytest.approx(0.2, abs=0.05)
+    assert float(found["nll"]["low"]) < float(found["nll"]["effect"]) < float(found["nll"]["high"])
+
+
+def test_unequal_evaluation_sets_are_refused(tmp_path):
+    study = fake_study(tmp_path)
+    fake_cell(study, "static", 1, 2.0, evaluation_hash="other")
+    with pytest.raises(StudyError, match="dynamic-0 and static-1"):
+        compare(study)
+
+
+def test_a_missing_stage_is_named(tmp_path):
+    study = fake_study(tmp_path)
+    with pytest.raises(StudyError, match="run"):
+        write_report(study)
+    (study.cell("static", 0) / "probe.json").unlink()
+    with pytest.raises(StudyError, match=r"probe\.json"):
+        compare(study)
+
+
+def test_small_things():
+    assert number(None) == number(float("nan")) == "–"
+    assert number(1234.567, 1) == "1,234.6"
+    assert span(0.1, 0.2, 1, 100) == "[10.0, 20.0]"
+    assert markdown("a|b<c>_d") == "a\\|b&lt;c&gt;\\_d"
+    assert escape_step([{"step": 0, "validation_nll": 4.0}, {"step": 5, "validation_nll": 3.8}], 4.0) == 5
+    assert escape_step([{"step": 0}], 4.0) is None

@@ -1,0 +1,169 @@
+"""Training: the schedule in closed form, resuming bit for bit, accumulation, every switch."""
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from study.data.batches import BatchSource
+from study.training.checkpoint import read_checkpoint, write_checkpoint
+from study.training.schedule import learning_rate
+from study.training.trainer import Trainer, phases
+from tests.conftest import changed
+
+
+def trained(cell, data, seed=0, **more):
+    trainer = Trainer(cell, data, seed, **more)
+    return trainer, trainer.train()
+
+
+def weights(trainer):
+    return trainer.model.state_dict()
+
+
+def test_schedule_is_closed_form(cell):
+    def rates(**values):
+        training = changed(cell, training={"steps": 10, "warmup_steps": 4, "learning_rate": 1.0, **values}).training
+        return [learning_rate(step, training) for step in range(10)]
+
+    assert rates(schedule="linear")[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates(schedule="linear")[9] == pytest.approx(1 / 6)
+    assert rates(schedule="constant")[4:] == [1.0] * 6
+    assert rates(schedule="cosine")[7] == pytest.approx(0.5)
+    assert rates(schedule="linear", warmup_steps=0)[0] == 1.0
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop", [4, 8])
+def test_resumed_training_equals_uninterrupted_bit_for_bit(cell, data, tmp_path, stop):
+    cell = changed(cell, model={"dropout": 0.1}, training={"steps": 12, "checkpoint_every": 4, "log_every": 4})
+    whole, done = trained(cell, data)
+
+    def interrupt(record, speed):
+        if record["step"] == stop + 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        trained(cell, data, state=tmp_path, fingerprint="f", on_record=interrupt)
+    resumed = Trainer(cell, data, 0, tmp_path, "f")
+    assert resumed.progress.step == stop
+    finished = resumed.train()
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(resumed).values(), strict=True))
+    assert finished.records == done.records
+    assert finished.tokens == done.tokens
+
+
+def test_damaged_and_foreign_checkpoints_are_set_aside(cell, data, tmp_path):
+    cell = changed(cell, training={"steps": 12, "checkpoint_every": 4})
+    trainer = Trainer(cell, data, 0)
+    tensors = trainer._tensors()
+    first = write_checkpoint(tmp_path, "f", trainer.progress, tensors)
+    trainer.progress.step = 8
+    last = write_checkpoint(tmp_path, "f", trainer.progress, tensors)
+    last.write_bytes(last.read_bytes()[:-7])
+    found = read_checkpoint(tmp_path, "f")
+    assert found is not None
+    assert found[0].step == 0
+    assert last.with_suffix(".refused").exists()
+    assert read_checkpoint(tmp_path, "other settings") is None
+    assert not first.exists()
+
+
+def test_checkpoints_on_disk_are_bounded(cell, data, tmp_path):
+    trained(changed(cell, training={"steps": 20, "checkpoint_every": 2}), data, state=tmp_path, fingerprint="f")
+    assert len(list(Path(tmp_path).iterdir())) == 2
+
+
+@pytest.mark.parametrize("pair", ["none", "nsp"])
+def test_micro_batches_add_up_to_the_large_batch(cell, data, pair):
+    form = "segment-pairs" if pair == "nsp" else "full-sentences"
+    base = changed(cell, inputs={"format": form}, objective={"pair": pair}, training={"steps": 3})
+    parts = changed(base, training={"accumulation": 4})
+    one, four = Trainer(base, data, 0), Trainer(parts, data, 0)
+    batch = BatchSource(data.train, data.lexicon, base, 0, base.examples.length, 8).batch(0)
+    whole, added = one._backward(batch), four._backward(batch)
+    assert whole[0] == pytest.approx(added[0], rel=1e-5)
+    assert (whole[1] is None) == (pair == "none")
+    assert pair == "none" or whole[1] == pytest.approx(added[1], rel=1e-5)
+    for a, b in zip(one.model.parameters(), four.model.parameters(), strict=True):
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+
+
+SWITCHES = {
+    "pre-norm": {"model": {"norm": "pre"}}, "no embedding norm": {"model": {"embedding_norm": False}},
+    "bert init": {"model": {"initialization": "bert"}}, "untied": {"model": {"tied_decoder": False}},
+    "no transform": {"model": {"decoder_transform": False}}, "dropout": {"model": {"dropout": 0.2}},
+    "static": {"masking": {"schedule": "static", "duplicates": 2}},
+    "whole words": {"masking": {"selection": "whole-word"}},
+    "spans": {"masking": {"selection": "span"}}, "all mask": {"masking": {"mask": 1.0, "random": 0.0, "keep": 0.0}},
+    "documents": {"inputs": {"format": "document-sentences"}}, "paragraphs": {"inputs": {"format": "paragraphs"}},
+    "pairs": {"inputs": {"format": "segment-pairs"}},
+    "nsp": {"inputs": {"format": "segment-pairs"}, "objective": {"pair": "nsp"}},
+    "nsp weight": {"inputs": {"format": "segment-pairs"}, "objective": {"pair": "nsp", "pair_weight": 0.1}},
+    "nsp on sentences": {"inputs": {"format": "sentence-pairs"}, "objective": {"pair": "nsp"}},
+    "sop": {"inputs": {"format": "segment-pairs"}, "objective": {"pair": "sop"}},
+    "causal": {"objective": {"kind": "causal"}}, "predicted share": {"objective": {"predicted_share": 0.25}},
+    "cosine": {"training": {"schedule": "cosine"}}, "constant": {"training": {"schedule": "constant"}},
+    "no clip": {"training": {"clip_norm": None}}, "bfloat16": {"training": {"precision": "bfloat16"}},
+    "part of the data": {"training": {"data_share": 0.5}}, "patience": {"training": {"patience": 1}},
+    "curriculum": {"training": {"curriculum": {"share": 0.5, "length": 0.5}}},
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_switch_trains_and_makes_a_difference(cell, data, name):
+    budget = {"training": {"steps": 4, "warmup_steps": 0, "log_every": 2, "validate_every": 2}}
+    base = changed(cell, **budget)
+    other = changed(base, **SWITCHES[name])
+    assert other != base
+    trainer, done = trained(other, data)
+    assert done.status == "finished"
+    assert all(math.isfinite(r["loss"]) for r in done.records if "loss" in r)
+    start = Trainer(other, data, 0)
+    assert not torch.equal(weights(start)["encoder.layers.0.up.weight"],
+                           weights(trainer)["encoder.layers.0.up.weight"])
+
+
+def test_curriculum_keeps_the_tokens_of_a_step(cell, data):
+    other = changed(cell, training={"steps": 4, "curriculum": {"share": 0.5, "length": 0.5}})
+    first, second = phases(other)
+    assert first.length * first.batch_size == second.length * second.batch_size
+    assert (first.begin, first.end, second.end) == (0, 2, 4)
+    assert trained(other, data)[1].tokens == 4 * second.length * second.batch_size
+
+
+def test_predicted_share_leaves_the_corruption_as_it_is(cell, data):
+    part = changed(cell, masking={"rate": 0.5}, objective={"predicted_share": 0.5})
+    whole = changed(cell, masking={"rate": 0.5})
+    rows = BatchSource(data.train, data.lexicon, whole, 0, 32, 40)
+    other = BatchSource(data.train, data.lexicon, part, 0, 32, 40)
+    assert (rows.batch(0).input_ids == other.batch(0).input_ids).all()
+    assert len(other.batch(0).targets) / len(rows.batch(0).targets) == pytest.approx(0.5, abs=0.1)
+
+
+def test_eight_rows_can_be_learnt_by_heart(cell, data):
+    small = changed(cell, training={"steps": 250, "batch_size": 8, "data_share": 1e-9 + 8 / 60, "learning_rate": 0.01,
+                                    "warmup_steps": 10, "log_every": 50, "validate_every": 250},
+                    masking={"schedule": "static", "duplicates": 1})
+    rows = BatchSource(data.train, data.lexicon, small, 0, 32, 8).rows
+    small = changed(small, training={"data_share": 8 / 60 * 8 / rows})
+    _, done = trained(small, data)
+    assert done.records[-1]["loss"] < 0.1
+
+
+def test_divergence_is_a_result(cell, data):
+    wild = changed(cell, training={"steps": 30, "learning_rate": 1e6, "warmup_steps": 0, "clip_norm": None,
+                                   "log_every": 5, "validate_every": 30})
+    _, done = trained(wild, data)
+    assert done.status == "diverged"
+
+
+def test_no_steps_leave_the_encoder_as_initialised(cell, data):
+    still = changed(cell, training={"steps": 0, "warmup_steps": 0})
+    trainer, done = trained(still, data)
+    assert (done.status, done.step) == ("finished", 0)
+    assert torch.equal(weights(trainer)["words.bias"], torch.zeros(data.lexicon.vocabulary.size))
