@@ -23,6 +23,7 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 
 study: install              ## the quick study, to its report (STUDY=experiments/NAME for another)
 	dvc repro $(STUDY)/dvc.yaml
+	@if [ "$(STUDY)" = . ]; then study readme; fi
 	@study where $(STUDY)
 
 test: install               ## the tests

@@ -147,6 +147,14 @@ def report(folder: Folder = Path(".")):
     _say(f"report: {write_report(_load(folder))}")
 
 
+@app.command(rich_help_panel=READ)
+def readme(folder: Folder = Path(".")):
+    """Puts a study's findings at the head of README.md. Example: study readme"""
+    from study.report.page import update_readme
+
+    _say(f"readme: {update_readme(_load(folder))}")
+
+
 @app.command(rich_help_panel=STAGES)
 def track(folder: Folder = Path(".")):
     """MLflow, rebuilt from the result files; runs that are there already stay. Example: study track"""

@@ -145,7 +145,9 @@ def _new_cell(client, study: Loaded, experiment: str, about: dict) -> str:
     arm = about["arm"]
     tags = {"kind": "cell", "arm": arm, "seed": str(about["seed"]), "factor": study.arms[arm].factor,
             "fingerprint": about["fingerprint"], "mlflow.parentRunId": _parent(client, study, experiment, arm),
-            "mlflow.note.content": study.arms[arm].about} | _commit(study)
+            "mlflow.note.content": study.arms[arm].about}
+    if about.get("commit"):
+        tags["mlflow.source.git.commit"] = about["commit"]
     run = client.create_run(experiment, tags=tags, run_name=f"{arm}-{about['seed']}").info.run_id
     from mlflow.entities import Param
 
@@ -166,11 +168,6 @@ def _parent(client, study: Loaded, experiment: str, arm: str) -> str:
         return found[0].info.run_id
     tags = {"kind": "arm", "arm": arm, "factor": study.arms[arm].factor, "mlflow.note.content": study.arms[arm].about}
     return client.create_run(experiment, tags=tags, run_name=arm).info.run_id
-
-
-def _commit(study: Loaded) -> dict[str, str]:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=study.root, capture_output=True, text=True, check=False)
-    return {"mlflow.source.git.commit": done.stdout.strip()} if done.returncode == 0 else {}
 
 
 def track(study: Loaded) -> int:
@@ -199,7 +196,7 @@ def _track_cell(client, study: Loaded, experiment: str, arm: str, seed: int) -> 
         return 0
     for old in found:
         client.delete_run(old.info.run_id)
-    about = {key: training[key] for key in ("arm", "seed", "fingerprint")}
+    about = {key: training.get(key) for key in ("arm", "seed", "fingerprint", "commit")}
     run = _new_cell(client, study, experiment, about | {"settings": read_yaml(folder / "settings.yaml")})
     points = _points(read_records(folder / "metrics.jsonl"))
     for begin in range(0, len(points), 1000):

@@ -35,6 +35,19 @@ def write_report(study: Loaded) -> Path:
     return page
 
 
+BEGIN, END = "<!-- quick:begin (written by `study readme`) -->\n", "<!-- quick:end -->"
+
+
+def update_readme(study: Loaded) -> Path:
+    """Puts the study's findings, its table of arms and its first figure between the marks of the root's README.md."""
+    path = study.root / "README.md"
+    text = path.read_text(encoding="utf-8")
+    block = _render("readme.md", gather(study) | {"place": study.reports.relative_to(study.root)}, escape=False)
+    head, _, rest = text.partition(BEGIN)
+    path.write_text(head + BEGIN + block + END + rest.partition(END)[2], encoding="utf-8")
+    return path
+
+
 def _render(name: str, context: dict, escape: bool) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -121,6 +134,7 @@ def _totals(training: dict) -> dict:
     first = runs[0]
     return {"tokens": sum(r["tokens"] for r in runs), "flops": sum(r["flops"] for r in runs),
             "seconds": sum(r["seconds"] for r in runs), "versions": first["versions"], "hardware": first["hardware"],
+            "commits": sorted({r["commit"][:10] for r in runs if r.get("commit")}),
             "hosts": len({str(r["hardware"]) for r in runs}), "cells": len(runs),
             "diverged": sum(r["status"] == "diverged" for r in runs)}
 

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -55,7 +56,8 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
     """Trains one cell (or goes on with it) and writes its files. Returns what training.json says."""
     cell, data = cell_settings(study, arm), load_data(study)
     mark = fingerprint(cell, seed, data.train.sha256)
-    about = {"study": study.settings.study, "arm": arm, "seed": seed, "fingerprint": mark}
+    about = {"study": study.settings.study, "arm": arm, "seed": seed, "fingerprint": mark,
+             "commit": git_commit(study.root)}
     on_start(about | {"settings": cell.model_dump(mode="json")})
     state = study.root / ".state" / mark
     trainer = Trainer(cell, data, seed, state, f"{mark}-{code_hash()}", on_record)
@@ -107,6 +109,12 @@ def _processor() -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def git_commit(root: Path) -> str | None:
+    """The commit that the working tree was made from; None outside git."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def code_hash() -> str:
