@@ -72,8 +72,8 @@ def _levels(axes, unigram: float, floor: float | None) -> None:
     for level, name in ((unigram, "unigram"), (floor, "best possible")):
         if level is not None:
             axes.axhline(level, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
-            axes.annotate(f"{name} {level:.1f}", (0.01, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                          textcoords="offset points", color=GREY, fontsize=8)
+            axes.annotate(f"{name} {level:.1f}", (0.99, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                          textcoords="offset points", color=GREY, fontsize=8, ha="right")
 
 
 def _end_labels(axes, ends: list[tuple], arms: list[str]) -> None:
