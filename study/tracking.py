@@ -2,28 +2,33 @@
 
 The files under runs/ are the truth and MLflow is a view of them. An experiment is a study; a run without a parent is an
 arm, with means and intervals; its child runs are cells. A cell is keyed by its fingerprint, so nothing stands twice.
+The report is attached to the baseline's run. Runs that were replaced are marked deleted: `mlflow gc` frees their space.
 """
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import math
 import os
 import queue
-import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
-
 from study import StudyError
-from study.analysis.results import read_json, read_records
 from study.config import Loaded, read_yaml
 
 FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json")
 EVERY = 2.0                                 # seconds between batches of a live run
 PATIENCE = 10.0                             # seconds that a finished cell waits for its tracker
+BATCH = 1000                                # metric values that MLflow takes at once
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}    # a dead server fails at once
 
 
 def tracking_uri(study: Loaded) -> str:
@@ -32,11 +37,6 @@ def tracking_uri(study: Loaded) -> str:
 
 
 def _client(study: Loaded):
-    for name, value in (("MLFLOW_DISABLE_TELEMETRY", "true"), ("DO_NOT_TRACK", "true"),
-                        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")):
-        os.environ.setdefault(name, value)
-    import logging
-
     from mlflow import MlflowClient
 
     for noisy in ("alembic", "mlflow"):
@@ -44,34 +44,51 @@ def _client(study: Loaded):
     return MlflowClient(tracking_uri(study))
 
 
+@contextmanager
+def _opened(study: Loaded) -> Iterator[tuple]:
+    """A client and the study's experiment, for one process at a time: cells that start at once must not make two
+    databases, experiments or arms."""
+    os.environ.update(QUIET | os.environ)
+    import mlflow  # noqa: F401             (slow, so before the lock)
+
+    with (study.root / "mlflow.db.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        client = _client(study)
+        yield client, _experiment(client, study)
+
+
 def _experiment(client, study: Loaded) -> str:
     name = study.settings.study
-    found = client.get_experiment_by_name(name)
-    if found is not None:
+    if found := client.get_experiment_by_name(name):
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
         return found.experiment_id
-    place = None if os.environ.get("MLFLOW_TRACKING_URI") else (study.root / "mlartifacts" / name).resolve().as_uri()
-    try:
-        return client.create_experiment(name, artifact_location=place)
-    except Exception:                       # another cell was first
-        return client.get_experiment_by_name(name).experiment_id
+    place = (study.root / "mlartifacts" / name).resolve().as_uri()     # a server has its own
+    return client.create_experiment(name, None if tracking_uri(study).startswith("http") else place)
 
 
 def _find(client, experiment: str, **tags: str) -> list:
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    return client.search_runs([experiment], query, max_results=50)
+    return client.search_runs([experiment], " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in tags))
 
 
-def _points(records: list[dict]) -> list:
+def _log_curves(client, run: str, records: list[dict]) -> None:
+    """Every number of the records as a point of its curve; `at` is when it was measured (ms)."""
     from mlflow.entities import Metric
 
-    return [Metric(key, float(value), 0, record["step"]) for record in records for key, value in _curve(record).items()]
+    points = [Metric(key, float(value), record["at"], record["step"])
+              for record in records for key, value in _curve(record).items()]
+    for begin in range(0, len(points), BATCH):
+        client.log_batch(run, metrics=points[begin:begin + BATCH])
 
 
 def _curve(record: dict) -> dict[str, float]:
-    values = {key: value for key, value in record.items() if key not in ("step",) and isinstance(value, (int, float))}
-    if "validation_nll" in values:
-        values["validation_perplexity"] = math.exp(min(values["validation_nll"], 700))
-    return values
+    values = {key: record[key] for key in record.keys() - {"step", "at"} if isinstance(record[key], (int, float))}
+    nll = values.get("validation_nll")
+    return values if nll is None else values | {"validation_perplexity": math.exp(min(nll, 700))}
+
+
+def _warn(reason: str) -> None:
+    print(f"tracking stopped ({reason}); `study track` will fill it in", file=sys.stderr, flush=True)
 
 
 class LiveRun:
@@ -79,8 +96,7 @@ class LiveRun:
     tracker nor fails with it; what a tracker missed `study track` fills in."""
 
     def __init__(self, study: Loaded):
-        self.study, self.waiting = study, queue.SimpleQueue()
-        self.ending = threading.Event()
+        self.study, self.waiting, self.ending = study, queue.SimpleQueue(), threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> LiveRun:
@@ -88,79 +104,81 @@ class LiveRun:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        self.waiting.put(("end", "FINISHED" if kind is None else "FAILED"))
+        self._put("end", {None: "FINISHED", KeyboardInterrupt: "KILLED"}.get(kind, "FAILED"))
         self.ending.set()
         self.thread.join(PATIENCE)
+        if self.thread.is_alive():
+            _warn(f"not done after {PATIENCE:.0f} s")
 
     def start(self, about: dict) -> None:
         """Names the cell: study, arm, seed, fingerprint, settings."""
-        self.waiting.put(("start", about))
+        self._put("start", about)
 
     def log(self, record: dict, speed: float) -> None:
         """A record as in metrics.jsonl, and tokens a second."""
-        self.waiting.put(("record", dict(record) | ({"tokens_per_second": speed} if speed else {})))
+        self._put("record", record | {"at": int(1000 * time.time())} | ({"tokens_per_second": speed} if speed else {}))
 
     def finish(self, done: dict) -> None:
         """The outcome, as in training.json."""
-        self.waiting.put(("status", done["status"]))
+        self._put("status", done["status"])
+
+    def _put(self, kind: str, content) -> None:
+        if self.thread.is_alive():          # after an error nobody reads
+            self.waiting.put((kind, content))
 
     def _work(self) -> None:
         try:
             self._follow()
-        except Exception as error:  # whatever a tracker raises, the cell goes on
-            print(f"tracking stopped ({type(error).__name__}: {str(error).splitlines()[0][:120]}); `study track` will "
-                  f"fill it in", file=sys.stderr, flush=True)
+        except Exception as error:          # whatever a tracker raises, the cell goes on
+            _warn(f"{error!r:.160}")
 
     def _follow(self) -> None:
-        client, run, seen, pending = _client(self.study), None, -1, []
+        run, seen, pending = None, -1, []
         while True:
             kind, content = self.waiting.get()
             if kind == "start":
-                run, seen = self._open(client, content)
+                client, run, seen = self._open(content)
             elif kind == "record" and content["step"] > seen:
                 pending.append(content)
             elif kind == "status" and run:
                 client.set_tag(run, "status", content)
             if run and pending and (kind == "end" or self.waiting.empty()):
-                client.log_batch(run, metrics=_points(pending))
+                _log_curves(client, run, pending)
                 pending = []
                 self.ending.wait(EVERY)     # gathers what comes meanwhile into one batch
             if kind == "end":
-                if run:
-                    client.set_terminated(run, content)
-                return
+                return run and client.set_terminated(run, content)
 
-    def _open(self, client, about: dict) -> tuple[str, int]:
-        """The run of this cell, new or gone on with, and the last step that it has."""
-        experiment = _experiment(client, self.study)
-        if found := _find(client, experiment, fingerprint=about["fingerprint"]):
-            run = found[0].info.run_id
-            steps = [m.step for m in client.get_metric_history(run, "tokens")]
-            client.update_run(run, status="RUNNING")
-            return run, max(steps, default=-1)
-        return _new_cell(client, self.study, experiment, about), -1
+    def _open(self, about: dict) -> tuple:
+        """A client, the run of this cell, new or gone on with, and the last step that it has."""
+        with _opened(self.study) as (client, experiment):
+            found = _find(client, experiment, fingerprint=about["fingerprint"])
+            if not found:
+                return client, _new_cell(client, self.study, experiment, about, int(1000 * time.time())), -1
+        run = found[0].info.run_id
+        client.set_tag(run, "content", "live")
+        client.update_run(run, status="RUNNING")
+        return client, run, max((point.step for point in client.get_metric_history(run, "tokens")), default=-1)
 
 
-def _new_cell(client, study: Loaded, experiment: str, about: dict) -> str:
+def _new_cell(client, study: Loaded, experiment: str, about: dict, began: int) -> str:
+    from mlflow.entities import Param
+
     arm = about["arm"]
     tags = {"kind": "cell", "arm": arm, "seed": str(about["seed"]), "factor": study.arms[arm].factor,
             "fingerprint": about["fingerprint"], "mlflow.parentRunId": _parent(client, study, experiment, arm),
-            "mlflow.note.content": study.arms[arm].about}
-    if about.get("commit"):
-        tags["mlflow.source.git.commit"] = about["commit"]
-    run = client.create_run(experiment, tags=tags, run_name=f"{arm}-{about['seed']}").info.run_id
-    from mlflow.entities import Param
-
+            "mlflow.note.content": study.arms[arm].about, "status": about.get("status", "running")}
+    tags |= {"mlflow.source.git.commit": about["commit"]} if about.get("commit") else {}
+    run = client.create_run(experiment, began, tags, f"{arm}-{about['seed']}").info.run_id
     params = {"arm": arm, "seed": about["seed"]} | _flat(about["settings"])
     client.log_batch(run, params=[Param(key, str(value)) for key, value in params.items()])
     return run
 
 
 def _flat(settings: dict, prefix: str = "") -> dict:
-    result = {}
-    for key, value in settings.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return result
+    parts = (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+             for key, value in settings.items())
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _parent(client, study: Loaded, experiment: str, arm: str) -> str:
@@ -171,104 +189,111 @@ def _parent(client, study: Loaded, experiment: str, arm: str) -> str:
 
 
 def track(study: Loaded) -> int:
-    """Brings MLflow in line with the result files; returns how many runs were written. A second call writes none."""
+    """Brings MLflow in line with the result files; returns how many runs were written. A second call writes none.
+
+    Cells that have yet to be trained are left out. Raises StudyError when there is none, or MLflow cannot be written.
+    """
+    trained = [cell for cell in study.cells if (study.cell(*cell) / "training.json").exists()]
+    if not trained:
+        raise StudyError(f"{study.runs}: no trained cell yet; run `dvc repro` in the study's folder")
     try:
-        client = _client(study)
-        experiment = _experiment(client, study)
-        written = sum(_track_cell(client, study, experiment, arm, seed) for arm, seed in study.cells)
-        return written + sum(_track_arm(client, study, experiment, arm) for arm in study.settings.arms)
-    except StudyError:
-        raise
+        with _opened(study) as (client, experiment):
+            written = sum(_track_cell(client, study, experiment, arm, seed) for arm, seed in trained)
+            return written + sum(_track_arm(client, study, experiment, arm) for arm in dict(trained))
     except Exception as error:
-        raise StudyError(f"MLflow at {tracking_uri(study)}: {type(error).__name__}: "
-                         f"{str(error).splitlines()[0][:160]}; nothing is lost, run `study track` again") from None
+        if isinstance(error, StudyError):
+            raise
+        raise StudyError(f"MLflow at {tracking_uri(study)}: {error!r:.160}; run `study track` again") from None
 
 
-def _content(paths: list[Path]) -> str:
-    return hashlib.sha256(b"".join(p.name.encode() + p.read_bytes() for p in paths if p.exists())).hexdigest()[:16]
+def _content(paths: list[Path], text: str = "") -> str:
+    parts = [text.encode(), *(p.name.encode() + p.read_bytes() for p in paths)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _track_cell(client, study: Loaded, experiment: str, arm: str, seed: int) -> int:
+    """Replaces a cell's run unless it was written from these very files."""
+    from study.analysis.results import read_json, read_records
+
     folder = study.cell(arm, seed)
-    training, content = read_json(folder / "training.json"), _content([folder / name for name in FILES])
+    files = [path for name in FILES if (path := folder / name).exists()]
+    results, content = {path.name: read_json(path) for path in files if path.suffix == ".json"}, _content(files)
     found = _find(client, experiment, kind="cell", arm=arm, seed=str(seed))
     if len(found) == 1 and found[0].data.tags.get("content") == content:
         return 0
     for old in found:
         client.delete_run(old.info.run_id)
-    about = {key: training.get(key) for key in ("arm", "seed", "fingerprint", "commit")}
-    run = _new_cell(client, study, experiment, about | {"settings": read_yaml(folder / "settings.yaml")})
-    points = _points(read_records(folder / "metrics.jsonl"))
-    for begin in range(0, len(points), 1000):
-        client.log_batch(run, metrics=points[begin:begin + 1000])
-    client.log_batch(run, metrics=_final(folder, training))
-    _log_data(client, study, run, training)
-    for name in FILES:
-        client.log_artifact(run, str(folder / name))
-    client.set_tag(run, "status", training["status"])
-    client.set_tag(run, "content", content)
-    client.set_terminated(run)
+    training, ended = results["training.json"], int(1000 * (folder / "training.json").stat().st_mtime)
+    about = training | {"settings": read_yaml(folder / "settings.yaml")}
+    spent = 1000 * (training["seconds"] or 0)
+    began, pace = ended - int(spent), spent / max(1, training["tokens"])
+    run = _new_cell(client, study, experiment, about, began)
+    records = [record | {"at": began + int(pace * record["tokens"])}
+               for record in read_records(folder / "metrics.jsonl")]
+    _log_curves(client, run, [*records, _final(study, results) | {"step": training["steps"], "at": ended}])
+    _log_data(client, study, run, results)
+    for path in files:
+        client.log_artifact(run, str(path))
+    client.set_terminated(run, end_time=ended)
+    client.set_tag(run, "content", content)         # last: a run without it is written again
     return 1
 
 
-def _final(folder: Path, training: dict) -> list:
-    from mlflow.entities import Metric
+def _final(study: Loaded, results: dict[str, dict]) -> dict[str, float | None]:
+    """What a finished cell is judged by: work and speed, scores on the test sets, probes."""
+    from study.analysis.results import primary
 
-    values = {key: training[key] for key in ("tokens_per_second", "seconds", "flops", "parameters")}
-    evaluation = read_json(folder / "evaluation.json")
-    for name, found in evaluation.items():
-        if isinstance(found, dict):
-            values |= {f"test_{name}_{key}": found[key] for key in ("nll", "perplexity", "excess_nll", "accuracy")
-                       if found.get(key) is not None}
-    if evaluation["mask_only"]:
-        values["perplexity"] = evaluation["mask_only"]["perplexity"]
-    for task, scores in read_json(folder / "probe.json").items():
-        for pooling in ("cls", "mean"):
-            if pooling in scores:
-                values[f"probe_{task}_{pooling}"] = values["probe_accuracy"] = scores[pooling]["accuracy"]
-                values[f"probe_{task}_{pooling}_untrained"] = scores[pooling]["untrained_accuracy"]
-    return [Metric(key, float(value), 0, training["steps"]) for key, value in values.items() if value is not None]
+    evaluation = results.get("evaluation.json", {})
+    values = {key: results["training.json"].get(key) for key in ("tokens_per_second", "seconds", "flops", "parameters")}
+    values |= {f"test_{name}_{key}": found.get(key) for name, found in evaluation.items() if isinstance(found, dict)
+               for key in ("nll", "perplexity", "excess_nll", "accuracy")}
+    values |= {key: (evaluation.get("mask_only") or {}).get(key) for key in ("nll", "perplexity")}
+    for task, scores in results.get("probe.json", {}).items():
+        for pooling in scores.keys() & study.settings.probe.poolings:
+            values[f"probe_{task}_{pooling}"] = scores[pooling]["accuracy"]
+            values[f"probe_{task}_{pooling}_untrained"] = scores[pooling].get("untrained_accuracy")
+    return values | {"probe_accuracy": values.get(f"probe_{primary(study)}")}
 
 
-def _log_data(client, study: Loaded, run: str, training: dict) -> None:
+def _log_data(client, study: Loaded, run: str, results: dict[str, dict]) -> None:
+    """What the cell was trained on and scored on, by name and hash."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     corpus = study.settings.corpus
-    name = "built-in language" if corpus.kind == "synthetic" else corpus.path
-    source = json.dumps(corpus.model_dump(mode="json"))
-    client.log_inputs(run, datasets=[DatasetInput(Dataset(name=name, digest=training["data"][:12], source_type="code",
-                                                          source=source),
-                                                  tags=[InputTag("mlflow.data.context", "training")])])
+    name, kind = ("built-in language", "code") if corpus.kind == "synthetic" else (corpus.path, "hugging_face")
+    for context, file, key in (("training", "training.json", "data"), ("evaluation", "evaluation.json", "hash")):
+        if file in results:
+            data = Dataset(f"{name}: {context}", results[file][key][:12], kind, corpus.model_dump_json())
+            client.log_inputs(run, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
 
 def _track_arm(client, study: Loaded, experiment: str, arm: str) -> int:
-    """Means and intervals on the arm's run; the report is attached to the baseline's."""
+    """Means and intervals on the arm's run; the report on the baseline's."""
+    import pandas as pd
+
     table, page = study.reports / "tables" / "arms.csv", study.reports / "index.html"
-    files = [table] + ([page, page.with_name("README.md")] if arm == study.settings.baseline else [])
-    content, run = _content(files), _parent(client, study, experiment, arm)
+    frame = pd.read_csv(table, index_col="arm").select_dtypes("number") if table.exists() else pd.DataFrame()
+    row = frame.loc[arm].dropna().to_dict() if arm in frame.index else {}
+    row |= {key.removesuffix("_mean"): value for key, value in row.items()}     # in one column with the cells
+    pages = [p for p in (page, page.with_name("README.md")) if arm == study.settings.baseline and p.exists()]
+    content, run = _content(pages, json.dumps(row)), _parent(client, study, experiment, arm)
     if client.get_run(run).data.tags.get("content") == content:
         return 0
-    rows = pd.read_csv(table).set_index("arm").loc[arm] if table.exists() else {}
-    for key, value in rows.items():
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            client.log_metric(run, key, float(value))
-            if key.endswith("_mean"):
-                client.log_metric(run, key.removesuffix("_mean"), float(value))
-    for path in files[1:]:
-        if path.exists():
-            client.log_artifact(run, str(path), "report")
+    _log_curves(client, run, [row | {"step": 0, "at": int(1000 * time.time())}])
+    for path in pages:
+        client.log_artifact(run, str(path), "report")
     client.set_tag(run, "content", content)
     client.set_terminated(run)
     return 1
 
 
 def ui(study: Loaded, port: int) -> None:
-    """Serves MLflow's pages on loopback until stopped."""
+    """Becomes MLflow's server on loopback. Raises StudyError when there is nothing to show."""
     uri = tracking_uri(study)
+    if uri.startswith(("http://", "https://")):
+        raise StudyError(f"MLFLOW_TRACKING_URI names a server; open {uri} in a browser")
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise StudyError(f"{uri.removeprefix('sqlite:///')}: nothing recorded yet; run `make study` first")
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1",
-               "--port", str(port)]
-    raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1",
+                               "--port", str(port), "--workers", "1"], QUIET | os.environ)

@@ -1,13 +1,38 @@
 """MLflow as a view of the files: idempotent, never doubled, and never in the way of training."""
 import json
+import shutil
+import subprocess
+import sys
 import time
 
 import pytest
 
+from study import StudyError
 from study.analysis.results import compare
-from study.report.page import write_report
-from study.tracking import LiveRun, _client, _experiment, _find, track
+from study.tracking import FILES, LiveRun, _client, _find, track, tracking_uri, ui
+from tests.conftest import ROOT
 from tests.report.fake import fake_cell, fake_study
+
+CELL = """
+import sys
+from study import tracking
+from study.config import load_study
+tracking.PATIENCE = 60
+with tracking.LiveRun(load_study(sys.argv[1])) as live:
+    live.start({"arm": "dynamic", "seed": int(sys.argv[2]), "fingerprint": sys.argv[2], "settings": {}})
+    live.log({"step": 0, "tokens": 0, "loss": 1.0}, 0.0)
+    live.finish({"status": "finished"})
+"""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """An empty MLflow database: making one takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
 
 
 @pytest.fixture
@@ -15,53 +40,94 @@ def study(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     study = fake_study(tmp_path)
     compare(study)
-    write_report(study)
+    page = "<!doctype html><title>report</title>"   # what the page says is tests/report's matter
+    (study.reports / "index.html").write_text(page)
+    (study.reports / "README.md").write_text("# report\n")
     return study
 
 
 def runs(study, **tags):
     client = _client(study)
-    return client, _find(client, _experiment(client, study), **tags)
+    return client, _find(client, client.get_experiment_by_name(study.settings.study).experiment_id, **tags)
 
 
-def live(study):
-    settings = {"model": {"hidden_size": 8}}
+def records(study):
+    return [json.loads(line) for line in (study.cell("dynamic", 0) / "metrics.jsonl").read_text().splitlines()]
+
+
+def live(study, lines):
+    """The cell dynamic-0 as training reports it."""
     with LiveRun(study) as run:
-        run.start({"arm": "dynamic", "seed": 0, "fingerprint": "dynamic0", "settings": settings})
-        for line in (study.cell("dynamic", 0) / "metrics.jsonl").read_text().splitlines():
-            run.log(json.loads(line), 100.0)
+        run.start({"arm": "dynamic", "seed": 0, "fingerprint": "dynamic0", "settings": {"model": {"hidden_size": 8}}})
+        for line in lines:
+            run.log(line, 100.0)
         run.finish({"status": "finished"})
 
 
-def test_live_run_then_track_leave_one_whole_run(study):
-    live(study)
-    live(study)
+def test_a_cell_is_one_run_live_resumed_and_rebuilt(study, database):
+    shutil.copy(database, study.root)
+    lines = records(study)
+    live(study, lines[:2])
+    live(study, lines[1:])                  # gone on with from a checkpoint before the last record
     client, found = runs(study, fingerprint="dynamic0")
     assert len(found) == 1
-    assert len(client.get_metric_history(found[0].info.run_id, "loss")) == 4
-    assert track(study) == 6
+    assert found[0].info.status == "FINISHED"
+    points = client.get_metric_history(found[0].info.run_id, "loss")
+    assert [(p.step, p.value) for p in points] == [(line["step"], line["loss"]) for line in lines]
+    assert track(study) == 6                # four cells, two arms
     client, found = runs(study, kind="cell")
-    assert len(found) == 4
+    assert sorted(run.info.run_name for run in found) == ["dynamic-0", "dynamic-1", "static-0", "static-1"]
     run = next(r for r in found if r.info.run_name == "dynamic-0")
-    assert len(client.get_metric_history(run.info.run_id, "validation_perplexity")) == 4
+    for curve in ("loss", "validation_perplexity"):
+        assert len(client.get_metric_history(run.info.run_id, curve)) == len(lines)
     assert run.data.metrics["perplexity"] == pytest.approx(7.389, abs=0.01)
     assert run.data.params["model.hidden_size"] == "32"
-    assert run.data.tags["arm"] == "dynamic"
-    assert run.inputs.dataset_inputs
-    assert {f.path for f in client.list_artifacts(run.info.run_id)} >= {"metrics.jsonl", "settings.yaml"}
-    parents = runs(study, kind="arm")[1]
-    assert {p.info.run_id for p in parents} >= {run.data.tags["mlflow.parentRunId"]}
-    base = next(p for p in parents if p.data.tags["arm"] == "dynamic")
+    assert run.data.tags["status"] == "finished"
+    assert {data.dataset.digest for data in run.inputs.dataset_inputs} == {"0123456789ab", "abcd"}
+    assert {f.path for f in client.list_artifacts(run.info.run_id)} == set(FILES)
+    base = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert base.data.tags["arm"] == "dynamic"
+    metrics = base.data.metrics
+    assert metrics["perplexity_low"] < metrics["perplexity_mean"] == metrics["perplexity"] < metrics["perplexity_high"]
     assert {f.path for f in client.list_artifacts(base.info.run_id, "report")} == {"report/index.html",
-                                                                                    "report/README.md"}
+                                                                                   "report/README.md"}
+
+
+def test_only_what_changed_is_written_again(study, database):
+    shutil.copy(database, study.root)
+    assert track(study) == 6
+    before = {run.info.run_name: run.info.run_id for run in runs(study, kind="cell")[1]}
     assert track(study) == 0
     fake_cell(study, "static", 1, 3.0)
     assert track(study) == 1
+    after = {run.info.run_name: run.info.run_id for run in runs(study, kind="cell")[1]}
     assert len(runs(study, kind="cell")[1]) == 4
+    assert {name for name in after if after[name] != before[name]} == {"static-1"}
+    live(study, records(study))             # trained once more: nothing is added, the files decide again
+    assert track(study) == 1
+    assert len(runs(study, kind="cell")[1]) == 4
+
+
+def test_cells_that_start_at_once_share_experiment_and_arm(study):
+    cells = [subprocess.Popen([sys.executable, "-c", CELL, study.folder, str(seed)], cwd=ROOT, stderr=subprocess.PIPE)
+             for seed in (0, 1)]
+    said = [cell.communicate(timeout=60)[1].decode() for cell in cells]
+    assert all("tracking stopped" not in text for text in said), said
+    assert len(runs(study, kind="arm")[1]) == 1
+    assert len(runs(study, kind="cell")[1]) == 2
 
 
 def test_a_dead_tracker_does_not_stop_a_cell(study, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     began = time.monotonic()
-    live(study)
-    assert time.monotonic() - began < 15
+    live(study, records(study))
+    assert time.monotonic() - began < 8
+    assert capsys.readouterr().err.count("`study track` will fill it in") == 1
+    with pytest.raises(StudyError, match=r"MLflow at http://127\.0\.0\.1:9"):
+        track(study)
+
+
+def test_nothing_recorded_is_said(study):
+    assert tracking_uri(study) == f"sqlite:///{study.root.resolve() / 'mlflow.db'}"
+    with pytest.raises(StudyError, match="nothing recorded yet"):
+        ui(study, 5000)

@@ -155,10 +155,21 @@ def _per_text(study: Loaded, arm: str, seed: int, metric: str) -> np.ndarray | N
     return (arrays[f"{task}/{pooling}/trained/predicted"] == arrays[f"{task}/label"]).astype(float)
 
 
+def curves(study: Loaded) -> pd.DataFrame:
+    """Validation perplexity by step, a column an arm: the geometric mean over seeds, blank where none was measured."""
+    rows = [{"arm": arm, "step": record["step"], "nll": record["validation_nll"]} for arm, seed in study.cells
+            for record in read_records(study.cell(arm, seed) / "metrics.jsonl") if "validation_nll" in record]
+    if not rows:
+        return pd.DataFrame(columns=["step", *study.settings.arms])
+    table = pd.DataFrame(rows).pivot_table(index="step", columns="arm", values="nll", aggfunc="mean")
+    return np.exp(table.reindex(columns=study.settings.arms)).reset_index()
+
+
 def compare(study: Loaded) -> None:
-    """Writes cells.csv, arms.csv, comparisons.csv, metrics.json and data.json."""
+    """Writes cells.csv, arms.csv, comparisons.csv, curves.csv, metrics.json and data.json."""
     frame = cells(study)
-    tables = {"cells": frame, "arms": arms(study, frame), "comparisons": comparisons(study, frame)}
+    tables = {"cells": frame, "arms": arms(study, frame), "comparisons": comparisons(study, frame),
+              "curves": curves(study)}
     folder = study.reports / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
