@@ -19,7 +19,8 @@ BIN = Path(sys.executable).parent
 
 
 def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(cwd), "DVC_NO_ANALYTICS": "1"}
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(cwd),
+                   "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}     # tiny models: threads only wait for each other
     environment.pop("MLFLOW_TRACKING_URI", None)
     done = subprocess.run(command, cwd=cwd, env=environment, text=True, capture_output=True, stdin=subprocess.DEVNULL)
     assert not check or done.returncode == 0, done.stdout + done.stderr
