@@ -56,7 +56,8 @@ def validated(model: type[pydantic.BaseModel], content: Any, where: str):
 
 
 def _explain(model: type[pydantic.BaseModel], fault: dict) -> str:
-    path = [str(part) for part in fault["loc"] if part not in ("synthetic", "text")]
+    loc = fault["loc"]
+    path = [str(part) for part in (loc[:1] + loc[2:] if loc[:1] == ("corpus",) else loc)]     # corpus.<kind>.key
     key = ".".join(path) or "settings"
     if fault["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], _known_keys(model), n=1, cutoff=0.5)
@@ -139,8 +140,9 @@ def resolve(study: Loaded, arm: str, tuned: dict[str, Any] | None = None) -> Cel
 def _merged(base: dict, changes: dict, where: str) -> dict:
     result = dict(base)
     for key, value in changes.items():
-        if isinstance(value, dict) and set(value) == {"times"} and isinstance(base.get(key), (int, float)):
-            scaled = base[key] * value["times"]
+        times = value["times"] if isinstance(value, dict) and set(value) == {"times"} else None
+        if isinstance(times, (int, float)) and isinstance(base.get(key), (int, float)):
+            scaled = base[key] * times
             result[key] = max(1, round(scaled)) if isinstance(base[key], int) else scaled
         elif isinstance(value, dict) and isinstance(base.get(key), dict):
             result[key] = _merged(base[key], value, where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="lower-case letters, digits and hyphens")]
@@ -12,8 +12,20 @@ FORMATS = ("full-sentences", "document-sentences", "segment-pairs", "sentence-pa
 PAIRS = ("segment-pairs", "sentence-pairs")
 
 
+def _complete(*names: str) -> AfterValidator:
+    """Requires a value for each of these keys."""
+    def check(value: dict) -> dict:
+        if missing := [name for name in names if name not in value]:
+            raise ValueError(f"missing key {missing[0]}")
+        return value
+    return AfterValidator(check)
+
+
+THREE, TWO = _complete("train", "validation", "test"), _complete("train", "test")
+
+
 class Settings(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Synthetic(Settings):
@@ -29,8 +41,8 @@ class Synthetic(Settings):
     advance: Share                          # probability that the theme advances at a full stop
     stray: Share                            # share of each word law that is spread over all places
     document_tokens: PositiveInt            # a document ends with the first sentence that ends at or after this many
-    documents: dict[Literal["train", "validation", "test"], PositiveInt]
-    probe_documents: dict[Literal["train", "test"], PositiveInt]
+    documents: Annotated[dict[Literal["train", "validation", "test"], PositiveInt], THREE]
+    probe_documents: Annotated[dict[Literal["train", "test"], PositiveInt], TWO]
     probe_sentences: tuple[PositiveInt, PositiveInt]     # a probe row has this many whole sentences: least, most
 
 
@@ -41,7 +53,7 @@ class Text(Settings):
     name: str | None                        # configuration on the hub
     revision: str | None                    # commit on the hub, pinned: the same text comes back
     local: str | None                       # folder under data/ (or STUDY_DATA) of <split>.parquet
-    splits: dict[Literal["train", "validation", "test"], str]   # split expressions on the hub
+    splits: Annotated[dict[Literal["train", "validation", "test"], str], THREE]   # split expressions on the hub
     column: str
     layout: Literal["wikitext", "documents"]    # a row is a line of WikiText, or a whole document, a paragraph a line
     language: str
@@ -54,7 +66,7 @@ class ProbeTask(Settings):
     path: str
     revision: str | None
     local: str | None
-    splits: dict[Literal["train", "test"], str]
+    splits: Annotated[dict[Literal["train", "test"], str], TWO]
     text: str
     label: str
     labels: list[str]                       # names of the classes 0, 1, ...
@@ -202,6 +214,11 @@ class Cell(Settings):
         if self.objective.pair != "none" and self.inputs.format not in PAIRS:
             raise ValueError(f"objective.pair {self.objective.pair} needs inputs.format {' or '.join(PAIRS)}, "
                              f"not {self.inputs.format}")
+        if self.training.curriculum is not None:
+            short = self.examples.length * self.training.curriculum.length
+            if short < 8 or short % 1 or self.examples.length % short:
+                raise ValueError(f"training.curriculum.length gives rows of {short:g} tokens; they must be 8 at least "
+                                 f"and divide examples.length {self.examples.length}")
         return self
 
 

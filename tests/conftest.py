@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from study.config import load_study, resolve
 from study.data.batches import Lexicon
@@ -14,6 +15,7 @@ from study.data.tokenizer import _trained
 from study.schema import Tokenizer
 from study.training.trainer import Data
 
+torch.set_num_threads(1)                    # at this size threads only wait for each other
 ROOT = Path(__file__).parent.parent
 SYLLABLES = ["ba", "de", "fi", "go", "lu", "ma", "ne", "pi", "ro", "su", "tan", "vek"]
 

@@ -1,11 +1,12 @@
 """Settings: complete, strict, and an error that names the file, the key and the remedy."""
-import numpy as np
+import warnings
+
 import pytest
 import yaml
-from scipy import stats
 
-from study import StudyError, randomness
-from study.config import fingerprint, load_study, resolve
+from study import StudyError
+from study.config import fingerprint, load_study, resolve, validated
+from study.schema import Curriculum, Study
 from tests.conftest import ROOT
 
 FAULTS = [
@@ -93,19 +94,87 @@ def test_an_arm_differs_from_its_baseline_in_what_it_declares(study, name):
     assert all(any(key == d or d.startswith(f"{key}.") for d in declared) for key in different)
 
 
-def test_fingerprint_names_settings_seed_and_data(study):
+def leaves(content, path=()):
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def other_than(key, value):
+    if value is None:
+        return {"patience": 3, "curriculum": Curriculum(share=0.5, length=0.5)}[key]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return f"not {value}"
+    return value + 1
+
+
+def test_fingerprint_changes_with_every_setting_the_seed_and_the_data(study):
     cell = resolve(study, "dynamic")
-    marks = {fingerprint(cell, 0, "a"), fingerprint(cell, 1, "a"), fingerprint(cell, 0, "b"),
-             fingerprint(resolve(study, "static"), 0, "a")}
-    assert len(marks) == 4
+    content = cell.model_dump()
+    marks = [fingerprint(cell, 0, "a"), fingerprint(cell, 1, "a"), fingerprint(cell, 0, "b")]
+    for path, value in leaves(content):
+        section = getattr(cell, path[0]).model_copy(update={path[1]: other_than(path[1], value)})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)    # texts that the schema would refuse
+            marks.append(fingerprint(cell.model_copy(update={path[0]: section}), 0, "a"))
+    assert len(set(marks)) == len(marks)
+    assert len(marks) > 40
     assert fingerprint(cell, 0, "a") == fingerprint(resolve(study, "dynamic"), 0, "a")
 
 
-def test_uniforms_are_uniform_pure_and_independent():
-    first = randomness.uniforms(0, 1, 2, np.arange(20_000))
-    assert stats.kstest(first, "uniform").pvalue > 1e-3
-    assert (first[50:60] == randomness.uniforms(0, 1, 2, np.arange(50, 60))).all()
-    for other in (randomness.uniforms(1, 1, 2, np.arange(20_000)), randomness.uniforms(0, 2, 2, np.arange(20_000)),
-                  randomness.uniforms(0, 1, 3, np.arange(20_000)), np.roll(first, 1)):
-        assert abs(np.corrcoef(first, other)[0, 1]) < 0.03
-    assert sorted(randomness.permutation(0, 3, 50, 1).tolist()) == list(range(50))
+KEYS = sorted(path for path, _ in leaves(yaml.safe_load((ROOT / "params.yaml").read_text()))
+              if path[:2] != ("search", "space"))
+
+
+@pytest.mark.parametrize("path", KEYS, ids=".".join)
+def test_every_missing_key_is_named(path):
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["training"]["epsilon"] = 1e-6
+    with pytest.raises(StudyError) as error:
+        validated(Study, without_leaf(content, path), "params.yaml")
+    text = str(error.value)
+    assert text.startswith("params.yaml: ")
+    assert "\n" not in text
+    assert f"missing key {'.'.join(path)};" in text or (path[0] == "corpus" and path[-1] in text)
+
+
+def without_leaf(content, path):
+    head, *rest = path
+    if rest:
+        return content | {head: without_leaf(content[head], rest)}
+    return {key: value for key, value in content.items() if key != head}
+
+
+@pytest.mark.parametrize("key", ["text", "label", "name", "splits"])
+def test_a_key_missing_in_a_probe_task_is_named(tmp_path, key):
+    with pytest.raises(StudyError, match=f"missing key probe.tasks.0.{key};"):
+        load_study(project(tmp_path, lambda content: content["probe"]["tasks"][0].pop(key)))
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"masking": {"rat": 0.4}}, "unknown key masking.rat; did you mean rate?"),
+    ({"maskin": {"rate": 0.4}}, "unknown key maskin; did you mean masking?"),
+    ({"training": {"steps": {"times": "fast"}}}, "training.steps"),
+    ({"training": {"learning_rate": float("inf")}}, "training.learning_rate"),
+    ({"masking": {"mask": 1.0}}, "must be 1"), ({"study": "other"}, "unknown key study"),
+    ({"training": {"curriculum": {"share": 0.5, "length": 0.3}}}, "must be 8 at least and divide")])
+def test_changes_that_do_not_fit_name_the_arm_and_the_key(study, changes, said):
+    arms = study.arms | {"odd": study.arms["dynamic"].model_copy(update={"changes": changes})}
+    with pytest.raises(StudyError) as error:
+        resolve(study.model_copy(update={"arms": arms}), "odd")
+    assert "arms.yaml: odd.changes: " in str(error.value)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_tuned_values_lie_under_the_changes_of_an_arm(study):
+    tuned = {"training.learning_rate": 0.5, "masking.rate": 0.3}
+    changes = {"masking": {"rate": {"times": 2}}, "training": {"learning_rate": 0.25}}
+    arms = study.arms | {"own": study.arms["dynamic"].model_copy(update={"changes": changes})}
+    cell = resolve(study.model_copy(update={"arms": arms}), "own", tuned)
+    assert (cell.masking.rate, cell.training.learning_rate) == (0.6, 0.25)
+    assert resolve(study, "static", tuned).training.learning_rate == 0.5

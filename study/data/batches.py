@@ -96,7 +96,7 @@ class BatchSource:
         epoch, place = number // self.rows, number % self.rows
         for needed in np.unique(epoch).tolist():
             if needed not in self._order:
-                self._order = {e: order for e, order in self._order.items() if e >= needed - 1}
+                self._order = {e: order for e, order in self._order.items() if e >= epoch[0]}
                 self._order[needed] = randomness.permutation(self.seed, randomness.ORDER, self.rows, needed)
         example = np.concatenate([self._order[e][place[epoch == e]] for e in np.unique(epoch).tolist()])
         return epoch, example

@@ -87,7 +87,7 @@ class Trainer:
                 break
             self._step(batch)
             progress.seconds = already + time.perf_counter() - began
-            if progress.status == "running" and progress.step % training.log_every == 0 or self._last:
+            if progress.status == "running" and (progress.step % training.log_every == 0 or self._last):
                 self._record((progress.tokens - counted) / (progress.seconds - already))
             if self.state is not None and progress.step % training.checkpoint_every == 0 and not self._last:
                 write_checkpoint(self.state, self.fingerprint, progress, self._tensors())
@@ -172,7 +172,7 @@ class Trainer:
         progress.records.append(record)
         self.on_record(record, speed)
         if patience is not None and progress.stale >= patience and progress.step:
-            progress.status = "finished"
+            progress.status = "finished" if self._below_uniform() else "diverged"
 
     def _below_uniform(self) -> bool:
         values = [r["validation_nll"] for r in self.progress.records if "validation_nll" in r]

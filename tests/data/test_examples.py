@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 
 from study import StudyError
-from study.data.batches import BatchSource, gather, prefetch
-from study.data.examples import TokenStore, pair_layout, single_layout
-from tests.conftest import changed
+from study.data.batches import BatchSource, gather, layout_of, prefetch
+from study.data.corpus import _write_documents
+from study.data.examples import TokenStore, pair_layout, single_layout, write_store
+from tests.conftest import changed, made_up_documents
 
 LENGTH = 32
 
@@ -105,3 +106,186 @@ def test_unknown_words_are_never_targets(store, lexicon, cell):
 def test_a_damaged_store_is_named(tmp_path):
     with pytest.raises(StudyError, match="study examples"):
         TokenStore.open(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def stores(store, backend, lexicon, tmp_path_factory):
+    """Stores of several texts: many short documents, few long ones."""
+    found = [store]
+    for seed, count in ((1, 40), (2, 3)):
+        folder = tmp_path_factory.mktemp("more")
+        _write_documents(made_up_documents(count, seed), folder / "train.parquet", "made up")
+        write_store(folder / "train.parquet", backend, lexicon.specials.sep, folder / "ids")
+        found.append(TokenStore.open(folder / "ids"))
+    return found
+
+
+@pytest.mark.parametrize("form", ["full-sentences", "document-sentences", "paragraphs"])
+@pytest.mark.parametrize("length", [8, 17, 32, 64])
+def test_single_layouts_at_any_length(stores, form, length):
+    for store in stores:
+        layout = single_layout(store, form, length)
+        assert (layout.lengths <= length - 2).all()
+        assert (layout.starts >= 0).all()
+        assert (layout.starts + layout.lengths <= len(store.ids)).all()
+        held = [np.arange(s, s + n) for s, n in zip(layout.starts, layout.lengths, strict=True)]
+        counts = np.bincount(np.concatenate(held), minlength=len(store.ids))
+        inside = np.ones(len(store.ids), bool)
+        inside[store.document_ends] = False
+        if form == "full-sentences":
+            assert (counts >= 1).all()
+            assert (counts[:layout.starts[-1]] == 1).all()
+        elif form == "document-sentences":
+            assert (counts == inside).all()
+        else:
+            begins, ends = store.paragraphs[:-1], store.paragraphs[1:]
+            ends = np.where(np.isin(ends - 1, store.document_ends), ends - 1, ends)
+            assert (layout.starts == begins).all()
+            assert (layout.lengths == np.minimum(ends - begins, length - 2)).all()
+
+
+@pytest.mark.parametrize("form", ["segment-pairs", "sentence-pairs"])
+@pytest.mark.parametrize("length", [8, 17, 32, 64])
+@pytest.mark.parametrize("swap", [False, True])
+def test_pairs_at_any_length_fit_and_do_not_cross(stores, form, length, swap):
+    for store in stores:
+        layout = pair_layout(store, form, length, swap)
+        example = np.tile(np.arange(len(layout)), 5)
+        spans = layout.spans(np.repeat(np.arange(5), len(layout)), example, seed=2)
+        for begin, size in ((spans.first, spans.first_length), (spans.second, spans.second_length)):
+            assert (size >= 1).all()
+            assert (store.document_of(begin) == store.document_of(begin + size - 1)).all()
+            assert not np.isin(begin + size - 1, store.document_ends).any()
+        assert (spans.first_length + spans.second_length <= length - 3).all()
+        same = store.document_of(spans.first) == store.document_of(spans.second)
+        assert (same == ((spans.label == 0) | swap)).all()
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_half_of_the_pairs_are_negatives(store, swap):
+    layout = pair_layout(store, "segment-pairs", LENGTH, swap)
+    label = layout.spans(np.repeat(np.arange(200), len(layout)), np.tile(np.arange(len(layout)), 200), 0).label
+    assert label.mean() == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(len(label)))
+
+
+def test_sentence_order_has_the_same_two_segments_either_way(store):
+    wide = 400                                              # so wide that nothing is cut
+    kept, swapped = (pair_layout(store, "sentence-pairs", wide, swap) for swap in (False, True))
+    epoch, example = np.zeros(len(kept), int), np.arange(len(kept))
+    order, usual = swapped.spans(epoch, example, 4), kept.spans(epoch, example, 4)
+    assert (order.label == usual.label).all()
+    changed_places, as_read = order.label == 1, order.label == 0
+    assert (order.first[as_read] + order.first_length[as_read] == order.second[as_read]).all()
+    assert (order.second + order.second_length == order.first)[changed_places].all()
+    assert (order.second[changed_places] == usual.first[changed_places]).all()
+
+
+def test_pairs_are_drawn_anew_at_each_epoch_and_depend_on_nothing_else(store):
+    layout = pair_layout(store, "segment-pairs", LENGTH, swap=False)
+    every = np.arange(len(layout))
+    first, second = (layout.spans(np.full(len(every), epoch), every, 0) for epoch in (0, 1))
+    assert (first.label != second.label).any()
+    part = layout.spans(np.zeros(3, int), every[[5, 1, 3]], 0)
+    assert (part.second == first.second[[5, 1, 3]]).all()
+
+
+@pytest.mark.parametrize("form", ["full-sentences", "document-sentences", "paragraphs", "segment-pairs",
+                                  "sentence-pairs"])
+def test_rows_have_no_stray_padding(store, lexicon, cell, form):
+    layout = layout_of(store, changed(cell, inputs={"format": form}), LENGTH)
+    every = np.arange(len(layout))
+    rows = gather(store.ids, layout.spans(np.zeros_like(every), every, 0), LENGTH, lexicon.specials, layout.padded)
+    assert (rows.ids[:, 0] == lexicon.specials.cls).all()
+    if form == "full-sentences":
+        assert rows.attention_mask is None
+        assert not (rows.ids == lexicon.specials.pad).any()
+        assert (rows.ids[:, -1] == lexicon.specials.sep).all()
+    else:
+        assert ((rows.ids == lexicon.specials.pad) == ~rows.attention_mask).all()
+        last = rows.attention_mask.sum(1) - 1
+        assert (rows.ids[every, last] == lexicon.specials.sep).all()
+
+
+def test_a_store_of_many_blocks_is_the_text(backend, lexicon, tmp_path):
+    documents = [[["ba de .", "fi ."], ["go lu ma ."]] if number % 3 else [["ne pi ."]] for number in range(4600)]
+    _write_documents(documents, tmp_path / "train.parquet", "made up")
+    meta = write_store(tmp_path / "train.parquet", backend, lexicon.specials.sep, tmp_path / "ids")
+    store = TokenStore.open(tmp_path / "ids")
+    ids = {text: backend.encode(text, add_special_tokens=False).ids for text in ("ba de .", "fi .", "go lu ma .",
+                                                                                "ne pi .")}
+    expected = [token for document in documents
+                for token in [*(t for paragraph in document for text in paragraph for t in ids[text]),
+                              lexicon.specials.sep]]
+    assert store.ids.tolist() == expected
+    assert meta["sentences"] == sum(len(paragraph) for document in documents for paragraph in document) > 10_000
+    assert meta["paragraphs"] == sum(map(len, documents))
+    assert (store.ids[store.document_ends] == lexicon.specials.sep).all()
+
+
+def test_the_hash_of_a_store_names_its_text_and_its_borders(backend, lexicon, tmp_path):
+    texts = [[[["ba de .", "fi ."]], [["go ."]]], [[["ba de ."], ["fi ."]], [["go ."]]],
+             [[["ba de .", "fu ."]], [["go ."]]], [[["ba de .", "fi ."]], [["go ."]]]]
+    found = []
+    for number, documents in enumerate(texts):
+        _write_documents(documents, tmp_path / f"{number}.parquet", "made up")
+        write_store(tmp_path / f"{number}.parquet", backend, lexicon.specials.sep, tmp_path / str(number))
+        found.append(TokenStore.open(tmp_path / str(number)).sha256)
+    assert found[0] == found[3]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 20])
+def test_every_epoch_shows_every_row_once_however_few_there_are(store, lexicon, cell, rows):
+    total = len(layout_of(store, cell, LENGTH))
+    few = changed(cell, training={"data_share": rows / total})
+    source = BatchSource(store, lexicon, few, seed=0, length=LENGTH, batch_size=8)
+    assert source.rows == rows
+    epochs, examples = (np.concatenate(part) for part in zip(*(source._examples(step) for step in range(20)),
+                                                             strict=True))
+    for epoch in range(epochs.max()):
+        assert sorted(examples[epochs == epoch].tolist()) == list(range(rows))
+    assert (np.diff(epochs) >= 0).all()
+
+
+@pytest.mark.parametrize("form", ["full-sentences", "document-sentences", "segment-pairs"])
+def test_batch_size_does_not_change_what_is_seen(store, lexicon, cell, form):
+    other = changed(cell, inputs={"format": form})
+    sources = [BatchSource(store, lexicon, other, 0, LENGTH, size) for size in (3, 12)]
+    small = [sources[0].batch(step) for step in range(8)]
+    large = [sources[1].batch(step) for step in range(2)]
+    for name in ("input_ids", "token_type_ids", "targets"):
+        assert (np.concatenate([getattr(b, name) for b in small])
+                == np.concatenate([getattr(b, name) for b in large])).all()
+    assert sum(b.tokens for b in small) == sum(b.tokens for b in large)
+
+
+def test_targets_are_the_true_tokens_and_all_else_is_shown(store, lexicon, cell):
+    source = BatchSource(store, lexicon, changed(cell, masking={"rate": 0.4}), 0, LENGTH, 10)
+    batch, (epoch, example) = source.batch(2), source._examples(2)
+    truth = gather(store.ids, source.layout.spans(epoch, example, 0), LENGTH, lexicon.specials, False).ids.reshape(-1)
+    assert (truth[batch.positions] == batch.targets).all()
+    others = np.setdiff1d(np.arange(truth.size), batch.positions)
+    assert (batch.input_ids.reshape(-1)[others] == truth[others]).all()
+
+
+def test_left_to_right_predicts_every_next_ordinary_token(store, lexicon, cell):
+    batch = BatchSource(store, lexicon, changed(cell, objective={"kind": "causal"}), 0, LENGTH, 10).batch(0)
+    flat = batch.input_ids.reshape(-1)
+    assert (flat[batch.positions + 1] == batch.targets).all()
+    assert (batch.positions % LENGTH < LENGTH - 1).all()
+    ordinary = lexicon.is_ordinary[batch.input_ids[:, 1:]]
+    assert len(batch.targets) == ordinary.sum()
+
+
+def test_an_error_in_the_thread_reaches_the_consumer():
+    class Broken:
+        def batch(self, step):
+            if step == 2:
+                raise StudyError("row 2")
+            return step
+
+    seen = []
+    with pytest.raises(StudyError, match="row 2"):
+        seen.extend(prefetch(Broken(), range(5)))
+    found = prefetch(Broken(), range(2))
+    assert list(found) == [0, 1]

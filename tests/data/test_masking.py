@@ -33,7 +33,7 @@ def within(count: int, total: int, share: float) -> bool:
 
 
 MIXES = [(0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.8, 0.0, 0.2), (0.8, 0.2, 0.0), (0.0, 0.2, 0.8), (0.0, 1.0, 0.0),
-         (0.81, 0.1, 0.09)]
+         (0.0, 0.0, 1.0), (0.81, 0.1, 0.09)]
 
 
 @pytest.mark.parametrize("mix", MIXES)
@@ -109,3 +109,75 @@ def test_spans_are_whole_words_alike_with_geometric_lengths():
     inside = ~STARTS[:, 1:]
     assert (words.selected[:, 1:] == words.selected[:, :-1])[inside].all()
     assert (words.kind[:, 1:] == words.kind[:, :-1])[inside].all()
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.15, 0.4, 0.8])
+def test_the_rate_is_as_stated_at_every_position(rate):
+    assert within(int(masked(masking(rate=rate)).selected.sum()), ROWS.size, rate)
+    everywhere = np.ones(ROWS.shape, bool)
+    spans = masked(masking(rate=rate, selection="span"), starts=everywhere).selected
+    for position in range(ROWS.shape[1]):
+        assert within(int(spans[:, position].sum()), len(ROWS), rate)
+    first = STARTS & np.roll(STARTS, -1, axis=1)            # words of one piece are drawn one by one
+    words = masked(masking(rate=rate, selection="whole-word")).selected
+    assert within(int(words[first].sum()), int(first.sum()), rate)
+    assert words.mean() == pytest.approx(rate, abs=0.02)
+
+
+@pytest.mark.parametrize("mean", [1.0, 2.0, 3.0, 6.0])
+def test_spans_are_as_long_as_stated(mean):
+    shape = (60, 2000)
+    ids, starts = np.full(shape, 7), np.ones(shape, bool)
+    found = masked(masking(selection="span", rate=0.15, span_mean=mean), rows=ids, starts=starts).selected
+    begin = 0.15 / (0.15 + mean * 0.85)                     # a span that touches the next one looks like one span
+    lengths = np.array([length for row in found for length in runs_of(row)])
+    assert lengths.mean() == pytest.approx(mean / (1 - begin), rel=0.05)
+    assert found.mean() == pytest.approx(0.15, abs=0.01)
+    stay = 1 - (1 - begin) / mean
+    for length in (1, 2, 3):
+        assert within(int((lengths > length).sum()), len(lengths), stay**length)
+
+
+@pytest.mark.parametrize("selection", ["token", "whole-word", "span"])
+def test_what_is_not_ordinary_stays_as_it_is(selection):
+    eligible = np.random.default_rng(5).random(ROWS.shape) < 0.7
+    found = masked(masking(rate=0.6, selection=selection), eligible=eligible)
+    assert (found.kind[~eligible] == 0).all()
+    assert (found.shown[~eligible] == ROWS[~eligible]).all()
+    assert found.selected.any()
+    drawn = found.shown[found.kind == RANDOM]
+    assert np.isin(drawn, VOCABULARY.ordinary).all()
+
+
+@given(st.floats(0.01, 0.5), st.floats(0.01, 0.49), st.integers(0, 1000))
+def test_any_two_rates_nest_for_whole_words_and_tokens(low, more, seed):
+    for selection in ("token", "whole-word"):
+        small, large = (masked(masking(rate=rate, selection=selection), ROWS[:10], STARTS[:10], seed).selected
+                        for rate in (low, low + more))
+        assert (small <= large).all()
+
+
+def test_pieces_of_a_word_are_corrupted_one_by_one_with_stated_shares():
+    found = masked(masking(selection="whole-word", rate=0.5, mask=0.5, random=0.3, keep=0.2))
+    later = found.selected & ~STARTS
+    for kind, share in ((MASK, 0.5), (RANDOM, 0.3), (KEEP, 0.2)):
+        assert within(int((found.kind[later] == kind).sum()), int(later.sum()), share)
+    pairs = later[:, 1:] & later[:, :-1]
+    alike = (found.kind[:, 1:] == found.kind[:, :-1])[pairs]
+    assert within(int(alike.sum()), int(pairs.sum()), 0.5**2 + 0.3**2 + 0.2**2)
+
+
+@pytest.mark.parametrize("duplicates", [1, 2, 5])
+def test_a_static_schedule_has_as_many_maskings_as_duplicates(duplicates):
+    settings = masking(schedule="static", duplicates=duplicates)
+    kinds = {masked(settings, ROWS[:20], STARTS[:20], epoch=epoch).kind.tobytes() for epoch in range(10)}
+    assert len(kinds) == duplicates
+    assert len({masked(masking(), ROWS[:20], STARTS[:20], epoch=epoch).kind.tobytes() for epoch in range(10)}) == 10
+
+
+def test_epochs_may_differ_within_a_batch():
+    epoch = np.array([0, 3, 1, 3])
+    found = masked(masking(), ROWS[:4], STARTS[:4], epoch=epoch)
+    for row, number in enumerate(epoch):
+        alone = masked(masking(), ROWS[row:row + 1], STARTS[row:row + 1], epoch=number, example=np.array([row]))
+        assert (alone.kind == found.kind[row]).all()

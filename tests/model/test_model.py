@@ -5,7 +5,7 @@ import torch
 from transformers import BertConfig, BertForPreTraining
 
 from study.model.encoder import initialize
-from study.model.heads import new_model
+from study.model.heads import new_model, parameter_count
 from tests.conftest import changed
 
 V, T = 60, 32
@@ -146,3 +146,73 @@ def test_step_zero_loss_is_near_uniform(cell):
     positions = torch.arange(ids.numel())
     loss = model(ids, types, None, positions, ids.reshape(-1), None)
     assert loss.words.item() / ids.numel() == pytest.approx(np.log(V), abs=0.6)
+
+
+def test_only_selected_positions_get_a_gradient(model):
+    ids, types, mask = batch()
+    positions = torch.tensor([3, 40, 41, 70])
+    states = model.encoder(ids, types, mask)
+    states.retain_grad()
+    logits = model.word_logits(states, positions)
+    torch.nn.functional.cross_entropy(logits, ids.reshape(-1)[positions], reduction="sum").backward()
+    touched = states.grad.reshape(-1, states.shape[-1]).abs().sum(-1) > 0
+    assert torch.equal(touched.nonzero().flatten(), positions)
+
+
+def test_without_causal_order_every_position_sees_every_other(model):
+    ids, types, _ = batch()
+    other = ids.clone()
+    other[:, T - 1] = (ids[:, T - 1] - 4) % (V - 5) + 5
+    moved = (model.encoder(ids, types) - model.encoder(other, types)).abs().amax(-1)
+    assert (moved > 0).all()
+
+
+@pytest.mark.parametrize("initialization", ["bert", "width-aware"])
+def test_all_weights_are_drawn_with_the_stated_deviation(cell, initialization):
+    wide = changed(cell, model={"hidden_size": 128, "intermediate_size": 512, "initialization": initialization,
+                                "tied_decoder": False})
+    for name, part in new_model(wide, 500, 3).named_modules():
+        if isinstance(part, (torch.nn.Linear, torch.nn.Embedding)):
+            linear = isinstance(part, torch.nn.Linear)
+            deviation = 0.02 if initialization == "bert" else part.in_features**-0.5 if linear else 0.1
+            error = 5 * deviation / np.sqrt(2 * part.weight.numel())
+            assert abs(part.weight.std().item() - deviation) < error, name
+            assert abs(part.weight.mean().item()) < 5 * deviation / np.sqrt(part.weight.numel()), name
+            assert not linear or part.bias is None or not part.bias.any()
+        if isinstance(part, torch.nn.LayerNorm):
+            assert (part.weight == 1).all()
+            assert not part.bias.any()
+
+
+def test_weights_do_not_depend_on_the_global_generator(cell):
+    torch.manual_seed(1)
+    first = new_model(cell, V, 5).state_dict()
+    torch.manual_seed(2)
+    second = new_model(cell, V, 5).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_padded_row_equals_the_row_alone(model):
+    ids, types, mask = batch()
+    alone = model.encoder(ids[1:2, :20], types[1:2, :20])
+    torch.testing.assert_close(model.encoder(ids, types, mask)[1:2, :20], alone, rtol=0, atol=1e-6)
+
+
+def test_tied_and_untied_decoders_agree_when_their_matrices_do(cell):
+    tied, untied = new_model(cell, V, 0).eval(), new_model(changed(cell, model={"tied_decoder": False}), V, 0).eval()
+    with torch.no_grad():
+        untied.words.decoder.weight.copy_(untied.encoder.token.weight)
+    states = torch.randn(4, cell.model.hidden_size, generator=torch.Generator().manual_seed(0))
+    untied.words.transform.load_state_dict(tied.words.transform.state_dict())
+    assert torch.equal(tied.words(states, tied.encoder.token), untied.words(states, untied.encoder.token))
+    assert parameter_count(untied) - parameter_count(tied) == V * cell.model.hidden_size
+
+
+def test_dropout_acts_in_training_alone(cell):
+    model = new_model(changed(cell, model={"dropout": 0.3}), V, 0)
+    ids, types, _ = batch()
+    model.train()
+    torch.manual_seed(0)
+    assert not torch.equal(model.encoder(ids, types), model.encoder(ids, types))
+    model.eval()
+    assert torch.equal(model.encoder(ids, types), model.encoder(ids, types))

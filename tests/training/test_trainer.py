@@ -1,12 +1,16 @@
 """Training: the schedule in closed form, resuming bit for bit, accumulation, every switch."""
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
 
+from study import StudyError
 from study.data.batches import BatchSource
+from study.evaluation.embedding import load_cell
 from study.training.checkpoint import read_checkpoint, write_checkpoint
+from study.training.pretrain import write_cell
 from study.training.schedule import learning_rate
 from study.training.trainer import Trainer, phases
 from tests.conftest import changed
@@ -114,18 +118,22 @@ SWITCHES = {
 }
 
 
+SAME_SO_FAR = {"static", "patience"}        # no example has come twice yet, no validation was worse
+
+
 @pytest.mark.parametrize("name", SWITCHES)
 def test_every_switch_trains_and_makes_a_difference(cell, data, name):
-    budget = {"training": {"steps": 4, "warmup_steps": 0, "log_every": 2, "validate_every": 2}}
-    base = changed(cell, **budget)
+    budget = {"steps": 4, "warmup_steps": 0, "log_every": 2, "validate_every": 2, "clip_norm": 0.1}
+    base = changed(cell, training=budget)
     other = changed(base, **SWITCHES[name])
     assert other != base
     trainer, done = trained(other, data)
     assert done.status == "finished"
     assert all(math.isfinite(r["loss"]) for r in done.records if "loss" in r)
-    start = Trainer(other, data, 0)
-    assert not torch.equal(weights(start)["encoder.layers.0.up.weight"],
-                           weights(trainer)["encoder.layers.0.up.weight"])
+    after, start = weights(trainer), weights(Trainer(other, data, 0))
+    assert not torch.equal(start["encoder.layers.0.up.weight"], after["encoder.layers.0.up.weight"])
+    usual = weights(trained(base, data)[0])["encoder.layers.0.up.weight"]
+    assert torch.equal(usual, after["encoder.layers.0.up.weight"]) == (name in SAME_SO_FAR)
 
 
 def test_curriculum_keeps_the_tokens_of_a_step(cell, data):
@@ -167,3 +175,145 @@ def test_no_steps_leave_the_encoder_as_initialised(cell, data):
     trainer, done = trained(still, data)
     assert (done.status, done.step) == ("finished", 0)
     assert torch.equal(weights(trainer)["words.bias"], torch.zeros(data.lexicon.vocabulary.size))
+
+
+@pytest.mark.parametrize(("schedule", "warmup"), [("linear", 0), ("linear", 30), ("cosine", 10), ("constant", 10)])
+def test_schedule_rises_to_the_peak_once_and_never_leaves_it_upwards(cell, schedule, warmup):
+    training = changed(cell, training={"steps": 100, "warmup_steps": warmup, "learning_rate": 0.3,
+                                       "schedule": schedule}).training
+    rates = [learning_rate(step, training) for step in range(100)]
+    assert max(rates) == pytest.approx(0.3)
+    assert all(a < b for a, b in zip(rates[:warmup - 1], rates[1:warmup], strict=False))
+    assert all(a >= b for a, b in zip(rates[warmup:], rates[warmup + 1:], strict=False))
+    assert min(rates) > 0
+    if schedule != "constant":
+        assert learning_rate(100, training) == pytest.approx(0, abs=1e-12)
+        assert rates[warmup + (100 - warmup) // 2] == pytest.approx(0.15, rel=0.02)
+
+
+RESUMED = {"pairs": {"inputs": {"format": "segment-pairs"}, "objective": {"pair": "nsp"}},
+           "curriculum": {"training": {"curriculum": {"share": 0.5, "length": 0.5}}},
+           "causal": {"objective": {"kind": "causal"}}, "micro-batches": {"training": {"accumulation": 2}},
+           "static": {"masking": {"schedule": "static", "duplicates": 2}}}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_any_recipe_resumes_bit_for_bit(cell, data, tmp_path, name):
+    plan = {"steps": 12, "checkpoint_every": 5, "log_every": 3, "validate_every": 6}      # logs between checkpoints
+    base = changed(changed(cell, model={"dropout": 0.1}, training=plan), **RESUMED[name])
+    whole, done = trained(base, data)
+
+    def interrupt(record, speed):
+        if record["step"] == 9:
+            raise Stop
+
+    with pytest.raises(Stop):
+        trained(base, data, state=tmp_path, fingerprint="f", on_record=interrupt)
+    torch.rand(7)                                           # what the global generator did since is of no account
+    resumed = Trainer(base, data, 0, tmp_path, "f")
+    assert resumed.progress.step == 5
+    assert resumed.train().records == done.records
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(resumed).values(), strict=True))
+
+
+def test_same_seed_same_bits_and_another_seed_other_ones(cell, data):
+    (first, one), (again, two), (other, _) = (trained(cell, data, seed) for seed in (0, 0, 1))
+    assert one.records == two.records
+    assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(again).values(), strict=True))
+    assert not torch.equal(weights(first)["encoder.token.weight"], weights(other)["encoder.token.weight"])
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[:-7], lambda b: b[:40], lambda b: b"", lambda b: b"\xff" * len(b),
+                                   lambda b: b[:-50] + bytes([b[-50] ^ 1]) + b[-49:]])
+def test_no_damage_goes_unnoticed(cell, data, tmp_path, spoil):
+    trainer = Trainer(cell, data, 0)
+    path = write_checkpoint(tmp_path, "f", trainer.progress, trainer._tensors())
+    path.write_bytes(spoil(path.read_bytes()))
+    assert read_checkpoint(tmp_path, "f") is None
+    assert [file.suffix for file in tmp_path.iterdir()] == [".refused"]
+
+
+def test_a_checkpoint_gives_back_what_was_written(cell, data, tmp_path):
+    trainer, _ = trained(changed(cell, training={"steps": 3, "warmup_steps": 0}), data)
+    tensors = trainer._tensors()
+    write_checkpoint(tmp_path, "f", trainer.progress, tensors)
+    progress, found = read_checkpoint(tmp_path, "f")
+    assert progress == trainer.progress
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert any(name.endswith("exp_avg_sq") for name in found)
+
+
+def broken_after(trainer, step):
+    """Makes the loss of all later steps infinite."""
+    backward = trainer._backward
+
+    def failing(batch):
+        words, pairs = backward(batch)
+        return (words if trainer.progress.step < step else math.nan), pairs
+
+    trainer._backward = failing
+    return trainer
+
+
+@pytest.mark.parametrize("step", [0, 3, 5, 11])
+def test_a_loss_that_is_no_number_ends_the_run_at_its_step(cell, data, step):
+    small = changed(cell, training={"steps": 12, "log_every": 3, "validate_every": 6})
+    trainer = broken_after(Trainer(small, data, 0), step)
+    done = trainer.train()
+    assert (done.status, done.step) == ("diverged", step + 1)
+    assert done.records[-1] == {**done.records[-1], "step": step + 1, "loss": None, "gradient_norm": None}
+    assert [r["step"] for r in done.records if "loss" in r] == [*range(3, step + 1, 3), step + 1]
+    json.dumps(done.records, allow_nan=False)
+    assert all(torch.isfinite(tensor).all() for tensor in weights(trainer).values())
+
+
+@pytest.mark.parametrize("rate", [1e2, 1e6, 1e30])
+@pytest.mark.parametrize("patience", [None, 1])
+def test_a_wild_run_is_recorded_as_diverged_in_valid_json(cell, data, rate, patience):
+    wild = changed(cell, training={"steps": 12, "learning_rate": rate, "warmup_steps": 0, "clip_norm": None,
+                                   "log_every": 3, "validate_every": 3, "patience": patience})
+    _, done = trained(wild, data)
+    assert done.status == "diverged"
+    json.dumps(done.records, allow_nan=False)
+
+
+def test_patience_stops_after_so_many_validations_without_a_better_one(cell, data):
+    idle = changed(cell, training={"steps": 60, "learning_rate": 0.003, "log_every": 2, "validate_every": 2,
+                                   "patience": 2})
+    _, done = trained(idle, data)
+    values = [record["validation_nll"] for record in done.records if "validation_nll" in record]
+    stopped = done.step < 60
+    assert not stopped or min(values) == values[-3]
+    assert all(min(values[:n]) in values[max(0, n - 2):n] for n in range(2, len(values)))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1, 2.0])
+def test_the_pair_loss_is_weighted_as_stated(cell, data, weight):
+    base = changed(cell, inputs={"format": "segment-pairs"}, objective={"pair": "nsp", "pair_weight": weight})
+    trainer = Trainer(base, data, 0)
+    batch = BatchSource(data.train, data.lexicon, base, 0, 32, 8).batch(0)
+    trainer._backward(batch)
+    pooler = trainer.model.pairs.pooler.weight.grad.clone()
+    alone = Trainer(changed(base, objective={"pair_weight": 1.0}), data, 0)
+    alone._backward(batch)
+    torch.testing.assert_close(pooler, weight * alone.model.pairs.pooler.weight.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_decay_acts_on_matrices_alone(cell, data):
+    trainer = Trainer(cell, data, 0)
+    matrices, vectors = trainer.optimizer.param_groups
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (cell.training.weight_decay, 0.0)
+    assert {p.ndim for p in vectors["params"]} == {1}
+    assert sum(len(group["params"]) for group in (matrices, vectors)) == len(list(trainer.model.parameters()))
+
+
+def test_a_written_cell_loads_as_it_was_trained(study, cell, data, tmp_path):
+    trainer, done = trained(cell, data)
+    loaded = study.model_copy(update={"folder": tmp_path, "settings": study.settings.model_copy(update={"root": "."})})
+    write_cell(loaded.cell("dynamic", 0), cell, trainer.model, done, {"status": done.status})
+    settings, model = load_cell(loaded, "dynamic", 0)
+    assert settings == cell
+    assert all(torch.equal(a, b) for a, b in zip(weights(trainer).values(), model.state_dict().values(), strict=True))
+    with pytest.raises(StudyError, match="no trained cell"):
+        load_cell(loaded, "dynamic", 1)
