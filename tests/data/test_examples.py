@@ -289,3 +289,19 @@ def test_an_error_in_the_thread_reaches_the_consumer():
         seen.extend(prefetch(Broken(), range(5)))
     found = prefetch(Broken(), range(2))
     assert list(found) == [0, 1]
+
+
+@pytest.mark.parametrize("form", ["segment-pairs", "sentence-pairs"])
+def test_where_a_chunk_is_split_says_nothing_of_the_label(store, form):
+    layout = pair_layout(store, form, 128, swap=False)
+    example = np.tile(np.arange(len(layout)), 300)
+    spans = layout.spans(np.repeat(np.arange(300), len(layout)), example, seed=0)
+    usual = np.bincount(example, spans.first_length) / np.bincount(example)
+    surprise = spans.first_length - usual[example]
+    if form == "segment-pairs":
+        assert surprise.std() > 1
+        assert abs(np.corrcoef(surprise, spans.label)[0, 1]) < 5 / np.sqrt(len(example))
+    else:
+        assert (surprise == 0).all()                        # one sentence each
+    elsewhere = spans.second[spans.label == 1]
+    assert np.isin(store.sentences[:-1], elsewhere).all()   # every sentence is drawn sooner or later
