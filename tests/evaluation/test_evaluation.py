@@ -1,13 +1,28 @@
 """Evaluation: per token whatever the batch; probes that find what is there and nothing else."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from study.data.heldout import SETS, content_hash, document_windows, load_heldout, masking_of, save_arrays
+from study import StudyError
+from study.data.batches import Rows
+from study.data.heldout import (
+    SETS,
+    MaskSet,
+    build_heldout,
+    content_hash,
+    document_windows,
+    load_heldout,
+    masking_of,
+    save_arrays,
+)
 from study.data.masking import KINDS
 from study.evaluation.embedding import embed, tokenize
-from study.evaluation.perplexity import row_sums, summarize, token_nll
+from study.evaluation.perplexity import mean_nll, pair_correct, row_sums, summarize, token_nll
 from study.evaluation.probe import linear_probe, principal_plane
 from study.model.heads import new_model
+from study.schema import Text
 
 
 @pytest.fixture
@@ -87,3 +102,100 @@ def test_principal_plane_holds_the_largest_variance():
     plane = principal_plane(points)
     assert plane.shape == (100, 2)
     assert plane.var(0).sum() / points.var(0).sum() > 0.9
+
+
+@pytest.mark.parametrize("name", ["mask_only", "mixed"])
+def test_mean_nll_is_that_of_every_selected_token_by_itself(model, heldout, name):
+    masks = heldout.sets[name]
+    nll = token_nll(model, heldout.ids, masks, 7)
+    assert len(nll) == (masks.kind > 0).sum()
+    assert mean_nll(model, heldout, name, 5) == pytest.approx(nll.mean(), abs=1e-6)
+    with torch.inference_mode():
+        shown = torch.from_numpy(masks.shown)
+        logits = model.words(model.encoder(shown, torch.zeros_like(shown)), model.encoder.token).log_softmax(-1)
+    rows, places = np.nonzero(masks.kind)
+    np.testing.assert_allclose(nll, -logits[rows, places, heldout.ids[rows, places]].numpy(), atol=1e-5)
+
+
+def test_row_sums_belong_to_their_rows(model, heldout):
+    masks = heldout.sets["mixed"]
+    sums = row_sums(token_nll(model, heldout.ids, masks, 4), masks)
+    for row in range(len(heldout.ids)):
+        one = MaskSet(masks.shown[row:row + 1], masks.kind[row:row + 1], None)
+        assert sums[row] == pytest.approx(token_nll(model, heldout.ids[row:row + 1], one, 4).sum(), abs=1e-4)
+
+
+def test_references_stand_on_the_same_tokens(heldout):
+    masks = heldout.sets["mixed"]
+    unigram = heldout.unigram[heldout.ids[masks.kind > 0]]
+    found = summarize(unigram, heldout, "mixed")
+    assert found["nll"] == pytest.approx(found["unigram_nll"])
+    assert found["bits"] == pytest.approx(found["nll"] / np.log(2))
+    exact = MaskSet(masks.shown, masks.kind, 0.5 * unigram)
+    floored = replace(heldout, sets={"mixed": exact})
+    for nll, closed, excess in ((exact.floor, 1.0, 0.0), (unigram, 0.0, exact.floor.mean())):
+        scores = summarize(nll, floored, "mixed")
+        assert scores["share_closed"] == pytest.approx(closed, abs=1e-9)
+        assert scores["excess_nll"] == pytest.approx(excess)
+
+
+@pytest.fixture(scope="module")
+def arrays(study, store, lexicon):
+    """Evaluation sets of the made-up text, as the examples stage builds them for any text."""
+    corpus = Text(kind="text", path="made/up", name=None, revision=None, local=None, column="text", language="en",
+                  splits={"train": "train", "validation": "validation", "test": "test"}, layout="documents",
+                  max_documents=None)
+    text = study.model_copy(update={"settings": study.settings.model_copy(update={"corpus": corpus})})
+    return build_heldout(text, store, store, lexicon, rows=20)
+
+
+def test_built_sets_share_their_rows_and_hide_ordinary_tokens_alone(arrays, lexicon):
+    ids = arrays["ids"]
+    for name, (_, mix, _) in SETS.items():
+        shown, selected = arrays[f"{name}/shown"], arrays[f"{name}/kind"] > 0
+        assert selected.any()
+        assert lexicon.is_ordinary[ids[selected]].all()
+        assert (shown[~selected] == ids[~selected]).all()
+        assert mix["mask"] < 1 or (shown[selected] == lexicon.specials.mask).all()
+    assert ((arrays["mask_only/kind"] > 0) == (arrays["mixed/kind"] > 0)).all()
+    assert ((arrays["mask_only/kind"] > 0) <= (arrays["mask_only_40/kind"] > 0)).all()
+
+
+def test_unigram_reference_is_a_law_over_ordinary_tokens(arrays, store, lexicon):
+    share = np.exp(-arrays["unigram"])
+    assert share.sum() == pytest.approx(1)
+    assert (share > 0).tolist() == lexicon.is_ordinary.tolist()
+    counts = np.bincount(store.ids, minlength=len(share))
+    order = np.argsort(counts[lexicon.vocabulary.ordinary], kind="stable")
+    assert (np.diff(share[lexicon.vocabulary.ordinary][order]) >= 0).all()
+
+
+def test_built_sets_come_back_and_a_damaged_file_is_named(arrays, tmp_path):
+    save_arrays(arrays, tmp_path / "test.npz")
+    found = load_heldout(tmp_path / "test.npz")
+    assert found.hash == content_hash(arrays) == content_hash(dict(reversed(arrays.items())))
+    assert all(content_hash(arrays | {name: array + 1}) != found.hash for name, array in arrays.items()
+               if array.dtype == np.int32)
+    (tmp_path / "test.npz").write_bytes((tmp_path / "test.npz").read_bytes()[:300])
+    with pytest.raises(StudyError, match="study examples"):
+        load_heldout(tmp_path / "test.npz")
+
+
+def test_accuracy_on_pairs_does_not_depend_on_the_batch_size(model, arrays):
+    pairs = Rows(arrays["nsp/ids"].astype(np.int64), arrays["nsp/types"].astype(np.int64), arrays["nsp/attention"],
+                 arrays["nsp/label"].astype(np.int64))
+    found = [pair_correct(model, pairs, size) for size in (1, 3, 100)]
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+    assert (pair_correct(model, replace(pairs, label=1 - pairs.label), 4) == ~found[0]).all()
+
+
+def test_pooled_vectors_are_means_over_real_tokens(model, backend):
+    rows = tokenize(backend, ["ba de fi", "lu ma ne pi ro su tan vek ba de go"], 32)
+    found = embed(model, rows, 0, 2)
+    for index, row in enumerate(rows):
+        ids = torch.tensor([row])
+        with torch.inference_mode():
+            states = model.encoder(ids, torch.zeros_like(ids))[0].numpy()
+        np.testing.assert_allclose(found.cls[index], states[0], atol=1e-5)
+        np.testing.assert_allclose(found.mean[index], states[1:-1].mean(0), atol=1e-5)

@@ -278,14 +278,17 @@ def test_a_wild_run_is_recorded_as_diverged_in_valid_json(cell, data, rate, pati
     json.dumps(done.records, allow_nan=False)
 
 
-def test_patience_stops_after_so_many_validations_without_a_better_one(cell, data):
-    idle = changed(cell, training={"steps": 60, "learning_rate": 0.003, "log_every": 2, "validate_every": 2,
-                                   "patience": 2})
-    _, done = trained(idle, data)
-    values = [record["validation_nll"] for record in done.records if "validation_nll" in record]
-    stopped = done.step < 60
-    assert not stopped or min(values) == values[-3]
-    assert all(min(values[:n]) in values[max(0, n - 2):n] for n in range(2, len(values)))
+@pytest.mark.parametrize(("values", "patience", "last", "status"), [
+    ([3.0, 2.9, 2.95, 2.8, 2.85, 2.9, 2.7], 2, 10, "finished"),
+    ([3.0, 2.9, 2.95, 2.8, 2.85, 2.9, 2.7], 3, 12, "finished"),
+    ([3.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0], 1, 2, "finished"), ([3.0, 90.0, 2.0, 2.0, 2.0, 2.0, 2.0], 1, 2, "diverged"),
+    ([3.0, math.inf, 2.0, 2.0, 2.0, 2.0, 2.0], 1, 2, "diverged")])
+def test_patience_counts_validations_without_a_better_one(cell, data, monkeypatch, values, patience, last, status):
+    measured = iter(values)
+    monkeypatch.setattr("study.training.trainer.mean_nll", lambda *_: next(measured))
+    patient = changed(cell, training={"steps": 12, "log_every": 2, "validate_every": 2, "patience": patience})
+    _, done = trained(patient, data)
+    assert (done.step, done.status) == (last, status)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1, 2.0])
