@@ -90,7 +90,7 @@ class Language:
             for weight in mixture[level] * _zipf(sizes[level]):
                 second = [every[rng.integers(len(every))]] if level and rng.random() < _SECOND_SENSE else []
                 noun, verb = next(stems), next(stems)
-                if second:
+                if second and not _inside(second[0], home[0]):
                     self.senses.append((len(self.words) + 1, home[0], second[0]))
                 add(next(stems) + "y", weight, ("adj-s", "adj-p", "adj-o"), home)
                 add(noun, weight, ("noun-s", "noun-o"), home + second)
@@ -181,14 +181,18 @@ class Language:
 
         truth, seen (N, T) word ids, seen with MASKED and ABSENT; selected (N, T) bool; offset (N,) where in its
         document a row begins; rate, keep, random: how words were selected and shown. With keep = random = 0 it is
-        exact for any selection that does not look at the words.
+        exact for any selection that does not look at the words. Raises ValueError where a selected position is ABSENT.
         """
+        if (seen[selected] == ABSENT).any():
+            raise ValueError("a selected position holds no word")
         results = [self._floor_block(truth[rows], seen[rows], selected[rows], offset[rows], rate, keep, random)
                    for rows in _row_blocks(len(truth))]
         nll, entropy = zip(*results, strict=True)
         return np.concatenate(nll), np.concatenate(entropy)
 
     def _floor_block(self, truth, seen, selected, offset, rate, keep, random):
+        if not selected.any():
+            return np.empty(0), np.empty(0)
         cavity, _, _ = self._infer(seen, offset, rate, keep, random)
         law = cavity[selected].reshape(selected.sum(), -1) @ self.emission.reshape(-1, len(self.words))  # (S, V)
         shown = seen[selected]
@@ -249,6 +253,11 @@ class Language:
         for index, row in enumerate(rows):
             seen[index, :len(row)] = row
         return self.log_evidence(seen, np.zeros(len(rows), int))
+
+
+def _inside(place: tuple, home: tuple) -> bool:
+    """Whether a (topic, theme) lies within a home, whose parts may be slices that stand for all."""
+    return all(isinstance(part, slice) or part == own for own, part in zip(place, home, strict=True))
 
 
 def _row_blocks(count: int) -> Iterator[slice]:

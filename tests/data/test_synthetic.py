@@ -246,3 +246,26 @@ def test_text_is_a_function_of_the_seed_and_made_of_whole_sentences(language):
     assert len(set(language.words)) == len(language.words)
     assert all(1 <= len(d) <= 3 for d in language.sample_sentences(50, 1, 3, seed=4)[1])
     assert language.senses
+
+
+def test_rows_without_a_selected_word_have_no_floor_and_change_no_other(language, text):
+    rows = 130
+    truth = text[0][:rows, :20]
+    selected = np.zeros((rows, 20), bool)
+    selected[129, 3] = True
+    seen = np.where(selected, MASKED, truth)
+    offset = text[1][:rows]
+    both, _ = language.floor(truth, seen, selected, offset, 0.15)
+    alone, _ = language.floor(truth[129:], seen[129:], selected[129:], offset[129:], 0.15)
+    np.testing.assert_allclose(both, alone, atol=1e-12)
+
+
+def test_a_selected_position_must_hold_a_word(language):
+    with pytest.raises(ValueError, match="holds no word"):
+        language.floor(np.ones((1, 2), int), np.array([[1, ABSENT]]), np.array([[False, True]]), np.zeros(1, int), 0.15)
+
+
+def test_a_second_sense_lies_elsewhere(language):
+    assert language.senses
+    for _, home, second in language.senses:
+        assert any(not isinstance(part, slice) and part != own for own, part in zip(second, home, strict=True))
