@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from study import randomness
 from study.data.batches import Batch, BatchSource, Lexicon, prefetch
@@ -17,7 +18,7 @@ from study.data.examples import TokenStore
 from study.data.heldout import Heldout
 from study.evaluation.perplexity import as_tensor, mean_nll
 from study.model.heads import PretrainingModel, new_model
-from study.schema import Cell
+from study.schema import Cell, Training
 from study.training.checkpoint import Progress, read_checkpoint, write_checkpoint
 from study.training.schedule import learning_rate
 
@@ -69,7 +70,7 @@ class Trainer:
         self.on_record = on_record
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = new_model(cell, data.lexicon.vocabulary.size, seed).to(self.device)
-        self.optimizer = adamw(self.model, cell)
+        self.optimizer = AdamW(self.model, cell.training)
         self.progress = Progress()
         if state is not None and (found := read_checkpoint(state, fingerprint)):
             self.progress = found[0]
@@ -103,8 +104,6 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         training, progress = self.cell.training, self.progress
         rate = learning_rate(progress.step, training)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         if self.cell.model.dropout:         # dropout too is a function of (seed, step): nothing to store or restore
             torch.manual_seed(int(randomness.integers(self.seed, randomness.DROPOUT, progress.step) >> 1))
         words, pairs = self._backward(batch)
@@ -116,10 +115,12 @@ class Trainer:
                                      "loss": None, "learning_rate": _short(rate), "gradient_norm": None})
             self.on_record(progress.records[-1], 0.0)
         else:
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.step(rate)
+        self.model.zero_grad(set_to_none=True)
         progress.step += 1
         progress.tokens += batch.tokens
+        progress.slots += batch.input_ids.size
+        progress.rows += len(batch.input_ids)
         sums = {"words": words, "targets": len(batch.targets), "pairs": pairs or 0.0,
                 "rows": 0 if pairs is None else len(batch.input_ids), "norms": norm, "steps": 1}
         progress.pending = {key: progress.pending.get(key, 0.0) + value for key, value in sums.items()}
@@ -180,38 +181,53 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            tensors |= {f"optimizer.{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
+        for name, state in self.optimizer.state.items():
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items()}
         return tensors
 
     def _load_tensors(self, tensors: dict[str, Tensor]) -> None:
         self.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()
                                     if name.startswith("model.")})
-        for name, parameter in self.model.named_parameters():
-            start = f"optimizer.{name}."
-            self.optimizer.state[parameter] = {key.removeprefix(start): tensor if key.endswith(".step")
-                                               else tensor.to(self.device)
-                                               for key, tensor in tensors.items() if key.startswith(start)}
+        for name, state in self.optimizer.state.items():
+            for key, value in state.items():
+                value.copy_(tensors[f"optimizer.{name}.{key}"])
 
 
 def _short(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def adamw(model: PretrainingModel, cell: Cell) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) with weight decay on matrices alone: none on biases and norms."""
-    training = cell.training
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": training.weight_decay},
-                              {"params": vectors, "weight_decay": 0.0}], lr=training.learning_rate,
-                             betas=(training.beta1, training.beta2), eps=training.epsilon, fused=True)
+class AdamW:
+    """torch's fused AdamW (Loshchilov and Hutter 2019), with weight decay on matrices alone: none on biases and norms.
+
+    Called as a function: the class in torch.optim loads torch's compiler, a second that each cell would pay for
+    nothing. A parameter without a gradient stays as it is.
+    """
+
+    def __init__(self, model: PretrainingModel, training: Training):
+        self.training, self.parameters = training, dict(model.named_parameters())
+        self.state = {name: {"step": torch.zeros((), device=p.device), "exp_avg": torch.zeros_like(p),
+                             "exp_avg_sq": torch.zeros_like(p)} for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """One update of every parameter from its gradient."""
+        settings = self.training
+        for matrices in (True, False):
+            names = [name for name, p in self.parameters.items() if (p.ndim >= 2) == matrices and p.grad is not None]
+            if not names:
+                continue
+            state = {key: [self.state[name][key] for name in names] for key in ("exp_avg", "exp_avg_sq", "step")}
+            adamw([self.parameters[name] for name in names], [self.parameters[name].grad for name in names],
+                  state["exp_avg"], state["exp_avg_sq"], [], state["step"], fused=True, amsgrad=False,
+                  beta1=settings.beta1, beta2=settings.beta2, lr=learning_rate, eps=settings.epsilon, maximize=False,
+                  weight_decay=settings.weight_decay if matrices else 0.0)
 
 
 def micro_batches(batch: Batch, count: int) -> Iterator[tuple]:
-    """The batch in `count` parts of equal rows: arguments of the model's forward pass."""
+    """The batch in `count` parts of equal rows (the last may have fewer): arguments of the model's forward pass."""
     rows, length = batch.input_ids.shape
-    size = rows // count
+    size = -(-rows // count)
     for begin in range(0, rows, size):
         part = slice(begin, begin + size)
         inside = (batch.positions >= begin * length) & (batch.positions < (begin + size) * length)

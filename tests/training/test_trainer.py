@@ -1,6 +1,8 @@
 """Training: the schedule in closed form, resuming bit for bit, accumulation, every switch."""
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from study.training.checkpoint import read_checkpoint, write_checkpoint
 from study.training.pretrain import write_cell
 from study.training.schedule import learning_rate
 from study.training.trainer import Trainer, phases
-from tests.conftest import changed
+from tests.conftest import ROOT, changed
 
 
 def trained(cell, data, seed=0, **more):
@@ -303,12 +305,38 @@ def test_the_pair_loss_is_weighted_as_stated(cell, data, weight):
     torch.testing.assert_close(pooler, weight * alone.model.pairs.pooler.weight.grad, rtol=1e-5, atol=1e-8)
 
 
-def test_decay_acts_on_matrices_alone(cell, data):
-    trainer = Trainer(cell, data, 0)
-    matrices, vectors = trainer.optimizer.param_groups
-    assert (matrices["weight_decay"], vectors["weight_decay"]) == (cell.training.weight_decay, 0.0)
-    assert {p.ndim for p in vectors["params"]} == {1}
-    assert sum(len(group["params"]) for group in (matrices, vectors)) == len(list(trainer.model.parameters()))
+def test_updates_equal_those_of_torch_with_decay_on_matrices_alone(cell, data):
+    """Three updates against torch.optim.AdamW; the pair head, which has no gradient, stays as it is."""
+    recipe = changed(cell, training={"weight_decay": 0.1, "clip_norm": None})
+    trainer, other = Trainer(recipe, data, 0), Trainer(recipe, data, 0)
+    matrices = [p for p in other.model.parameters() if p.ndim >= 2]
+    vectors = [p for p in other.model.parameters() if p.ndim < 2]
+    training = recipe.training
+    theirs = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+                               betas=(training.beta1, training.beta2), eps=training.epsilon, fused=True)
+    source = BatchSource(data.train, data.lexicon, recipe, 0, recipe.examples.length, training.batch_size)
+    before = {name: p.clone() for name, p in trainer.model.state_dict().items()}
+    for step in range(3):
+        for each in (trainer, other):
+            each.model.zero_grad(set_to_none=True)
+            each._backward(source.batch(step))
+        trainer.optimizer.step(0.01 / (step + 1))
+        for group in theirs.param_groups:
+            group["lr"] = 0.01 / (step + 1)
+        theirs.step()
+    for (name, ours), their in zip(trainer.model.named_parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(ours, their), name
+        assert torch.equal(ours, before[name]) == name.startswith("pairs."), name
+
+
+def test_a_cell_does_not_load_the_compiler(cell):
+    """It costs a second at the start of every cell."""
+    code = ("import sys, torch; from study.training.trainer import AdamW; m = torch.nn.Linear(2, 2);"
+            "o = AdamW(m, __import__('study.config').config.load_study('experiments/tiny').settings.training);"
+            "m(torch.ones(1, 2)).sum().backward(); torch.nn.utils.clip_grad_norm_(m.parameters(), 1.0); o.step(0.1);"
+            "print('torch._dynamo' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_a_written_cell_loads_as_it_was_trained(study, cell, data, tmp_path):

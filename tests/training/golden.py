@@ -1,0 +1,64 @@
+"""Loss curves of ten steps, kept beside this file: what a change of the code moves, and by how much.
+
+    python -m tests.training.golden             the largest difference of each curve from the one that is kept
+    python -m tests.training.golden --write     keep the curves as they are now
+"""
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from study.config import Loaded, load_study, resolve
+from study.data.corpus import write_corpus
+from study.data.heldout import write_examples
+from study.data.tokenizer import write_tokenizer
+from study.training.pretrain import load_data
+from study.training.trainer import Data, Trainer
+
+ROOT = Path(__file__).parent.parent.parent
+KEPT = Path(__file__).parent / "golden.json"
+ARMS = ("dynamic", "pre-ln", "no-embedding-norm", "mlm-nsp")
+STEPS = 10
+
+
+def tiny_data(folder: Path) -> tuple[Loaded, Data]:
+    """The tiny study with its data made under `folder`."""
+    (folder / "experiments").mkdir(parents=True)
+    (folder / "experiments/arms.yaml").write_text((ROOT / "experiments/arms.yaml").read_text())
+    params = (ROOT / "experiments/tiny/params.yaml").read_text()
+    (folder / "params.yaml").write_text(params.replace("root: ../..", "root: ."))
+    study = load_study(folder)
+    write_corpus(study, study.runs / "corpus")
+    write_tokenizer(study, study.runs / "tokenizer")
+    write_examples(study, study.runs / "examples")
+    return study, load_data(study)
+
+
+def curves(study: Loaded, data: Data) -> dict[str, dict[str, list[float]]]:
+    """Training loss and gradient norm of each step, and the last validation NLL, of each arm."""
+    result = {}
+    for arm in ARMS:
+        cell = resolve(study, arm)
+        training = cell.training.model_copy(update={"steps": STEPS, "log_every": 1, "validate_every": STEPS})
+        records = Trainer(cell.model_copy(update={"training": training}), data, 0).train().records
+        result[arm] = {key: [r[key] for r in records if r.get(key) is not None]
+                       for key in ("loss", "gradient_norm", "validation_nll")}
+    return result
+
+
+def differences(found: dict, kept: dict) -> dict[str, float]:
+    """Largest relative difference of each arm's numbers from the kept ones."""
+    return {arm: max(abs(a - b) / abs(b) for key in kept[arm] for a, b in zip(found[arm][key], kept[arm][key],
+                                                                              strict=True))
+            for arm in kept}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place:
+        now = curves(*tiny_data(Path(place) / "tiny"))
+    if "--write" in sys.argv[1:]:
+        KEPT.write_text(json.dumps(now, indent=1) + "\n")
+    for name, difference in differences(now, json.loads(KEPT.read_text())).items():
+        print(f"{name:20} largest relative difference {difference:.1e}")
