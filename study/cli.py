@@ -22,7 +22,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 Folder = Annotated[Path, typer.Argument(help="the study: a folder with params.yaml", show_default="this folder")]
 Arm = Annotated[str, typer.Option(help="arm, as in experiments/arms.yaml")]
 Seed = Annotated[int, typer.Option(help="seed of the cell")]
-STAGES, READ = "Stages of the pipeline", "Looking at results"
+Cell = Annotated[str, typer.Option(help="cell: arm and seed, as dynamic-0")]
+STAGES, READ, SEE = "Stages of the pipeline", "Looking at results", "Seeing what an arm does"
 
 
 def _load(folder: Path):
@@ -89,7 +90,7 @@ def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
     from study.training.pretrain import pretrain as run
 
     study = _load(folder)
-    _known_cell(study, arm, seed)
+    study.named(f"{arm}-{seed}")
     with LiveRun(study) as live, TrainingBar(f"{arm}-{seed}", cell_settings(study, arm).training.steps) as bar:
         def on_record(record: dict, speed: float) -> None:
             bar.update(record, speed)
@@ -101,19 +102,13 @@ def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
     _say(f"pretrain {arm}-{seed}: {done['status']} after {done['steps']:,} steps{speed}")
 
 
-def _known_cell(study, arm: str, seed: int) -> None:
-    if arm not in study.settings.arms or seed not in study.settings.seeds:
-        raise StudyError(f"{study.folder / 'params.yaml'}: no cell {arm}-{seed}; arms are "
-                         f"{', '.join(study.settings.arms)}; seeds {', '.join(map(str, study.settings.seeds))}")
-
-
 @app.command(rich_help_panel=STAGES)
 def evaluate(arm: Arm, seed: Seed, folder: Folder = Path(".")):
     """Perplexity on the fixed masks. Example: study evaluate --arm dynamic --seed 0"""
     from study.evaluation.predictions import evaluate as run
 
     study = _load(folder)
-    _known_cell(study, arm, seed)
+    study.named(f"{arm}-{seed}")
     found = run(study, arm, seed)["mask_only"]
     _say(f"evaluate {arm}-{seed}: " + (f"perplexity {found['perplexity']:.2f}" if found else "not a masked-word model"))
 
@@ -124,7 +119,7 @@ def probe(arm: Arm, seed: Seed, folder: Folder = Path(".")):
     from study.evaluation.probe import probe as run
 
     study = _load(folder)
-    _known_cell(study, arm, seed)
+    study.named(f"{arm}-{seed}")
     for task, scores in run(study, arm, seed).items():
         parts = [f"{pooling} {scores[pooling]['accuracy']:.1%} (untrained {scores[pooling]['untrained_accuracy']:.1%})"
                  for pooling in study.settings.probe.poolings]
@@ -187,6 +182,72 @@ def create(name: Annotated[str, typer.Argument(help="name of the new study")],
     from study.config import create_study
 
     _say(f"created {create_study(_load(source), name)}; edit its params.yaml, then run `dvc repro` in it")
+
+
+In = Annotated[Path, typer.Option("--study", help="the study: a folder with params.yaml", show_default="this folder")]
+
+
+@app.command(rich_help_panel=SEE)
+def mask(text: Annotated[str, typer.Argument(help="any text")], arm: Arm, folder: In = Path("."),
+         epochs: Annotated[int, typer.Option(min=1, help="passes over the text")] = 1,
+         seed: Annotated[int, typer.Option(help="seed of the masks")] = 0):
+    """A text under an arm's masks. Example: study mask "the cat sat on the mat" --arm static --epochs 3"""
+    from study.config import resolve
+    from study.console import show_masks
+    from study.data.batches import Lexicon
+    from study.data.preview import mask_text
+    from study.data.tokenizer import load
+
+    study = _load(folder)
+    cell, backend = resolve(study, arm), load(study.runs / "tokenizer")
+    show_masks(*mask_text(text, cell, backend, Lexicon.of(backend), seed, epochs))
+
+
+@app.command(rich_help_panel=SEE)
+def predict(text: Annotated[str, typer.Argument(help="a text with [MASK] where words are missing")],
+            cells: Annotated[list[str], typer.Option(help="cells, as dynamic-0 static-0")],
+            more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None, folder: In = Path("."),
+            top: Annotated[int, typer.Option(min=1, help="guesses a place")] = 5):
+    """What cells put in place of [MASK].
+
+    Example: study predict "The capital of [MASK] is Paris." --cells dynamic-0 pre-ln-0
+    """
+    from study.console import show_guesses
+    from study.evaluation.predictions import predict as run
+
+    study = _load(folder)
+    show_guesses(run(study, text, [study.named(cell) for cell in (*cells, *(more or []))], top))
+
+
+@app.command(rich_help_panel=SEE)
+def encode(texts: Annotated[list[str], typer.Argument(help="one text, or a pair")], cell: Cell, folder: In = Path("."),
+           out: Annotated[Path | None, typer.Option(help="write the states (tokens, hidden) to this .npy")] = None):
+    """Hidden states of a text or a pair. Example: study encode "a first text" "a second" --cell dynamic-0"""
+    import numpy as np
+
+    from study.console import show_states
+    from study.evaluation.embedding import encode as run
+
+    if len(texts) > 2:
+        raise StudyError(f"{len(texts)} texts: one, or a pair; put a text with spaces in quotes")
+    study = _load(folder)
+    tokens, states = run(study, *study.named(cell), texts[0], texts[1] if len(texts) > 1 else None)
+    show_states(tokens, states)
+    if out is not None:
+        np.save(out.with_suffix(".npy"), states)
+        _say(f"encode: {states.shape[0]} x {states.shape[1]} float32 in {out.with_suffix('.npy')}")
+
+
+@app.command(rich_help_panel=SEE)
+def export(cell: Annotated[str, typer.Argument(help="cell, as dynamic-0")],
+           to: Annotated[Path, typer.Option(help="new folder")], folder: In = Path(".")):
+    """A cell as `transformers` loads it. Example: study export dynamic-0 --to exported"""
+    from study.evaluation.embedding import load_cell
+    from study.model.huggingface import export as run
+
+    study = _load(folder)
+    kind = run(*reversed(load_cell(study, *study.named(cell))), study.runs / "tokenizer", to)
+    _say(f"export: {kind} in {to}; transformers.AutoModel.from_pretrained({str(to)!r}) loads it")
 
 
 @app.command(hidden=True)

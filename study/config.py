@@ -99,6 +99,16 @@ class Loaded(Settings):
         return [(arm, seed) for arm in self.settings.arms for seed in self.settings.seeds]
 
 
+    def named(self, cell: str) -> tuple[str, int]:
+        """Arm and seed of a cell by its name, as `dynamic-0`. Raises StudyError when the study has no such cell."""
+        known = {f"{arm}-{seed}": (arm, seed) for arm, seed in self.cells}
+        if cell not in known:
+            raise StudyError(f"{self.folder / 'params.yaml'}: no cell {cell}{_nearest(cell, known)}; a cell is an arm "
+                             f"({', '.join(self.settings.arms)}) with a seed "
+                             f"({', '.join(map(str, self.settings.seeds))}), as {next(iter(known))}")
+        return known[cell]
+
+
 def load_study(folder: str | Path = ".") -> Loaded:
     """The study in `folder` (the folder, or the params.yaml or dvc.yaml in it)."""
     folder = Path(folder)
@@ -111,10 +121,21 @@ def load_study(folder: str | Path = ".") -> Loaded:
     for name, arm in arms.items():
         if arm.baseline is not None and arm.baseline not in arms:
             raise StudyError(f"{path}: {name}: baseline {arm.baseline!r} is no arm{_nearest(arm.baseline, arms)}")
+        _lineage(arms, name, path)
     loaded = Loaded(folder=folder, settings=settings, arms=arms)
     for name in settings.arms:
         resolve(loaded, name)
     return loaded
+
+
+def _lineage(arms: dict[str, Arm], name: str, path: Path) -> list[str]:
+    """The arm's first ancestor, ..., its baseline, the arm itself."""
+    line = [name]
+    while (before := arms[line[0]].baseline) is not None:
+        if before in line:
+            raise StudyError(f"{path}: {name}: its baselines go round in a circle ({' <- '.join([before, *line])})")
+        line.insert(0, before)
+    return line
 
 
 def _nearest(word: str, known) -> str:
@@ -123,7 +144,8 @@ def _nearest(word: str, known) -> str:
 
 
 def resolve(study: Loaded, arm: str, tuned: dict[str, Any] | None = None) -> Cell:
-    """Settings of one arm: the study's, with `tuned` (dotted key -> value) under the arm's own changes.
+    """Settings of one arm: the study's, `tuned` (dotted key -> value) over them, then what its baseline, that one's
+    baseline and so on change, and at last its own changes: an arm differs from its baseline in nothing else.
 
     Raises StudyError for an arm that arms.yaml does not have, or changes that do not fit.
     """
@@ -133,19 +155,21 @@ def resolve(study: Loaded, arm: str, tuned: dict[str, Any] | None = None) -> Cel
     for key, value in (tuned or {}).items():
         section, name = key.split(".")
         content[section][name] = value
-    where = f"{study.root / 'experiments' / 'arms.yaml'}: {arm}.changes"
-    return validated(Cell, _merged(content, study.arms[arm].changes, where), where)
+    path = study.root / "experiments" / "arms.yaml"
+    for name in _lineage(study.arms, arm, path):
+        content = _merged(content, study.arms[name].changes)
+    return validated(Cell, content, f"{path}: {arm}.changes")
 
 
-def _merged(base: dict, changes: dict, where: str) -> dict:
+def _merged(base: dict, changes: dict) -> dict:
     result = dict(base)
     for key, value in changes.items():
         times = value["times"] if isinstance(value, dict) and set(value) == {"times"} else None
         if isinstance(times, (int, float)) and isinstance(base.get(key), (int, float)):
             scaled = base[key] * times
-            result[key] = max(1, round(scaled)) if isinstance(base[key], int) else scaled
+            result[key] = max(min(1, base[key]), round(scaled)) if isinstance(base[key], int) else scaled
         elif isinstance(value, dict) and isinstance(base.get(key), dict):
-            result[key] = _merged(base[key], value, where)
+            result[key] = _merged(base[key], value)
         else:
             result[key] = value
     return result

@@ -6,9 +6,12 @@ import time
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 console = Console(stderr=True)
+_PLAIN_WIDTH = 120                          # columns of a table that goes to a file or a pipe
 
 
 def columns(*texts: str) -> list:
@@ -49,3 +52,51 @@ class TrainingBar:
         if not console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
             print(f"{self.name} step {record['step']}/{self.steps}  {state}", file=sys.stderr, flush=True)
+
+
+def _print(*parts) -> None:
+    out = Console()
+    out = out if out.is_terminal else Console(width=_PLAIN_WIDTH)
+    for part in parts:
+        out.print(part)
+
+
+def show_masks(passes: list, shares: dict) -> None:
+    """The tutorial's table for each pass (original, shown, label, kind), and the realised shares below."""
+    for number, seen in enumerate(passes):
+        table = Table(title=f"pass {number + 1}" if len(passes) > 1 else None, title_justify="left")
+        for name in ("original", "shown", "label", "kind"):
+            table.add_column(name)
+        for token in seen:
+            style = "" if token.label is None else "bold"
+            table.add_row(escape(token.original), escape(token.shown), escape(token.label or ""), token.kind,
+                          style=style)
+        _print(table)
+    if shares["selected"] is None:
+        _print(f"left to right: {shares['predicted']:.1%} of the ordinary tokens are targets")
+        return
+    mix = ", ".join(f"{shares[name]:.1%} {name}" for name in ("mask", "random", "keep"))
+    _print(f"over {shares['rows']:,} maskings of this text: {shares['selected']:.1%} of the ordinary tokens selected, "
+           f"of these {mix}; {shares['predicted']:.1%} predicted")
+
+
+def show_guesses(found: dict[str, list]) -> None:
+    """The likeliest pieces of several cells side by side, a table a [MASK]."""
+    places = len(next(iter(found.values())))
+    for place in range(places):
+        table = Table(title=f"[MASK] {place + 1}" if places > 1 else None, title_justify="left")
+        for cell in found:
+            table.add_column(cell)
+        for row in zip(*(guesses[place] for guesses in found.values()), strict=True):
+            table.add_row(*(f"{escape(word)} {share:.1%}" for word, share in row))
+        _print(table)
+
+
+def show_states(tokens: list[str], states) -> None:
+    """Shape and first values of hidden states (T, H), a row a token."""
+    table = Table(title=f"hidden states: {states.shape[0]} tokens x {states.shape[1]}", title_justify="left")
+    for name in ("token", "first values", "norm"):
+        table.add_column(name)
+    for token, state in zip(tokens, states, strict=True):
+        table.add_row(escape(token), "  ".join(f"{value:+.3f}" for value in state[:5]), f"{(state**2).sum()**0.5:.2f}")
+    _print(table)

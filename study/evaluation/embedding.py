@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from study import StudyError
 from study.config import Loaded, read_yaml, validated
+from study.data.tokenizer import load
 from study.evaluation.perplexity import blocks
 from study.model.heads import PretrainingModel
 from study.schema import Cell
@@ -75,3 +76,19 @@ def _padded(rows: list[list[int]], order: np.ndarray, pad: int, batch_size: int)
             ids[row, :len(rows[i])] = rows[i]
         lengths = np.array([len(rows[i]) for i in index])
         yield index, torch.from_numpy(ids), torch.from_numpy(np.arange(longest)[None] < lengths[:, None])
+
+
+@torch.inference_mode()
+def encode(study: Loaded, arm: str, seed: int, first: str, second: str | None) -> tuple[list[str], np.ndarray]:
+    """Tokens (T,) and last hidden states (T, H) float32 of one text, or of a pair with its segments marked.
+
+    Raises StudyError when the cell is not trained or the text is longer than a row.
+    """
+    cell, model = load_cell(study, arm, seed)
+    backend = load(study.runs / "tokenizer")
+    encoded = backend.encode(first, second)
+    if len(encoded.ids) > cell.examples.length:
+        raise StudyError(f"the text has {len(encoded.ids)} tokens, a row of {study.settings.study} holds "
+                         f"{cell.examples.length}; shorten it")
+    ids, types = (torch.tensor([x], device=model.words.bias.device) for x in (encoded.ids, encoded.type_ids))
+    return encoded.tokens, model.encoder(ids, types)[0].float().cpu().numpy()

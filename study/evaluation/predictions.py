@@ -6,10 +6,11 @@ import json
 import numpy as np
 import torch
 
+from study import StudyError
 from study.config import Loaded
 from study.data.heldout import SETS, Heldout, load_heldout, save_arrays
 from study.data.tokenizer import load
-from study.evaluation.embedding import load_cell
+from study.evaluation.embedding import load_cell, tokenize
 from study.evaluation.perplexity import pair_correct, row_sums, summarize, token_nll
 from study.model.heads import PretrainingModel
 
@@ -48,16 +49,45 @@ def evaluate(study: Loaded, arm: str, seed: int) -> dict:
 def top_predictions(model: PretrainingModel, heldout: Heldout, backend, rows: int) -> list[dict]:
     """The five likeliest pieces at each [MASK] of the first rows of the headline set: shown text, truth, guesses."""
     masks, samples = heldout.sets["mask_only"], []
-    device = model.words.bias.device
     for row in range(min(rows, len(heldout.ids))):
-        shown = torch.from_numpy(masks.shown[row:row + 1]).to(device)
         positions = np.flatnonzero(masks.kind[row])
-        states = model.encoder(shown, torch.zeros_like(shown))
-        logits = model.word_logits(states, torch.from_numpy(positions).to(device))
-        share, guess = logits.float().softmax(-1).topk(TOP)
+        top = fill(model, masks.shown[row], positions, backend, TOP)
         samples.append({
             "tokens": [backend.id_to_token(i) for i in masks.shown[row].tolist()],
             "masked": [{"position": int(p), "truth": backend.id_to_token(int(heldout.ids[row, p])),
-                        "top": [[backend.id_to_token(i), round(s, 4)] for i, s in zip(g, ss, strict=True)]}
-                       for p, g, ss in zip(positions, guess.tolist(), share.tolist(), strict=True)]})
+                        "top": [[word, round(share, 4)] for word, share in guesses]}
+                       for p, guesses in zip(positions, top, strict=True)]})
     return samples
+
+
+@torch.inference_mode()
+def fill(model: PretrainingModel, ids: np.ndarray, positions: np.ndarray, backend,
+         top: int) -> list[list[tuple[str, float]]]:
+    """The `top` likeliest pieces, with their probabilities, at each of the positions (S,) of one row of ids (T,)."""
+    device = model.words.bias.device
+    shown = torch.from_numpy(ids[None]).to(device)
+    states = model.encoder(shown, torch.zeros_like(shown))
+    logits = model.word_logits(states, torch.from_numpy(positions).to(device))
+    shares, guesses = logits.float().softmax(-1).topk(min(top, logits.shape[-1]))
+    return [[(backend.id_to_token(i), share) for i, share in zip(*pair, strict=True)]
+            for pair in zip(guesses.tolist(), shares.tolist(), strict=True)]
+
+
+def predict(study: Loaded, text: str, cells: list[tuple[str, int]], top: int) -> dict[str, list]:
+    """For each cell, for each [MASK] of the text, the likeliest pieces with their probabilities.
+
+    Raises StudyError for a text without [MASK] (or with one behind the length of a row) and for a cell that fills none.
+    """
+    backend = load(study.runs / "tokenizer")
+    mask, found = backend.token_to_id("[MASK]"), {}
+    for arm, seed in cells:
+        cell, model = load_cell(study, arm, seed)
+        if cell.objective.kind == "causal":
+            raise StudyError(f"{arm}-{seed} reads left to right: it cannot fill a [MASK]")
+        ids = np.array(tokenize(backend, [text], cell.examples.length)[0], np.int64)
+        positions = np.flatnonzero(ids == mask)
+        if not len(positions):
+            raise StudyError(f"the text has no [MASK] within {cell.examples.length} tokens; write one where a word is "
+                             f"to be predicted")
+        found[f"{arm}-{seed}"] = fill(model, ids, positions, backend, top)
+    return found

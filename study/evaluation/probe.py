@@ -76,7 +76,10 @@ def linear_probe(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, t
 
 
 def principal_plane(vectors: np.ndarray) -> np.ndarray:
-    """The first two principal components (rows, 2) float32, each turned so that its largest loading is positive."""
+    """The first two principal components (rows, 2) float32, each turned so that its largest loading is positive; zeros
+    where all vectors are alike, as those of a [CLS] that sees nothing but itself."""
     from sklearn.decomposition import PCA
 
+    if np.ptp(vectors, axis=0).max() < 1e-6:
+        return np.zeros((len(vectors), 2), np.float32)
     return PCA(2, svd_solver="full").fit_transform(vectors.astype(np.float64)).astype(np.float32)

@@ -27,7 +27,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         rows, length, width = x.shape
         qkv = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)                      # each (B, A, T, H/A)
+        query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))     # each (B, A, T, H/A)
         dropout = self.dropout if self.training else 0.0
         if self.causal and mask is not None:
             mask = mask & torch.ones(length, length, dtype=torch.bool, device=x.device).tril()

@@ -92,8 +92,8 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def flops_per_token(cell: Cell, vocabulary_size: int) -> float:
-    """Forward and backward floating-point operations a token, matrix products only (2 a multiply-add, backward twice
-    the forward): the dense layers, attention's two products, and the decoder at the positions that are predicted."""
+    """Forward and backward floating-point operations a token, padding too: matrix products only (2 a multiply-add,
+    backward twice the forward) of the dense layers, attention and the decoder at the positions that are predicted."""
     model, length = cell.model, cell.examples.length
     layer = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size + 2 * length * model.hidden_size
     share = 1.0 if cell.objective.kind == "causal" else cell.masking.rate * cell.objective.predicted_share

@@ -2,7 +2,6 @@
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForPreTraining
 
 from study.model.encoder import initialize
 from study.model.heads import new_model, parameter_count
@@ -23,49 +22,6 @@ def batch(seed=0):
     mask = torch.ones(3, T, dtype=torch.bool)
     mask[1, 20:] = False
     return ids, types, mask
-
-
-def as_transformers(model, cell) -> BertForPreTraining:
-    """The same weights in `transformers`' BERT (post-LN, tied decoder)."""
-    settings = cell.model
-    config = BertConfig(vocab_size=V, hidden_size=settings.hidden_size, num_hidden_layers=settings.num_hidden_layers,
-                        num_attention_heads=settings.num_attention_heads, intermediate_size=settings.intermediate_size,
-                        max_position_embeddings=T, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    theirs, own, width = BertForPreTraining(config).eval(), model.state_dict(), settings.hidden_size
-    names = {"bert.embeddings.word_embeddings.weight": "encoder.token.weight",
-             "bert.embeddings.position_embeddings.weight": "encoder.position.weight",
-             "bert.embeddings.token_type_embeddings.weight": "encoder.segment.weight",
-             "cls.predictions.bias": "words.bias", "cls.predictions.decoder.bias": "words.bias",
-             "cls.predictions.decoder.weight": "encoder.token.weight"}
-    pairs = [("bert.embeddings.LayerNorm", "encoder.embedding_norm"), ("bert.pooler.dense", "pairs.pooler"),
-             ("cls.predictions.transform.dense", "words.transform"), ("cls.seq_relationship", "pairs.classifier"),
-             ("cls.predictions.transform.LayerNorm", "words.norm")]
-    state = {}
-    for i in range(settings.num_hidden_layers):
-        there, here = f"bert.encoder.layer.{i}", f"encoder.layers.{i}"
-        pairs += [(f"{there}.attention.output.dense", f"{here}.attention.output"),
-                  (f"{there}.attention.output.LayerNorm", f"{here}.attention_norm"),
-                  (f"{there}.intermediate.dense", f"{here}.up"), (f"{there}.output.dense", f"{here}.down"),
-                  (f"{there}.output.LayerNorm", f"{here}.feedforward_norm")]
-        for kind in ("weight", "bias"):
-            for part, name in zip(own[f"{here}.attention.qkv.{kind}"].split(width), ("query", "key", "value"),
-                                  strict=True):
-                state[f"{there}.attention.self.{name}.{kind}"] = part
-    names |= {f"{a}.{kind}": f"{b}.{kind}" for a, b in pairs for kind in ("weight", "bias")}
-    theirs.load_state_dict(state | {a: own[b] for a, b in names.items()}, strict=True)
-    return theirs
-
-
-def test_post_norm_equals_transformers(model, cell):
-    ids, types, mask = batch()
-    theirs = as_transformers(model, cell)
-    found = theirs(input_ids=ids, token_type_ids=types, attention_mask=mask.long(), output_hidden_states=True)
-    states = model.encoder(ids, types, mask, all_states=True)
-    for ours, other in zip(states, found.hidden_states, strict=True):
-        torch.testing.assert_close(ours[mask], other[mask], rtol=0, atol=1e-5)
-    logits = model.words(states[-1], model.encoder.token)
-    torch.testing.assert_close(logits[mask], found.prediction_logits[mask], rtol=0, atol=1e-5)
-    torch.testing.assert_close(model.pairs(states[-1]), found.seq_relationship_logits, rtol=0, atol=1e-5)
 
 
 def test_loss_on_selected_positions_equals_the_full_one_and_its_gradients(model):

@@ -1,0 +1,162 @@
+"""Exchange of weights with `transformers`, tensor by tensor.
+
+    post-LN with an embedding norm      BertForPreTraining          (left to right: BertLMHeadModel)
+    pre-LN with an embedding norm       RobertaPreLayerNormForMaskedLM, which has no pair head
+    pre-LN without one                  MegatronBertForPreTraining
+
+`transformers` has no post-LN encoder without an embedding norm, and none of these without the dense layer before the
+decoder: such cells are refused. RoBERTa counts positions from one after [PAD]'s id, so its table has a row more.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from study import StudyError
+from study.model.encoder import NORM_EPSILON
+from study.model.heads import PretrainingModel
+from study.schema import Cell
+
+PAD = 0                                     # id of [PAD] in every vocabulary of ours
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of `transformers` with the names of its parts."""
+    model: str
+    config: str
+    base: str                               # prefix of the encoder
+    attention_norm: str                     # within a layer
+    feedforward_norm: str
+    final_norm: str | None
+    words: dict[str, str]                   # transform, norm, decoder, bias
+    pairs: bool = False
+    embedding_norm: bool = True
+    position_offset: int = 0
+    is_decoder: bool = False
+
+
+_CLS = {"transform": "cls.predictions.transform.dense", "norm": "cls.predictions.transform.LayerNorm",
+        "decoder": "cls.predictions.decoder", "bias": "cls.predictions.bias"}
+_LM = {"transform": "lm_head.dense", "norm": "lm_head.layer_norm", "decoder": "lm_head.decoder", "bias": "lm_head.bias"}
+_BERT = {"config": "BertConfig", "base": "bert", "attention_norm": "attention.output.LayerNorm",
+         "feedforward_norm": "output.LayerNorm", "final_norm": None, "words": _CLS}
+POST = Kind("BertForPreTraining", **_BERT, pairs=True)
+CAUSAL = Kind("BertLMHeadModel", **_BERT, is_decoder=True)
+PRE = Kind("RobertaPreLayerNormForMaskedLM", "RobertaPreLayerNormConfig", "roberta_prelayernorm", "attention.LayerNorm",
+           "intermediate.LayerNorm", "LayerNorm", _LM, position_offset=1)
+BARE = Kind("MegatronBertForPreTraining", "MegatronBertConfig", "bert", "attention.ln", "ln", "encoder.ln", _CLS,
+            pairs=True, embedding_norm=False)
+
+
+def kind_of(cell: Cell) -> Kind:
+    """The class of `transformers` that computes what this cell computes. Raises StudyError, with the reason, if none
+    does."""
+    model, objective = cell.model, cell.objective
+    if not model.decoder_transform:
+        raise StudyError("no equal in transformers: its masked-word heads all have the dense layer before the decoder "
+                         "(model.decoder_transform is false)")
+    if model.norm == "post":
+        if not model.embedding_norm:
+            raise StudyError("no equal in transformers: its post-LN encoders all have a norm after the embeddings "
+                             "(model.embedding_norm is false)")
+        return CAUSAL if objective.kind == "causal" else POST
+    if objective.kind == "causal":
+        raise StudyError("no equal in transformers that is tested here: a pre-LN encoder that reads left to right")
+    if not model.embedding_norm:
+        return BARE
+    if objective.pair != "none":
+        raise StudyError(f"no equal in transformers: {PRE.model} has no head for objective.pair {objective.pair}")
+    return PRE
+
+
+def new_transformers(cell: Cell, vocabulary_size: int) -> nn.Module:
+    """A model of `transformers` of the cell's shape, with its own random weights, in evaluation mode."""
+    import transformers
+
+    kind, model = kind_of(cell), cell.model
+    config = getattr(transformers, kind.config)(
+        vocab_size=vocabulary_size, hidden_size=model.hidden_size, num_hidden_layers=model.num_hidden_layers,
+        num_attention_heads=model.num_attention_heads, intermediate_size=model.intermediate_size, hidden_act="gelu",
+        hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout, type_vocab_size=2,
+        max_position_embeddings=cell.examples.length + kind.position_offset, layer_norm_eps=NORM_EPSILON,
+        pad_token_id=PAD, tie_word_embeddings=model.tied_decoder, is_decoder=kind.is_decoder)
+    return getattr(transformers, kind.model)(config).eval()
+
+
+def names(cell: Cell) -> dict[str, tuple[str, ...]]:
+    """Our tensor -> theirs; query, key and value lie one after the other in ours."""
+    kind, base = kind_of(cell), kind_of(cell).base
+    modules = {"words.transform": kind.words["transform"], "words.norm": kind.words["norm"]}
+    if kind.embedding_norm:
+        modules["encoder.embedding_norm"] = f"{base}.embeddings.LayerNorm"
+    if kind.final_norm:
+        modules["encoder.final_norm"] = f"{base}.{kind.final_norm}"
+    if kind.pairs:
+        modules |= {"pairs.pooler": f"{base}.pooler.dense", "pairs.classifier": "cls.seq_relationship"}
+    found: dict[str, tuple[str, ...]] = {}
+    for index in range(cell.model.num_hidden_layers):
+        here, there = f"encoder.layers.{index}", f"{base}.encoder.layer.{index}"
+        modules |= {f"{here}.attention.output": f"{there}.attention.output.dense",
+                    f"{here}.attention_norm": f"{there}.{kind.attention_norm}",
+                    f"{here}.up": f"{there}.intermediate.dense", f"{here}.down": f"{there}.output.dense",
+                    f"{here}.feedforward_norm": f"{there}.{kind.feedforward_norm}"}
+        for part in ("weight", "bias"):
+            found[f"{here}.attention.qkv.{part}"] = tuple(f"{there}.attention.self.{name}.{part}"
+                                                          for name in ("query", "key", "value"))
+    found |= {f"{ours}.{part}": (f"{theirs}.{part}",) for ours, theirs in modules.items() for part in
+              ("weight", "bias")}
+    for ours, theirs in (("token", "word"), ("position", "position"), ("segment", "token_type")):
+        found[f"encoder.{ours}.weight"] = (f"{base}.embeddings.{theirs}_embeddings.weight",)
+    if not cell.model.tied_decoder:
+        found["words.decoder.weight"] = (f"{kind.words['decoder']}.weight",)
+    return found | {"words.bias": (f"{kind.words['decoder']}.bias",)}
+
+
+def to_transformers(model: PretrainingModel, cell: Cell) -> nn.Module:
+    """A model of `transformers` with our weights, in evaluation mode; the same hidden states and logits.
+
+    Raises StudyError where `transformers` has no equal.
+    """
+    kind, own = kind_of(cell), model.state_dict()
+    theirs = new_transformers(cell, model.encoder.token.num_embeddings)
+    state = {kind.words["bias"]: own["words.bias"]}
+    if cell.model.tied_decoder:
+        state[f"{kind.words['decoder']}.weight"] = own["encoder.token.weight"]
+    for ours, targets in names(cell).items():
+        tensor = own[ours]
+        if ours == "encoder.position.weight":
+            tensor = torch.cat([tensor.new_zeros(kind.position_offset, tensor.shape[1]), tensor])
+        state |= dict(zip(targets, tensor.chunk(len(targets)), strict=True))
+    theirs.load_state_dict({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, strict=True)
+    return theirs
+
+
+def from_transformers(theirs: nn.Module, cell: Cell) -> dict[str, Tensor]:
+    """Our state dict with the weights of a model of `transformers` of the cell's shape; the pair head is left out
+    where theirs has none."""
+    kind, state = kind_of(cell), theirs.state_dict()
+    found = {ours: torch.cat([state[name] for name in sources]).clone() for ours, sources in names(cell).items()}
+    found["encoder.position.weight"] = found["encoder.position.weight"][kind.position_offset:]
+    return found
+
+
+def export(model: PretrainingModel, cell: Cell, tokenizer: Path, folder: Path) -> str:
+    """Writes config, weights (safetensors) and tokenizer, as `from_pretrained(folder)` and the fill-mask pipeline read
+    them; returns the name of the class. Raises StudyError where there is no equal, or `folder` is not empty."""
+    from transformers import AutoTokenizer
+
+    backend = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+    if backend.pad_token_id != PAD:
+        raise StudyError(f"{tokenizer}: [PAD] has id {backend.pad_token_id}; only vocabularies where it is {PAD} can "
+                         f"be exported")
+    theirs = to_transformers(model, cell)
+    if folder.exists() and any(folder.iterdir()):
+        raise StudyError(f"{folder}: is not empty; name a new folder")
+    theirs.save_pretrained(folder)
+    backend.model_max_length = cell.examples.length
+    backend.save_pretrained(folder)
+    return type(theirs).__name__
