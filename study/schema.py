@@ -91,6 +91,7 @@ class Examples(Settings):
 
 class Inputs(Settings):
     format: Literal[FORMATS]
+    batch: Literal["rows", "tokens"]        # batch_size counts rows, or as many tokens as that many full rows hold
 
 
 class Masking(Settings):
@@ -214,6 +215,9 @@ class Cell(Settings):
         if self.objective.pair != "none" and self.inputs.format not in PAIRS:
             raise ValueError(f"objective.pair {self.objective.pair} needs inputs.format {' or '.join(PAIRS)}, "
                              f"not {self.inputs.format}")
+        if self.objective.pair != "none" and self.objective.kind == "causal":
+            raise ValueError(f"objective.pair {self.objective.pair} needs objective.kind mlm: left to right, [CLS] "
+                             f"sees neither segment")
         if self.training.curriculum is not None:
             short = self.examples.length * self.training.curriculum.length
             if short < 8 or short % 1 or self.examples.length % short:
@@ -252,6 +256,8 @@ class Study(Cell):
 class Arm(Settings):
     about: str                              # one sentence, shown in the report
     factor: str
-    baseline: Name | None                   # the arm it is compared with
+    baseline: Name | None                   # the arm it is compared with and starts from; null: the study's settings
     source: str                             # paper or tutorial that it follows
-    changes: dict[str, Any]                 # what differs from the study's settings; {times: x} scales a number
+    says: str                               # what that source reports
+    changes: dict[Literal["inputs", "masking", "objective", "model", "training"], dict[str, Any]]
+                                            # what differs from the baseline; {times: x} scales a number

@@ -6,7 +6,7 @@ import yaml
 
 from study import StudyError
 from study.config import fingerprint, load_study, resolve, validated
-from study.schema import Curriculum, Study
+from study.schema import Arm, Curriculum, Study
 from tests.conftest import ROOT
 
 FAULTS = [
@@ -88,8 +88,8 @@ def test_an_arm_differs_from_its_baseline_in_what_it_declares(study, name):
         assert arm.changes == {}
         return
     own, other = (dict(flat(resolve(study, n).model_dump())) for n in (name, arm.baseline))
-    declared = dict(flat(arm.changes)).keys() | dict(flat(study.arms[arm.baseline].changes)).keys()
-    different = {key for key in own if own[key] != other[key]}
+    declared = dict(flat(arm.changes)).keys()
+    different = {key for key in own if own[key] != other.get(key)}
     assert different
     assert all(any(key == d or d.startswith(f"{key}.") for d in declared) for key in different)
 
@@ -161,6 +161,7 @@ def test_a_key_missing_in_a_probe_task_is_named(tmp_path, key):
     ({"training": {"steps": {"times": "fast"}}}, "training.steps"),
     ({"training": {"learning_rate": float("inf")}}, "training.learning_rate"),
     ({"masking": {"mask": 1.0}}, "must be 1"), ({"study": "other"}, "unknown key study"),
+    ({"inputs": {"format": "segment-pairs"}, "objective": {"kind": "causal", "pair": "nsp"}}, "needs objective.kind"),
     ({"training": {"curriculum": {"share": 0.5, "length": 0.3}}}, "must be 8 at least and divide")])
 def test_changes_that_do_not_fit_name_the_arm_and_the_key(study, changes, said):
     arms = study.arms | {"odd": study.arms["dynamic"].model_copy(update={"changes": changes})}
@@ -178,3 +179,25 @@ def test_tuned_values_lie_under_the_changes_of_an_arm(study):
     cell = resolve(study.model_copy(update={"arms": arms}), "own", tuned)
     assert (cell.masking.rate, cell.training.learning_rate) == (0.6, 0.25)
     assert resolve(study, "static", tuned).training.learning_rate == 0.5
+
+
+def test_an_arm_starts_from_its_baseline(study):
+    sop = resolve(study, "mlm-sop")
+    assert (sop.inputs.format, sop.objective.pair) == ("segment-pairs", "sop")
+    fast = resolve(study, "pre-ln-no-warmup-lr-3x").training
+    assert (fast.warmup_steps, fast.learning_rate) == (0, pytest.approx(3 * study.settings.training.learning_rate))
+
+
+def test_baselines_that_go_round_are_named(tmp_path):
+    folder = project(tmp_path, lambda content: None)
+    path = tmp_path / "experiments" / "arms.yaml"
+    path.write_text(path.read_text().replace("baseline: null", "baseline: static", 1))
+    with pytest.raises(StudyError, match="go round in a circle"):
+        load_study(folder)
+
+
+@pytest.mark.parametrize("section", ["tokenizer", "examples", "corpus", "probe"])
+def test_what_all_arms_share_no_arm_can_change(section, study):
+    content = study.arms["static"].model_dump() | {"changes": {section: {"length": 8}}}
+    with pytest.raises(StudyError, match=section):
+        validated(Arm, content, "arms.yaml: static")

@@ -27,8 +27,11 @@ def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedPro
     return done
 
 
-def copy_of_project(target: Path, arms: str | None = None, seeds: str = "[0, 1]") -> Path:
-    """The files of the project that are not ignored, as a repository; its tiny study may have fewer arms or seeds."""
+SOME = "[dynamic, static, all-mask, mlm-pairs, mlm-nsp, untrained]"
+
+
+def copy_of_project(target: Path, arms: str = SOME, seeds: str = "[0, 1]") -> Path:
+    """The files of the project that are not ignored, as a repository; its tiny study has a few of the arms."""
     def ignored(folder: str, names: list[str]) -> set[str]:
         made = {"__pycache__", "dvc.lock", "config.local", "cache", "tmp"} & set(names)
         top = {".git", ".venv", ".state", "runs", "reports", "data", "mlflow.db", "mlartifacts"}
@@ -37,7 +40,7 @@ def copy_of_project(target: Path, arms: str | None = None, seeds: str = "[0, 1]"
     shutil.copytree(ROOT, target, symlinks=True, ignore=ignored)
     params = target / "experiments" / "tiny" / "params.yaml"
     text = re.sub(r"^seeds: .*$", f"seeds: {seeds}", params.read_text(), flags=re.M)
-    params.write_text(re.sub(r"^arms: .*$", f"arms: {arms}", text, flags=re.M) if arms else text)
+    params.write_text(re.sub(r"^arms: .*?\]", f"arms: {arms}", text, count=1, flags=re.M | re.S))
     run("git", "init", "-q", cwd=target)
     return target
 

@@ -56,6 +56,7 @@ class Batch:
     targets: np.ndarray
     next_sentence_label: np.ndarray | None
     tokens: int                             # real tokens, padding left out
+    kind: np.ndarray | None                 # (N, T) index into masking.KINDS; None left to right
 
 
 def gather(ids: np.ndarray, spans: Spans, length: int, specials: Specials, padded: bool) -> Rows:
@@ -84,10 +85,11 @@ class BatchSource:
     """`batch(step)` for a cell: data order, pairs and masks depend on (seed, step) alone."""
 
     def __init__(self, store: TokenStore, lexicon: Lexicon, cell: Cell, seed: int, length: int, batch_size: int):
-        self.store, self.lexicon, self.cell, self.seed = store, lexicon, cell, seed
-        self.length, self.batch_size = length, batch_size
+        self.store, self.lexicon, self.cell, self.seed, self.length = store, lexicon, cell, seed, length
         self.layout = layout_of(store, cell, length)
         self.rows = max(1, round(len(self.layout) * cell.training.data_share))
+        fill = length / self.layout.mean_tokens if cell.inputs.batch == "tokens" and self.layout.padded else 1.0
+        self.batch_size = round(batch_size * fill)      # rows; more of them where padded ones are to give equal tokens
         self._order: dict[int, np.ndarray] = {}
 
     def _examples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +105,10 @@ class BatchSource:
 
     def batch(self, step: int) -> Batch:
         """The rows of one step, masked; step counts from 0."""
-        epoch, example = self._examples(step)
+        return self.rows_of(*self._examples(step))
+
+    def rows_of(self, epoch: np.ndarray, example: np.ndarray) -> Batch:
+        """The named examples (N,) as they are shown at the named epochs (N,)."""
         rows = gather(self.store.ids, self.layout.spans(epoch, example, self.seed), self.length,
                       self.lexicon.specials, self.layout.padded)
         if self.cell.objective.pair == "none":
@@ -129,7 +134,7 @@ def masked_batch(rows: Rows, lexicon: Lexicon, cell: Cell, seed: int, epoch: np.
         u = randomness.uniforms(seed, randomness.PREDICT, epoch[:, None], example[:, None],
                                 np.arange(rows.ids.shape[1])[None])
         targets = targets & (u < cell.objective.predicted_share)
-    return _batch(rows, masked.shown, np.flatnonzero(targets), rows.ids.reshape(-1)[targets.reshape(-1)])
+    return _batch(rows, masked.shown, targets, rows.ids, masked.kind)
 
 
 def causal_batch(rows: Rows, lexicon: Lexicon) -> Batch:
@@ -137,12 +142,14 @@ def causal_batch(rows: Rows, lexicon: Lexicon) -> Batch:
     following = np.roll(rows.ids, -1, axis=1)
     targets = lexicon.is_ordinary[following]
     targets[:, -1] = False
-    return _batch(rows, rows.ids, np.flatnonzero(targets), following.reshape(-1)[targets.reshape(-1)])
+    return _batch(rows, rows.ids, targets, following, None)
 
 
-def _batch(rows: Rows, shown: np.ndarray, positions: np.ndarray, targets: np.ndarray) -> Batch:
+def _batch(rows: Rows, shown: np.ndarray, targets: np.ndarray, truth: np.ndarray, kind: np.ndarray | None) -> Batch:
     tokens = rows.ids.size if rows.attention_mask is None else int(rows.attention_mask.sum())
-    return Batch(shown, rows.token_type_ids, rows.attention_mask, positions, targets, rows.label, tokens)
+    positions = np.flatnonzero(targets)
+    return Batch(shown, rows.token_type_ids, rows.attention_mask, positions, truth.reshape(-1)[positions], rows.label,
+                 tokens, kind)
 
 
 def prefetch(source, steps: range, depth: int = 2) -> Iterator[Batch]:

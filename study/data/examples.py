@@ -126,6 +126,11 @@ class SingleLayout:
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def mean_tokens(self) -> float:
+        """Real tokens of a row, [CLS] and [SEP] included."""
+        return float(self.lengths.mean()) + 2
+
     def spans(self, epoch: np.ndarray, example: np.ndarray, seed: int) -> Spans:
         return Spans(self.starts[example], self.lengths[example])
 
@@ -164,16 +169,24 @@ class PairLayout:
     chunk_end: np.ndarray                   # (N,) index after the last
     room: int                               # tokens of both segments together
     swap: bool                              # negatives are swapped segments (SOP) instead of other documents' (NSP)
+    single: bool                            # a second segment is one sentence
     padded: bool = True
 
     def __len__(self) -> int:
         return len(self.chunk_begin)
 
+    @property
+    def mean_tokens(self) -> float:
+        """Real tokens of a positive pair, specials included."""
+        length = self.sentence_ends[self.chunk_end - 1] - self.store.sentences[self.chunk_begin]
+        return float(np.minimum(length, self.room).mean()) + 3
+
     def spans(self, epoch: np.ndarray, example: np.ndarray, seed: int) -> Spans:
         """The pairs of the named examples. Half of them, by a fair draw, are negatives.
 
-        A negative's second segment begins at a sentence of another document and holds as many whole sentences as fit,
-        which is also how a positive one ends: neither length nor a missing full stop gives the label away.
+        A negative's second segment begins at a sentence of another document and holds as many whole sentences as fit
+        (one, in sentence pairs), which is also how a positive one ends: neither length nor a missing full stop gives
+        the label away.
         """
         draw = lambda stream: randomness.uniforms(seed, stream, epoch, example)  # noqa: E731
         begin, end = self.chunk_begin[example], self.chunk_end[example]
@@ -200,6 +213,8 @@ class PairLayout:
         high = np.searchsorted(starts, store.documents[document + 1])
         pick = (u * (len(starts) - (high - low))).astype(np.int64)
         pick = np.where(pick >= low, pick + high - low, pick)
+        if self.single:
+            return starts[pick], self.sentence_ends[pick]
         limit = np.minimum(starts[pick] + room, store.document_ends[store.document_of(starts[pick])])
         last = np.maximum(np.searchsorted(self.sentence_ends, limit, side="right") - 1, pick)
         return starts[pick], self.sentence_ends[last]
@@ -232,4 +247,4 @@ def pair_layout(store: TokenStore, form: str, length: int, swap: bool) -> PairLa
     begin = begin[after[begin] - begin >= 2]
     if not len(begin) or len(store.documents) < 3:
         raise StudyError(f"{form}: the text has no two neighbouring sentences, or fewer than two documents")
-    return PairLayout(store, ends, begin, after[begin], room=length - 3, swap=swap)
+    return PairLayout(store, ends, begin, after[begin], room=length - 3, swap=swap, single=form == "sentence-pairs")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-# Okabe and Ito's colours, told apart by readers with any colour vision.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#000000")
-GREY = "#767676"
+# Okabe and Ito's colours, told apart by readers with any colour vision; black is the baseline's.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#7a3e9d")
+GREY, LIGHT = "#767676", "#bdbdbd"
 
 
 def draw(width: float, height: float, paint: Callable) -> str:
@@ -32,31 +32,32 @@ def draw(width: float, height: float, paint: Callable) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def color(arms: list[str], arm: str) -> str:
-    """An arm's colour, the same in every figure."""
-    return COLORS[arms.index(arm) % len(COLORS)]
+def palette(arms: list[str], baseline: str) -> dict[str, str]:
+    """A colour an arm: black for the study's baseline, the others in turn."""
+    others = [arm for arm in arms if arm != baseline]
+    return {baseline: "#000000"} | {arm: COLORS[index % len(COLORS)] for index, arm in enumerate(others)}
 
 
-def curves(records: dict[str, list[list[dict]]], unigram: float, floor: float | None) -> str:
-    """Validation perplexity against tokens, a line an arm: mean over seeds, band from the lowest to the highest."""
-    arms = list(records)
-
+def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram: float, floor: float | None) -> str:
+    """Validation perplexity against tokens, a line an arm: mean over seeds, band from the lowest to the highest. An arm
+    without a colour is drawn in grey, without its name."""
     def paint(axes) -> None:
         ends = []
-        for arm in arms:
-            runs = [_validated(seed) for seed in records[arm] if _validated(seed)]
+        for arm in sorted(records, key=lambda arm: arm in colors):
+            runs = [_validated(seed) for seed in records[arm] if len(_validated(seed)) > 1]
             if not runs:
                 continue
             shortest = min(map(len, runs))
             tokens = np.array([t for t, _ in runs[0][:shortest]])[1:] / 1e6
-            values = np.exp(np.array([[v for _, v in run[:shortest]] for run in runs]))[:, 1:]
-            axes.plot(tokens, values.mean(0), color=color(arms, arm), linewidth=1.6)
-            axes.fill_between(tokens, values.min(0), values.max(0), color=color(arms, arm), alpha=0.15, linewidth=0)
-            if len(tokens):
+            values = np.exp(np.minimum([[v for _, v in run[:shortest]] for run in runs], 30))[:, 1:]
+            tint = colors.get(arm, LIGHT)
+            axes.plot(tokens, values.mean(0), color=tint, linewidth=1.6 if arm in colors else 0.8)
+            if arm in colors:
+                axes.fill_between(tokens, values.min(0), values.max(0), color=tint, alpha=0.15, linewidth=0)
                 ends.append((values.mean(0)[-1], tokens[-1], arm))
         axes.set_yscale("log")
         _levels(axes, unigram, floor)
-        _end_labels(axes, ends, arms)
+        _end_labels(axes, ends, colors)
         axes.set_xlabel("training tokens, millions")
         axes.set_ylabel("validation perplexity on [MASK]")
         _plain_ticks(axes.yaxis)
@@ -76,14 +77,14 @@ def _levels(axes, unigram: float, floor: float | None) -> None:
                           textcoords="offset points", color=GREY, fontsize=8, ha="right")
 
 
-def _end_labels(axes, ends: list[tuple], arms: list[str]) -> None:
+def _end_labels(axes, ends: list[tuple], colors: dict[str, str]) -> None:
     """Names beside the ends of lines, pushed apart where they would touch."""
     place = -math.inf
     for value, at, arm in sorted(ends):
         place = max(math.log(value), place + 0.055 * math.log(axes.get_ylim()[1] / axes.get_ylim()[0]))
         axes.annotate(arm, (at, value), xytext=(1.02, math.exp(place)), textcoords=("axes fraction", "data"),
-                      color=color(arms, arm), fontsize=8.5, va="center", annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": color(arms, arm), "linewidth": 0.5, "alpha": 0.6})
+                      color=colors[arm], fontsize=8.5, va="center", annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": colors[arm], "linewidth": 0.5, "alpha": 0.6})
 
 
 def _plain_ticks(axis) -> None:
@@ -94,11 +95,11 @@ def _plain_ticks(axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def forest(table: pd.DataFrame, arms: list[str], label: str, better: str) -> str:
+def forest(table: pd.DataFrame, colors: dict[str, str], label: str, better: str) -> str:
     """Effects against the baseline with their 95 % intervals, a row a comparison."""
     def paint(axes) -> None:
         for row, found in enumerate(table.to_dict("records")):
-            tint = color(arms, found["treatment"])
+            tint = colors[found["treatment"]]
             if math.isfinite(found["low"]):
                 axes.plot([found["low"], found["high"]], [row, row], color=tint, linewidth=2.2, solid_capstyle="butt")
             axes.plot(found["effect"], row, "o", color=tint, markersize=6)
@@ -109,16 +110,16 @@ def forest(table: pd.DataFrame, arms: list[str], label: str, better: str) -> str
         axes.set_ylim(len(table) - 0.4, -0.7)
         axes.set_xlabel(f"{label}: {better}")
 
-    return draw(6.4, 0.9 + 0.55 * max(1, len(table)), paint)
+    return draw(6.8, 0.9 + (0.55 if len(table) < 12 else 0.36) * max(1, len(table)), paint)
 
 
-def probe_bars(table: pd.DataFrame, levels: dict[str, float]) -> str:
+def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, float]) -> str:
     """Probe accuracy of each arm, its untrained encoder beside it, and what needs no encoder as lines."""
     arms = table.arm.tolist()
 
     def paint(axes) -> None:
         for row, found in enumerate(table.to_dict("records")):
-            axes.barh(row, 100 * found["probe_accuracy_mean"], height=0.55, color=color(arms, found["arm"]), alpha=0.85)
+            axes.barh(row, 100 * found["probe_accuracy_mean"], height=0.55, color=colors[found["arm"]], alpha=0.85)
             axes.plot(100 * found["untrained_accuracy_mean"], row, "|", color="black", markersize=18, markeredgewidth=2)
             if math.isfinite(found["probe_accuracy_low"]):
                 axes.plot([100 * found["probe_accuracy_low"], 100 * found["probe_accuracy_high"]], [row, row],

@@ -11,8 +11,10 @@ import pandas as pd
 from study.analysis.results import METRICS, primary, read_arrays, read_json, read_records
 from study.config import Loaded, read_yaml
 from study.report import figures
+from study.report.sections import BASELINE, compared, effects, sections
 
 TEMPLATES = Path(__file__).parent / "templates"
+MANY = 8                                    # arms; beyond that, figures over all of them name only the baseline
 
 
 def write_report(study: Loaded) -> Path:
@@ -21,14 +23,16 @@ def write_report(study: Loaded) -> Path:
     The same result files give the same bytes. Raises StudyError when a stage before it has not run.
     """
     facts = gather(study)
-    drawn = draw_figures(study, facts)
+    records = {arm: [read_records(study.cell(arm, seed) / "metrics.jsonl") for seed in study.settings.seeds]
+               for arm in study.settings.arms}
+    drawn, parts = draw_figures(study, facts, records), sections(study, facts, records)
     folder = study.reports / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.svg"):
         old.unlink()
-    for name, figure in drawn.items():
+    for name, figure in [*drawn.items(), *(item for part in parts for item in part["figures"].items())]:
         (folder / f"{name}.svg").write_text(figure["svg"], encoding="utf-8")
-    context = facts | {"figures": drawn}
+    context = facts | {"figures": drawn, "sections": parts}
     (study.reports / "README.md").write_text(_render("report.md", context, escape=False), encoding="utf-8")
     page = study.reports / "index.html"
     page.write_text(_render("report.html", context, escape=True), encoding="utf-8")
@@ -59,12 +63,12 @@ def _render(name: str, context: dict, escape: bool) -> str:
     return environment.get_template(name).render(context)
 
 
-def inline_svg(svg: str):
+def inline_svg(svg: str, name: str):
     """A figure of ours as it stands in a page: without XML's heading, its ids made unique, hidden from readers who
     hear the alternative text."""
     from markupsafe import Markup
 
-    mark = hashlib.sha256(svg.encode()).hexdigest()[:6]
+    mark = hashlib.sha256(name.encode()).hexdigest()[:6]
     body = svg[svg.index("<svg"):]
     body = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{mark}-", body)
     return Markup(body.replace("<svg", '<svg aria-hidden="true"', 1))
@@ -167,41 +171,31 @@ def findings(facts: dict, study: Loaded) -> list[str]:
                 f"{percent(base['untrained_accuracy_mean'])} %; TF-IDF reaches "
                 f"{percent(facts['levels']['tfidf']['accuracy'])} %, the majority class "
                 f"{percent(facts['levels']['majority']['accuracy'])} %.")
-    said += [_compared(found) for found in facts["comparisons"] if found["metric"] == "nll"]
-    return said
+    found = [found for found in facts["comparisons"] if found["metric"] == "nll" and math.isfinite(found["effect"])]
+    if len(facts["arms"]) <= MANY:
+        return said + [compared(one) for one in found]
+    decided = [one for one in found if one["low"] > 0 or one["high"] < 0]
+    return [*said, f"Of {len(found)} comparisons on [MASK], the interval of {len(decided)} excludes no difference."]
 
 
-def _compared(found: dict) -> str:
-    text = f"{found['treatment']} against {found['baseline']}: {found['effect']:+.3f} nats on [MASK]"
-    if not math.isfinite(found["low"]):
-        return f"{text} (one seed: no interval)."
-    text += f", 95 % interval [{found['low']:+.3f}, {found['high']:+.3f}]: "
-    if found["low"] > 0 or found["high"] < 0:
-        return text + ("better." if found["high"] < 0 else "worse.")
-    detectable = found["smallest_detectable_effect"]
-    return text + f"undecided; these seeds would have shown a difference of {number(detectable, 3)}."
-
-
-def draw_figures(study: Loaded, facts: dict) -> dict[str, dict]:
-    """Name -> svg, title and alternative text."""
-    arms, seeds = study.settings.arms, study.settings.seeds
-    records = {arm: [read_records(study.cell(arm, seed) / "metrics.jsonl") for seed in seeds] for arm in arms}
-    reference = facts["reference"]
+def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
+    """The figures over all arms: name -> svg, title and alternative text."""
+    arms, seeds, reference = study.settings.arms, study.settings.seeds, facts["reference"]
+    colors = figures.palette(arms, study.settings.baseline)
+    named = colors if len(arms) <= MANY else {study.settings.baseline: colors[study.settings.baseline]}
     drawn = {"curves": {
         "title": "Learning curves",
-        "alt": f"Validation perplexity against training tokens for {', '.join(arms)}; the band spans the seeds.",
-        "svg": figures.curves(records, reference["unigram_perplexity"], reference["floor_perplexity"])}}
+        "alt": f"Validation perplexity against training tokens for {', '.join(named)}"
+               f"{'' if named is colors else ', and in grey all other arms'}; the band spans the seeds.",
+        "svg": figures.curves(records, named, reference["unigram_perplexity"], reference["floor_perplexity"])}}
     table = facts["frames"]["comparisons"]
-    for metric, better in (("nll", "left is better"), ("probe_accuracy", "right is better")):
-        part = table[table.metric == metric]
+    for metric in METRICS:
+        compared_arms = [arm for arm in arms if study.arms[arm].factor != BASELINE]
+        part = table[(table.metric == metric) & table.treatment.isin(compared_arms)].dropna(subset="effect")
         if len(part):
-            drawn[f"effects-{metric.replace('_', '-')}"] = {
-                "title": f"Effects on {METRICS[metric]}",
-                "alt": "; ".join(f"{r['treatment']} minus {r['baseline']}: {r['effect']:+.3f}"
-                                 for r in part.to_dict("records")),
-                "svg": figures.forest(part, arms, METRICS[metric], better)}
+            drawn[f"effects-{metric.replace('_', '-')}"] = effects(part, colors, metric)
     levels = {"majority": facts["levels"]["majority"]["accuracy"], "TF-IDF": facts["levels"]["tfidf"]["accuracy"]}
-    drawn["probe"] = {"title": "Linear probe", "svg": figures.probe_bars(facts["frames"]["arms"], levels),
+    drawn["probe"] = {"title": "Linear probe", "svg": figures.probe_bars(facts["frames"]["arms"], colors, levels),
                       "alt": "Probe accuracy of each arm, trained and untrained, with TF-IDF and the majority class."}
     arrays = read_arrays(study.cell(study.settings.baseline, seeds[0]) / "probe.npz")
     points = {name: arrays[f"{facts['task']}/cls/{name}/plane"] for name in ("untrained", "trained")}

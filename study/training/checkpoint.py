@@ -27,6 +27,8 @@ class Progress:
     """Where training stands, apart from tensors."""
     step: int = 0
     tokens: int = 0
+    slots: int = 0                          # tokens and padding
+    rows: int = 0
     seconds: float = 0.0
     records: list[dict] = field(default_factory=list)
     pending: dict[str, float] = field(default_factory=dict)     # sums since the last record

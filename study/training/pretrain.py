@@ -1,5 +1,5 @@
 """One cell from its settings to its files: `encoder.safetensors`, `heads.safetensors`, `settings.yaml`,
-`training.json`, `metrics.jsonl` (see DESIGN: the files that others read)."""
+`training.json`, `metrics.jsonl`, and `inputs.json`, which says what it was fed."""
 from __future__ import annotations
 
 import hashlib
@@ -19,9 +19,10 @@ from safetensors.torch import save_file
 import study as package
 from study import StudyError
 from study.config import Loaded, fingerprint, read_yaml, validated
-from study.data.batches import Lexicon
+from study.data.batches import BatchSource, Lexicon
 from study.data.examples import TokenStore
 from study.data.heldout import load_heldout
+from study.data.preview import describe_inputs
 from study.data.tokenizer import load
 from study.model.heads import flops_per_token, parameter_count
 from study.schema import Cell
@@ -64,6 +65,9 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
     progress, model = trainer.train(), trainer.model
     content = about | _outcome(cell, data, model, progress)
     write_cell(study.cell(arm, seed), cell, model, progress, content)
+    source = BatchSource(data.train, data.lexicon, cell, seed, cell.examples.length, cell.training.batch_size)
+    fed = describe_inputs(source, load(study.runs / "tokenizer"), progress.tokens)
+    (study.cell(arm, seed) / "inputs.json").write_text(json.dumps(fed, indent=1, ensure_ascii=False) + "\n")
     shutil.rmtree(state, ignore_errors=True)
     return content
 
@@ -71,11 +75,12 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
 def _outcome(cell: Cell, data: Data, model, progress: Progress) -> dict:
     """training.json apart from the cell's name: the outcome, the work done, where and with what."""
     speed = progress.tokens / progress.seconds if progress.seconds else None
-    rows = cell.training.batch_size * progress.step
     return {"status": progress.status, "steps": progress.step, "tokens": progress.tokens,
             "parameters": parameter_count(model), "data": data.train.sha256,
-            "flops": flops_per_token(cell, data.lexicon.vocabulary.size) * progress.tokens,
-            "rows_seen": rows, "seconds": round(progress.seconds, 3),
+            "flops": flops_per_token(cell, data.lexicon.vocabulary.size) * progress.slots,
+            "rows_seen": progress.rows,
+            "padding_share": 1 - progress.tokens / progress.slots if progress.slots else 0.0,
+            "seconds": round(progress.seconds, 3),
             "tokens_per_second": speed and round(speed, 1), "versions": versions(), "hardware": hardware()}
 
 

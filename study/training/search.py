@@ -33,6 +33,8 @@ def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict
     import optuna
 
     settings, folder = study.settings.search, study.runs / "search"
+    if untrained := [arm for arm in settings.arms if not resolve(study, arm).training.steps]:
+        raise StudyError(f"{study.folder / 'params.yaml'}: search.arms: {untrained[0]} is not trained; take it out")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.yaml"):

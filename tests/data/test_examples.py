@@ -249,7 +249,7 @@ def test_every_epoch_shows_every_row_once_however_few_there_are(store, lexicon, 
 
 @pytest.mark.parametrize("form", ["full-sentences", "document-sentences", "segment-pairs"])
 def test_batch_size_does_not_change_what_is_seen(store, lexicon, cell, form):
-    other = changed(cell, inputs={"format": form})
+    other = changed(cell, inputs={"format": form, "batch": "rows"})
     sources = [BatchSource(store, lexicon, other, 0, LENGTH, size) for size in (3, 12)]
     small = [sources[0].batch(step) for step in range(8)]
     large = [sources[1].batch(step) for step in range(2)]

@@ -1,0 +1,83 @@
+"""A section a factor: what its arms do to text, what their sources say, what came out."""
+from __future__ import annotations
+
+import math
+import re
+
+import pandas as pd
+
+from study.analysis.results import METRICS, read_json
+from study.config import Loaded
+from study.report import figures
+
+BASELINE = "baseline"                       # the factor of arms that are points of reference
+BETTER = {"nll": "left is better", "probe_accuracy": "right is better"}
+
+
+def sections(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> list[dict]:
+    """One entry a factor, in the order of arms.yaml: name, slug, arms, figures (name -> svg, title, alt)."""
+    by_factor: dict[str, list[str]] = {}
+    for arm in study.settings.arms:
+        by_factor.setdefault(study.arms[arm].factor, []).append(arm)
+    result = []
+    for factor, names in by_factor.items():
+        slug = re.sub(r"[^a-z0-9]+", "-", factor.lower()).strip("-")
+        drawn = {} if factor == BASELINE else _figures(study, facts, records, factor, slug, names)
+        result.append({"name": factor, "slug": slug, "figures": drawn,
+                       "arms": [_arm(study, facts, name) for name in names]})
+    return result
+
+
+def _arm(study: Loaded, facts: dict, name: str) -> dict:
+    fed = read_json(study.cell(name, study.settings.seeds[0]) / "inputs.json")
+    comparisons = [found for found in facts["comparisons"] if found["treatment"] == name]
+    return {"arm": name, **study.arms[name].model_dump(include={"about", "source", "says", "baseline"}), "fed": fed,
+            "passes": [_tokens(one) for one in fed["line"]["passes"]],
+            "came_out": [compared(found) for found in comparisons if math.isfinite(found["effect"])]}
+
+
+def _tokens(one: dict) -> list[dict]:
+    kinds = one["kinds"] or ["untouched"] * len(one["tokens"])
+    return [{"text": text, "kind": kind} for text, kind in zip(one["tokens"], kinds, strict=True)]
+
+
+def compared(found: dict) -> str:
+    """One comparison in a sentence: effect, interval, and what it says."""
+    accuracy = found["metric"] == "probe_accuracy"
+    scale, digits = (100, 1) if accuracy else (1, 3)
+    effect, low, high = (scale * found[key] for key in ("effect", "low", "high"))
+    text = (f"{found['treatment']} against {found['baseline']}: {effect:+.{digits}f} "
+            + ("points of probe accuracy" if accuracy else "nats on [MASK]"))
+    if not math.isfinite(low):
+        return f"{text} (one seed: no interval)."
+    text += f", 95 % interval [{low:+.{digits}f}, {high:+.{digits}f}]: "
+    if low > 0 or high < 0:
+        return text + ("better." if (low > 0) == accuracy else "worse.")
+    detectable = scale * found["smallest_detectable_effect"]
+    return text + ("undecided." if not math.isfinite(detectable) else
+                   f"undecided; these seeds would have shown a difference of {detectable:.{digits}f}.")
+
+
+def _figures(study: Loaded, facts: dict, records: dict, factor: str, slug: str, names: list[str]) -> dict[str, dict]:
+    shown = list(dict.fromkeys([study.arms[name].baseline for name in names] + names))
+    shown = [name for name in shown if name in study.settings.arms]
+    colors, reference = figures.palette(shown, study.settings.baseline), facts["reference"]
+    drawn = {f"curves-{slug}": {
+        "title": "Learning curves",
+        "alt": f"Validation perplexity against training tokens for {', '.join(shown)}; the band spans the seeds.",
+        "svg": figures.curves({name: records[name] for name in shown}, colors, reference["unigram_perplexity"],
+                              reference["floor_perplexity"])}}
+    table = facts["frames"]["comparisons"]
+    for metric in METRICS:
+        part = table[(table.metric == metric) & table.treatment.isin(names)].dropna(subset="effect")
+        if len(part):
+            drawn[f"effects-{slug}-{metric.replace('_', '-')}"] = effects(part, colors, metric)
+    return drawn
+
+
+def effects(table: pd.DataFrame, colors: dict[str, str], metric: str) -> dict:
+    """A forest plot of one metric with its title and alternative text."""
+    return {"title": f"Effects on {METRICS[metric]}", "svg": figures.forest(table, colors, METRICS[metric],
+                                                                            BETTER[metric]),
+            "alt": "; ".join(f"{r['treatment']} minus {r['baseline']}: {r['effect']:+.3f}"
+                             for r in table.to_dict("records"))}

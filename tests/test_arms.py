@@ -1,0 +1,251 @@
+"""Every arm of arms.yaml: what it does to text, two steps of training, evaluation, probe; all of them in a report."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from study.analysis.results import compare
+from study.config import load_study, resolve
+from study.data.batches import BatchSource, Lexicon
+from study.data.corpus import write_corpus
+from study.data.heldout import write_examples
+from study.data.masking import KEEP, MASK, RANDOM, UNTOUCHED
+from study.data.preview import describe_inputs, mask_text
+from study.data.tokenizer import load, write_tokenizer
+from study.evaluation.baselines import write_baselines
+from study.evaluation.predictions import evaluate
+from study.evaluation.probe import probe
+from study.report.page import write_report
+from study.schema import Search
+from study.training.pretrain import cell_settings, load_data, pretrain
+from study.training.search import search
+from tests.conftest import ROOT
+
+ARMS = load_study(ROOT / "experiments" / "tiny").arms
+MASKED = [name for name in ARMS if name != "left-to-right"]
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The tiny study in a folder of its own: every arm, one seed, two steps; nothing is trained yet."""
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "experiments").mkdir()
+    shutil.copy(ROOT / "experiments/arms.yaml", root / "experiments")
+    params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
+    params = params.replace("seeds: [0, 1]", "seeds: [0]").replace("\n  steps: 12\n", f"\n  steps: {STEPS}\n")
+    (root / "params.yaml").write_text(params.replace("trials: 2", "trials: 0"))
+    study = load_study(root)
+    write_corpus(study, study.runs / "corpus")
+    write_tokenizer(study, study.runs / "tokenizer")
+    write_examples(study, study.runs / "examples")
+    write_baselines(study, study.runs / "examples")
+    search(study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def source(tiny):
+    """A cell's batches, by arm."""
+    data = load_data(tiny)
+
+    def of(arm, seed=0):
+        cell = cell_settings(tiny, arm)
+        return BatchSource(data.train, data.lexicon, cell, seed, cell.examples.length, cell.training.batch_size)
+
+    return of
+
+
+def rows(source, epoch, example):
+    return source.rows_of(np.asarray(epoch), np.asarray(example))
+
+
+def within(count, total, share):
+    """Whether a count lies inside the 1 - 1e-6 interval of its binomial law."""
+    low, high = stats.binom.interval(1 - 1e-6, total, share)
+    return low <= count <= high
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_shares_are_those_of_the_recipe(source, name):
+    made, lexicon = source(name), source(name).lexicon
+    masking, predicted = made.cell.masking, made.cell.objective.predicted_share
+    example = np.arange(4000) % made.rows
+    batch = rows(made, np.arange(4000) // made.rows, example)
+    true, kind = np.array(batch.input_ids), batch.kind
+    true.reshape(-1)[batch.positions] = batch.targets
+    ordinary = lexicon.is_ordinary[true] | (kind > 0)
+    count = np.bincount(kind[ordinary], minlength=4)
+    selected = int(count[1:].sum())
+    if masking.selection == "token" and masking.schedule == "dynamic":      # elsewhere draws are not independent
+        assert within(selected, int(ordinary.sum()), masking.rate)
+        for which, share in ((MASK, masking.mask), (RANDOM, masking.random), (KEEP, masking.keep)):
+            assert within(count[which], selected, share)
+        assert within(len(batch.targets), selected, predicted)
+    else:
+        assert selected / ordinary.sum() == pytest.approx(masking.rate, rel=0.15)
+        assert count[1:] / selected == pytest.approx([masking.mask, masking.random, masking.keep], abs=0.06)
+    assert (batch.input_ids[kind == MASK] == lexicon.specials.mask).all()
+    assert lexicon.is_ordinary[batch.input_ids[(kind == RANDOM) | (kind == KEEP)]].all()
+    assert not (batch.input_ids == lexicon.specials.mask)[kind != MASK].any()
+    assert (kind.reshape(-1)[batch.positions] != UNTOUCHED).all()
+
+
+@pytest.mark.parametrize("name", ARMS)
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_a_row_depends_on_seed_epoch_and_example_alone(source, name, data):
+    seed, count = data.draw(st.integers(0, 3)), data.draw(st.integers(2, 9))
+    made = source(name, seed)
+    epoch = np.array(data.draw(st.lists(st.integers(0, 12), min_size=count, max_size=count)))
+    example = np.array(data.draw(st.lists(st.integers(0, made.rows - 1), min_size=count, max_size=count)))
+    order = np.array(data.draw(st.permutations(range(count))))
+    whole, turned = rows(made, epoch, example), rows(made, epoch[order], example[order])
+    np.testing.assert_array_equal(whole.input_ids[order], turned.input_ids)
+    alone = rows(made, epoch[:1], example[:1])
+    for field in ("input_ids", "token_type_ids", "kind", "attention_mask", "next_sentence_label"):
+        both = getattr(whole, field), getattr(alone, field)
+        assert (both[0] is None) == (both[1] is None)
+        if both[0] is not None:
+            np.testing.assert_array_equal(both[0][:1], both[1])
+    length = made.length
+    here = whole.positions < length
+    np.testing.assert_array_equal(whole.positions[here], alone.positions)
+    np.testing.assert_array_equal(whole.targets[here], alone.targets)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_static_masks_come_back_and_dynamic_ones_do_not(source, name):
+    made, example = source(name), np.arange(12)
+    masking, pairs = made.cell.masking, made.cell.inputs.format.endswith("pairs")
+    if pairs:                               # the text of a pair is drawn anew; its masks are held by test_masking.py
+        example = example % made.rows
+    first, again = (rows(made, np.full(12, epoch), example) for epoch in (0, masking.duplicates))
+    other = rows(made, np.ones(12, int), example)
+    if masking.schedule == "static":
+        np.testing.assert_array_equal(first.kind > 0, again.kind > 0) if not pairs else None
+        assert ((first.kind > 0) != (other.kind > 0)).any() == (masking.duplicates > 1) or pairs
+    else:
+        assert ((first.kind > 0) != (again.kind > 0)).any()
+
+
+@pytest.mark.parametrize("name", ["mlm-pairs", "mlm-nsp", "nsp-light", "sentence-pairs-nsp", "mlm-sop", "d2l"])
+def test_pair_labels_agree_with_the_documents(source, name):
+    made = source(name)
+    example, epoch = np.arange(600) % len(made.layout), np.arange(600) // len(made.layout)
+    spans, store = made.layout.spans(epoch, example, 0), made.store
+    same = store.document_of(spans.first) == store.document_of(spans.second)
+    follows = spans.second == spans.first + spans.first_length
+    if made.cell.objective.pair == "sop":
+        assert same.all()
+        assert ((spans.first < spans.second) == (spans.label == 0)).all()
+    else:
+        assert (same == (spans.label == 0)).all()
+        assert follows[spans.label == 0].all()
+    assert within(int(spans.label.sum()), 600, 0.5)
+    labels = rows(made, epoch, example).next_sentence_label
+    assert labels is None if made.cell.objective.pair == "none" else (labels == spans.label).all()
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_packing_loses_no_token_and_pads_nothing_where_that_is_promised(source, name):
+    made = source(name)
+    if made.cell.inputs.format != "full-sentences":
+        batch = made.batch(0)
+        if made.cell.inputs.batch == "tokens":          # padded rows, as many tokens as full ones
+            tokens = np.mean([made.batch(step).tokens for step in range(40)])
+            full = made.cell.training.batch_size * made.length
+            assert tokens == pytest.approx(full, rel=0.12)
+        assert batch.attention_mask is not None
+        return
+    layout = made.layout
+    covered = np.zeros(len(made.store.ids), bool)
+    for start, length in zip(layout.starts, layout.lengths, strict=True):
+        covered[start:start + length] = True
+    assert covered.all()
+    assert made.batch(0).attention_mask is None
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_two_steps_evaluate_and_probe(tiny, name):
+    cell = cell_settings(tiny, name)
+    done = pretrain(tiny, name, 0)
+    assert done["status"] in ("finished", "diverged")
+    assert done["steps"] == cell.training.steps
+    folder = tiny.cell(name, 0)
+    found = evaluate(tiny, name, 0)
+    if cell.objective.kind == "causal":
+        assert found["mask_only"] is None
+    else:
+        assert found["mask_only"]["nll"] > found["mask_only"]["floor_nll"]
+    assert (found["nsp"] is None) == (cell.objective.pair == "none")
+    scores = probe(tiny, name, 0)["topic"]
+    if not cell.training.steps:
+        assert scores["mean"]["accuracy"] == scores["mean"]["untrained_accuracy"]
+    fed = json.loads((folder / "inputs.json").read_text())
+    if done["steps"]:
+        assert fed["shares"]["padding"] == pytest.approx(done["padding_share"], abs=0.2)
+    if cell.training.curriculum is None:
+        assert fed["views_per_example"] == pytest.approx(done["rows_seen"] / fed["examples"], rel=0.25)
+    assert len(fed["line"]["passes"]) == 2
+
+
+def test_all_arms_in_one_report(tiny):
+    for name in tiny.settings.arms:
+        if not (tiny.cell(name, 0) / "probe.json").exists():
+            test_two_steps_evaluate_and_probe(tiny, name)
+    compare(tiny)
+    page = write_report(tiny).read_text()
+    for name, arm in tiny.arms.items():
+        assert name in page
+        assert arm.factor in page
+    assert "[MASK]" in page
+
+
+@pytest.mark.parametrize(("schedule", "alike"), [("static", True), ("dynamic", False)])
+def test_a_text_under_masks(tiny, schedule, alike):
+    backend = load(tiny.runs / "tokenizer")
+    words = backend.decode(list(range(5, 30)))
+    cell = resolve(tiny, schedule)
+    seen, shares = mask_text(words, cell, backend, Lexicon.of(backend), 0, 3)
+    shown = [[token.shown for token in line] for line in seen]
+    assert (shown[0] == shown[1] == shown[2]) is alike
+    for line in seen:
+        assert [token.original for token in line][:1] == ["[CLS]"]
+        for token in line:
+            assert (token.label is not None) == (token.kind != "untouched")
+            assert token.label in (None, token.original)
+    assert shares["selected"] == pytest.approx(0.15, abs=0.02)
+    assert shares["mask"] == pytest.approx(0.8, abs=0.03)
+
+
+def test_left_to_right_shows_the_next_token(tiny):
+    backend = load(tiny.runs / "tokenizer")
+    words = backend.decode(list(range(5, 12)))
+    (line,), shares = mask_text(words, resolve(tiny, "left-to-right"), backend, Lexicon.of(backend), 0, 1)
+    assert [token.label for token in line[:-2]] == [token.original for token in line[1:-1]]
+    assert shares["selected"] is None
+
+
+def test_an_untrained_arm_cannot_be_tuned(tiny):
+    from study import StudyError
+
+    tuned = Search.model_validate(tiny.settings.search.model_dump() | {"arms": ["untrained"], "trials": 1})
+    with pytest.raises(StudyError, match="untrained is not trained"):
+        search(tiny.model_copy(update={"settings": tiny.settings.model_copy(update={"search": tuned})}))
+
+
+def test_views_are_counted(source, tiny):
+    backend = load(tiny.runs / "tokenizer")
+    for name, expected in (("static-few", lambda views: views), ("static-2-few", lambda views: views / 2),
+                           ("dynamic-few", lambda views: 1.0)):
+        made = source(name)
+        tokens = int(30 * made.rows * made.layout.mean_tokens)
+        fed = describe_inputs(made, backend, tokens)
+        assert fed["views_per_example"] == pytest.approx(30, rel=0.01)
+        assert fed["views_per_mask"] == pytest.approx(expected(fed["views_per_example"]))
+    assert describe_inputs(source("untrained"), backend, 0)["views_per_mask"] == 0
