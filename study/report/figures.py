@@ -32,10 +32,12 @@ def draw(width: float, height: float, paint: Callable) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def palette(arms: list[str], baseline: str) -> dict[str, str]:
-    """A colour an arm: black for the study's baseline, the others in turn."""
-    others = [arm for arm in arms if arm != baseline]
-    return {baseline: "#000000"} | {arm: COLORS[index % len(COLORS)] for index, arm in enumerate(others)}
+def palette(arms: list[str], baseline: str, groups: list[str] | None = None) -> dict[str, str]:
+    """A colour an arm: black for the study's baseline, the others in turn, or a colour for each of their groups."""
+    others = dict.fromkeys(group for arm, group in zip(arms, groups or arms, strict=True) if arm != baseline)
+    turn = {group: COLORS[index % len(COLORS)] for index, group in enumerate(others)}
+    colors = {arm: turn.get(group, "") for arm, group in zip(arms, groups or arms, strict=True)}
+    return colors | {baseline: "#000000"}
 
 
 def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram: float, floor: float | None) -> str:

@@ -181,7 +181,7 @@ def findings(facts: dict, study: Loaded) -> list[str]:
 def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
     """The figures over all arms: name -> svg, title and alternative text."""
     arms, seeds, reference = study.settings.arms, study.settings.seeds, facts["reference"]
-    colors = figures.palette(arms, study.settings.baseline)
+    colors = figures.palette(arms, study.settings.baseline, [study.arms[arm].factor for arm in arms])
     named = colors if len(arms) <= MANY else {study.settings.baseline: colors[study.settings.baseline]}
     drawn = {"curves": {
         "title": "Learning curves",

@@ -50,6 +50,8 @@ def compared(found: dict) -> str:
             + ("points of probe accuracy" if accuracy else "nats on [MASK]"))
     if not math.isfinite(low):
         return f"{text} (one seed: no interval)."
+    if low == high == 0:
+        return f"{text}: the same to the last digit, for nothing that the arms differ in came to bear."
     text += f", 95 % interval [{low:+.{digits}f}, {high:+.{digits}f}]: "
     if low > 0 or high < 0:
         return text + ("better." if (low > 0) == accuracy else "worse.")
@@ -76,8 +78,9 @@ def _figures(study: Loaded, facts: dict, records: dict, factor: str, slug: str, 
 
 
 def effects(table: pd.DataFrame, colors: dict[str, str], metric: str) -> dict:
-    """A forest plot of one metric with its title and alternative text."""
+    """A forest plot of one metric with its title, caption and alternative text."""
     return {"title": f"Effects on {METRICS[metric]}", "svg": figures.forest(table, colors, METRICS[metric],
                                                                             BETTER[metric]),
+            "caption": f"Each arm minus the one it is compared with, with 95 % intervals; {BETTER[metric]}.",
             "alt": "; ".join(f"{r['treatment']} minus {r['baseline']}: {r['effect']:+.3f}"
                              for r in table.to_dict("records"))}

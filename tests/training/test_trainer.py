@@ -165,6 +165,20 @@ def test_eight_rows_can_be_learnt_by_heart(cell, data):
     assert done.records[-1]["loss"] < 0.1
 
 
+def test_eight_pairs_can_be_learnt_by_heart(cell, data):
+    """Words and next sentence at once, on one batch again and again: pairs are drawn anew at each pass otherwise."""
+    both = changed(cell, inputs={"format": "segment-pairs", "batch": "rows"}, objective={"pair": "nsp"},
+                   training={"steps": 200, "batch_size": 8, "learning_rate": 0.01, "warmup_steps": 10})
+    trainer = Trainer(both, data, 0)
+    batch = BatchSource(data.train, data.lexicon, both, 0, both.examples.length, 8).batch(0)
+    assert 0 < batch.next_sentence_label.sum() < 8
+    for _ in range(200):
+        trainer._step(batch)
+    words, pairs = trainer._backward(batch)
+    assert words / len(batch.targets) < 0.05
+    assert pairs / 8 < 0.01
+
+
 def test_divergence_is_a_result(cell, data):
     wild = changed(cell, training={"steps": 30, "learning_rate": 1e6, "warmup_steps": 0, "clip_norm": None,
                                    "log_every": 5, "validate_every": 30})

@@ -1,0 +1,93 @@
+"""The commands that show what an arm does, as a person types them, on two cells of the tiny study."""
+import re
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from study import StudyError
+from study.cli import app
+from study.config import load_study
+from study.data.corpus import write_corpus
+from study.data.heldout import write_examples
+from study.data.tokenizer import load, write_tokenizer
+from study.training.pretrain import pretrain
+from study.training.search import search
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A study with three cells trained for a few steps."""
+    root = tmp_path_factory.mktemp("cli")
+    (root / "experiments").mkdir()
+    shutil.copy(ROOT / "experiments/arms.yaml", root / "experiments")
+    params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
+    params = re.sub(r"^arms: .*?\]", "arms: [dynamic, left-to-right, linear-decoder]", params, flags=re.M | re.S)
+    (root / "params.yaml").write_text(params.replace("seeds: [0, 1]", "seeds: [0]").replace("trials: 2", "trials: 0"))
+    study = load_study(root)
+    write_corpus(study, study.runs / "corpus")
+    write_tokenizer(study, study.runs / "tokenizer")
+    write_examples(study, study.runs / "examples")
+    search(study)
+    for arm, seed in study.cells:
+        pretrain(study, arm, seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def words(folder):
+    return load(load_study(folder).runs / "tokenizer").decode(list(range(5, 15)))
+
+
+def run(*arguments):
+    found = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "120"})
+    if found.exception and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found.output
+
+
+def test_mask_shows_the_table_and_the_shares(folder, words):
+    text = run("mask", words, "--arm", "static", "--epochs", 3, "--study", folder)
+    assert all(name in text for name in ("original", "shown", "label", "kind", "pass 3", "untouched"))
+    assert re.search(r"1[45]\.\d% of the ordinary tokens selected", " ".join(text.split()))
+    assert "next token" in run("mask", words, "--arm", "left-to-right", "--study", folder)
+
+
+def test_predict_puts_cells_side_by_side(folder, words):
+    text = run("predict", f"{words} [MASK] {words.split()[0]} [MASK]", "--cells", "dynamic-0", "linear-decoder-0",
+               "--study", folder, "--top", 3)
+    assert "dynamic-0" in text
+    assert "linear-decoder-0" in text
+    assert "[MASK] 2" in text
+    assert text.count("%") == 2 * 2 * 3
+
+
+def test_encode_gives_states_of_a_pair_and_writes_them(folder, words, tmp_path):
+    text = run("encode", words, words, "--cell", "dynamic-0", "--study", folder, "--out", tmp_path / "states")
+    states = np.load(tmp_path / "states.npy", allow_pickle=False)
+    assert states.shape == (23, 32)
+    assert states.dtype == np.float32
+    assert "23 tokens x 32" in text
+    assert text.count("[SEP]") == 2
+
+
+def test_export_says_what_it_wrote(folder, tmp_path):
+    assert "BertForPreTraining" in run("export", "dynamic-0", "--to", tmp_path / "out", "--study", folder)
+    assert (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("predict", "no mask", "--cells", "dynamic-0"), "has no [MASK] within"),
+    (("predict", "[MASK]", "--cells", "dynamc-0"), "no cell dynamc-0; did you mean dynamic-0?"),
+    (("predict", "[MASK]", "--cells", "left-to-right-0"), "cannot fill a [MASK]"),
+    (("mask", "text", "--arm", "statc"), "unknown arm 'statc'; did you mean static?"),
+    (("encode", "a", "b", "c", "--cell", "dynamic-0"), "3 texts"),
+    (("encode", "a " * 90, "--cell", "dynamic-0"), "a row of tiny holds 32"),
+    (("export", "linear-decoder-0", "--to", "nowhere"), "no equal in transformers")])
+def test_what_cannot_be_is_one_line(folder, arguments, said):
+    with pytest.raises(StudyError) as error:
+        run(*arguments, "--study", folder)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
