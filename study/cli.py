@@ -84,6 +84,7 @@ def search(folder: Folder = Path(".")):
 @app.command(rich_help_panel=STAGES)
 def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
     """Train one cell, or go on with it. Example: study pretrain --arm dynamic --seed 0"""
+    from study.analysis.claims import register
     from study.console import TrainingBar
     from study.tracking import LiveRun
     from study.training.pretrain import cell_settings
@@ -91,6 +92,7 @@ def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
 
     study = _load(folder)
     study.named(f"{arm}-{seed}")
+    register(study)
     with LiveRun(study) as live, TrainingBar(f"{arm}-{seed}", cell_settings(study, arm).training.steps) as bar:
         def on_record(record: dict, speed: float) -> None:
             bar.update(record, speed)
@@ -128,10 +130,18 @@ def probe(arm: Arm, seed: Seed, folder: Folder = Path(".")):
 
 @app.command(rich_help_panel=STAGES)
 def compare(folder: Folder = Path(".")):
-    """Paired comparisons with intervals, as tables. Example: study compare experiments/tiny"""
-    from study.analysis.results import compare as run
+    """Paired comparisons with intervals, and a verdict for each claim. Example: study compare experiments/tiny"""
+    from collections import Counter
 
-    run(_load(folder))
+    from study.analysis.claims import load_claims
+    from study.analysis.compare import compare as run
+    from study.checks import run_checks
+
+    study = _load(folder)
+    known = load_claims(study)
+    verdicts = run(study, known, run_checks(study, known))
+    count = Counter(found.verdict for found in verdicts.values())
+    _say("compare: " + ", ".join(f"{number} {name}" for name, number in count.most_common()))
 
 
 @app.command(rich_help_panel=STAGES)
@@ -216,7 +226,10 @@ def predict(text: Annotated[str, typer.Argument(help="a text with [MASK] where w
     from study.evaluation.predictions import predict as run
 
     study = _load(folder)
-    show_guesses(run(study, text, [study.named(cell) for cell in (*cells, *(more or []))], top))
+    known = {f"{arm}-{seed}" for arm, seed in study.cells}
+    words = [word for word in (text, *(more or [])) if word not in known] or [text]     # --cells A B: B stands alone
+    cells = [*cells, *(word for word in (text, *(more or [])) if word in known), *words[1:]]
+    show_guesses(run(study, words[0], [study.named(cell) for cell in cells], top))
 
 
 @app.command(rich_help_panel=SEE)

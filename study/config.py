@@ -121,14 +121,17 @@ def load_study(folder: str | Path = ".") -> Loaded:
     for name, arm in arms.items():
         if arm.baseline is not None and arm.baseline not in arms:
             raise StudyError(f"{path}: {name}: baseline {arm.baseline!r} is no arm{_nearest(arm.baseline, arms)}")
-        _lineage(arms, name, path)
+        lineage(arms, name, path)
     loaded = Loaded(folder=folder, settings=settings, arms=arms)
     for name in settings.arms:
-        resolve(loaded, name)
+        cell, baseline = resolve(loaded, name), arms[name].baseline
+        if baseline is not None and cell == resolve(loaded, baseline):
+            raise StudyError(f"{folder / 'params.yaml'}: arms: {name} does not differ from {baseline} under this "
+                             f"study's settings; take it out")
     return loaded
 
 
-def _lineage(arms: dict[str, Arm], name: str, path: Path) -> list[str]:
+def lineage(arms: dict[str, Arm], name: str, path: Path) -> list[str]:
     """The arm's first ancestor, ..., its baseline, the arm itself."""
     line = [name]
     while (before := arms[line[0]].baseline) is not None:
@@ -156,7 +159,7 @@ def resolve(study: Loaded, arm: str, tuned: dict[str, Any] | None = None) -> Cel
         section, name = key.split(".")
         content[section][name] = value
     path = study.root / "experiments" / "arms.yaml"
-    for name in _lineage(study.arms, arm, path):
+    for name in lineage(study.arms, arm, path):
         content = _merged(content, study.arms[name].changes)
     return validated(Cell, content, f"{path}: {arm}.changes")
 

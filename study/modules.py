@@ -14,8 +14,8 @@ ENTRIES = {
     "corpus": ("study.data.corpus",), "tokenizer": ("study.data.tokenizer",),
     "examples": ("study.data.heldout", "study.evaluation.baselines"), "search": ("study.training.search",),
     "pretrain": ("study.training.pretrain",), "evaluate": ("study.evaluation.predictions",),
-    "probe": ("study.evaluation.probe",), "compare": ("study.analysis.results",), "report": ("study.report.page",),
-    "track": ("study.tracking",),
+    "probe": ("study.evaluation.probe",), "compare": ("study.analysis.compare", "study.checks"),
+    "report": ("study.report.page",), "track": ("study.tracking",),
 }
 
 

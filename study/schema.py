@@ -145,6 +145,7 @@ class Curriculum(Settings):
 
 class Training(Settings):
     steps: Annotated[int, Field(ge=0)]      # 0: the encoder as initialised
+    seed_offset: Annotated[int, Field(ge=0)]    # added to the cell's seed: an arm under seeds of its own
     batch_size: PositiveInt                 # rows a step
     accumulation: PositiveInt               # micro-batches a step; the result equals one large batch
     data_share: Annotated[float, Field(gt=0, le=1)]   # share of the training rows that is used
@@ -218,6 +219,8 @@ class Cell(Settings):
         if self.objective.pair != "none" and self.objective.kind == "causal":
             raise ValueError(f"objective.pair {self.objective.pair} needs objective.kind mlm: left to right, [CLS] "
                              f"sees neither segment")
+        if self.training.patience is not None and self.objective.kind == "causal":
+            raise ValueError("training.patience counts validations on [MASK], and objective.kind causal has none")
         if self.training.curriculum is not None:
             short = self.examples.length * self.training.curriculum.length
             if short < 8 or short % 1 or self.examples.length % short:

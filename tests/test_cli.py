@@ -22,7 +22,8 @@ def folder(tmp_path_factory):
     """A study with three cells trained for a few steps."""
     root = tmp_path_factory.mktemp("cli")
     (root / "experiments").mkdir()
-    shutil.copy(ROOT / "experiments/arms.yaml", root / "experiments")
+    for name in ("arms.yaml", "claims.yaml"):
+        shutil.copy(ROOT / "experiments" / name, root / "experiments")
     params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
     params = re.sub(r"^arms: .*?\]", "arms: [dynamic, left-to-right, linear-decoder]", params, flags=re.M | re.S)
     (root / "params.yaml").write_text(params.replace("seeds: [0, 1]", "seeds: [0]").replace("trials: 2", "trials: 0"))

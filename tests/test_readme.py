@@ -5,11 +5,10 @@ import sys
 
 import pytest
 
-from study.analysis.results import compare
 from study.config import load_study
 from study.report import page
 from tests.conftest import ROOT
-from tests.report.fake import fake_study
+from tests.report.fake import compare, fake_study
 
 TEXT = (ROOT / "README.md").read_text()
 

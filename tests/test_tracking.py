@@ -8,10 +8,9 @@ import time
 import pytest
 
 from study import StudyError
-from study.analysis.results import compare
 from study.tracking import FILES, LiveRun, _client, _find, track, tracking_uri, ui
 from tests.conftest import ROOT
-from tests.report.fake import fake_cell, fake_study
+from tests.report.fake import compare, fake_cell, fake_study
 
 CELL = """
 import sys

@@ -1,4 +1,4 @@
-"""Intervals and effect sizes for paired arms.
+"""Estimates, intervals and tests for paired arms.
 
 Shapes: n seeds, N texts. The headline is the two-way t interval: over seeds and texts, because t over seeds alone
 covers far less than it says where the noise of a small test set dominates, and bootstraps do where seeds are few.
@@ -13,40 +13,75 @@ from scipy import stats
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean with its confidence interval, degrees of freedom and two-sided p of no effect. NaN where undefined."""
+class Estimate:
+    """A mean with its standard error and the degrees of freedom of that error; both NaN where they cannot be told.
+
+    Everything that is said about a difference follows from these three numbers and the t law.
+    """
     mean: float
-    low: float
-    high: float
+    error: float
     df: float
-    p: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Confidence interval of the mean."""
+        if self.error == 0:
+            return self.mean, self.mean
+        half = float(stats.t.ppf(0.5 + level / 2, self.df)) * self.error
+        return self.mean - half, self.mean + half
+
+    @property
+    def low(self) -> float:
+        return self.interval()[0]
+
+    @property
+    def high(self) -> float:
+        return self.interval()[1]
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of no effect."""
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.df))
+
+    def p_equivalent(self, margin: float) -> float:
+        """p of two one-sided tests (TOST) that the mean lies inside (-margin, margin)."""
+        if self.error == 0:
+            return 0.0 if abs(self.mean) < margin else 1.0
+        return float(stats.t.sf((margin - abs(self.mean)) / self.error, self.df))
+
+    def smallest_detectable(self, power: float = 0.8, alpha: float = 0.05) -> float:
+        """The true mean that a two-sided t test with this error finds with the given power; NaN for no error."""
+        if not self.error > 0 or not self.df > 0:
+            return math.nan
+        from statsmodels.stats.power import TTestPower
+
+        n = self.df + 1
+        found = TTestPower().solve_power(effect_size=None, nobs=n, alpha=alpha, power=power)
+        return float(np.squeeze(found)) * self.error * math.sqrt(n)
 
 
-def _interval(mean: float, variance: float, df: float, level: float) -> Interval:
-    error = math.sqrt(variance)
-    half = stats.t.ppf(0.5 + level / 2, df) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, df)) if error > 0 else (1.0 if mean == 0 else 0.0)
-    return Interval(mean, mean - half, mean + half, df, p)
+NOTHING = (math.nan, math.nan)
 
 
-def t_interval(values: np.ndarray, level: float = 0.95) -> Interval:
-    """Student's t interval of the mean of values (n,). NaN bounds for fewer than two."""
+def t_estimate(values: np.ndarray) -> Estimate:
+    """The mean of values (n,) with Student's error; without one for fewer than two."""
     values = np.asarray(values, float)
     if len(values) < 2:
-        return Interval(float(values.mean()) if len(values) else math.nan, math.nan, math.nan, math.nan, math.nan)
-    return _interval(float(values.mean()), float(values.var(ddof=1)) / len(values), len(values) - 1, level)
+        return Estimate(float(values.mean()) if len(values) else math.nan, *NOTHING)
+    return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1)
 
 
-def two_way_t(differences: np.ndarray, level: float = 0.95) -> Interval:
-    """Interval of the mean of per-seed, per-text differences (n, N), both random.
+def two_way_estimate(differences: np.ndarray) -> Estimate:
+    """The mean of per-seed, per-text differences (n, N), both random; without an error for one seed.
 
     With mean squares of seeds, texts and residual, a = MS_s / n, b = MS_j / N, c = MS_r / (n N); the variance is
-    max(a + b - c, a, b), its degrees of freedom by Satterthwaite's rule from a and b. NaN bounds for one seed.
+    max(a + b - c, a, b), its degrees of freedom by Satterthwaite's rule from a and b.
     """
     seeds, texts = differences.shape
     mean = float(differences.mean())
     if seeds < 2 or texts < 2:
-        return Interval(mean, math.nan, math.nan, math.nan, math.nan)
+        return Estimate(mean, *NOTHING)
     by_seed, by_text = differences.mean(1), differences.mean(0)
     residual = differences - by_seed[:, None] - by_text[None] + mean
     a = float(by_seed.var(ddof=1)) / seeds
@@ -54,8 +89,8 @@ def two_way_t(differences: np.ndarray, level: float = 0.95) -> Interval:
     c = float((residual**2).sum()) / ((seeds - 1) * (texts - 1)) / (seeds * texts)
     variance = max(a + b - c, a, b)
     if variance == 0:
-        return Interval(mean, mean, mean, math.nan, 1.0 if mean == 0 else 0.0)
-    return _interval(mean, variance, variance**2 / (a**2 / (seeds - 1) + b**2 / (texts - 1)), level)
+        return Estimate(mean, 0.0, math.nan)
+    return Estimate(mean, math.sqrt(variance), variance**2 / (a**2 / (seeds - 1) + b**2 / (texts - 1)))
 
 
 def effect_size(differences: np.ndarray) -> float:
@@ -66,15 +101,47 @@ def effect_size(differences: np.ndarray) -> float:
     return float(np.mean(differences) / np.std(differences, ddof=1) * (1 - 3 / (4 * n - 5)))
 
 
-def smallest_detectable_effect(differences: np.ndarray, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The true difference that a paired t test with these n differences (n,) finds with the given power."""
-    n = len(differences)
-    if n < 2 or np.std(differences, ddof=1) == 0:
-        return math.nan
-    from statsmodels.stats.power import TTestPower
+def seeds_needed(differences: np.ndarray, target: float, most: int = 200) -> int | None:
+    """Fewest seeds whose smallest detectable effect is at most `target`, if seeds keep the spread of these per-seed
+    differences (n,); None when `most` would not do, or there are fewer than two."""
+    spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else math.nan
+    if not math.isfinite(spread):
+        return None
+    enough = (n for n in range(2, most + 1)
+              if spread == 0 or Estimate(0.0, spread / math.sqrt(n), n - 1).smallest_detectable() <= target)
+    return next(enough, None)
 
-    found = TTestPower().solve_power(effect_size=None, nobs=n, alpha=alpha, power=power)
-    return float(np.squeeze(found)) * float(np.std(differences, ddof=1))
+
+def prediction_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Where one more run would fall: mean +- t s sqrt(1 + 1/n) of values (n,). NaN for fewer than two."""
+    n = len(values)
+    if n < 2:
+        return NOTHING
+    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / n)
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def holm(p: list[float]) -> tuple[list[float], list[int]]:
+    """Holm-adjusted p values, and for each the number of hypotheses that its step of the procedure divides by."""
+    from statsmodels.stats.multitest import multipletests
+
+    if not p:
+        return [], []
+    order = np.argsort(p, kind="stable")
+    divisor = np.empty(len(p), int)
+    divisor[order] = len(p) - np.arange(len(p))
+    return multipletests(p, method="holm")[1].tolist(), divisor.tolist()
+
+
+def rate_interval(count: int, n: int) -> tuple[float, float]:
+    """Exact (Clopper-Pearson) 95 % interval of a rate."""
+    found = stats.binomtest(count, n).proportion_ci(method="exact")
+    return float(found.low), float(found.high)
+
+
+def fisher_p(count: int, n: int, other: int, m: int) -> float:
+    """Two-sided p of Fisher's exact test that two rates are equal."""
+    return float(stats.fisher_exact([[count, n - count], [other, m - other]])[1])
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -108,7 +108,9 @@ class BatchSource:
         return self.rows_of(*self._examples(step))
 
     def rows_of(self, epoch: np.ndarray, example: np.ndarray) -> Batch:
-        """The named examples (N,) as they are shown at the named epochs (N,)."""
+        """The named examples (N,) as they are shown at the named epochs (N,). Static: pairs and masks come back."""
+        if self.cell.masking.schedule == "static":
+            epoch = epoch % self.cell.masking.duplicates
         rows = gather(self.store.ids, self.layout.spans(epoch, example, self.seed), self.length,
                       self.lexicon.specials, self.layout.padded)
         if self.cell.objective.pair == "none":

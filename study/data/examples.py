@@ -66,6 +66,7 @@ class TokenStore:
         return np.minimum(self.sentences[1:], self.document_ends[self.document_of(self.sentences[:-1])])
 
 
+TRIES = 32                                  # places that a negative second segment is chosen from
 OFFSETS = ("documents", "paragraphs", "sentences")
 
 
@@ -169,7 +170,7 @@ class PairLayout:
     chunk_end: np.ndarray                   # (N,) index after the last
     room: int                               # tokens of both segments together
     swap: bool                              # negatives are swapped segments (SOP) instead of other documents' (NSP)
-    single: bool                            # a second segment is one sentence
+    single: bool                            # a segment is one sentence
     padded: bool = True
 
     def __len__(self) -> int:
@@ -184,9 +185,8 @@ class PairLayout:
     def spans(self, epoch: np.ndarray, example: np.ndarray, seed: int) -> Spans:
         """The pairs of the named examples. Half of them, by a fair draw, are negatives.
 
-        A negative's second segment begins at a sentence of another document and holds as many whole sentences as fit
-        (one, in sentence pairs), which is also how a positive one ends: neither length nor a missing full stop gives
-        the label away.
+        A negative's second segment is whole sentences of another document, of a number of places that are drawn those
+        closest to the positive one in length: length does not give the label away.
         """
         draw = lambda stream: randomness.uniforms(seed, stream, epoch, example)  # noqa: E731
         begin, end = self.chunk_begin[example], self.chunk_end[example]
@@ -199,25 +199,29 @@ class PairLayout:
             first, second = np.where(swapped, second, first), np.where(swapped, first, second)
             first_end, second_end = np.where(swapped, second_end, first_end), np.where(swapped, first_end, second_end)
         else:
-            room = np.maximum(self.room - (first_end - first), self.room // 2)
-            other, other_end = self._elsewhere(begin, draw(randomness.NEGATIVE), room)
+            u = randomness.uniforms(seed, randomness.NEGATIVE, epoch[:, None], example[:, None], np.arange(TRIES)[None])
+            other, other_end = self._elsewhere(begin, u, second_end - second)
             second, second_end = np.where(label, other, second), np.where(label, other_end, second_end)
         first_length, second_length = _fit(first_end - first, second_end - second, self.room)
         return Spans(first_end - first_length if not self.swap else first, first_length, second, second_length, label)
 
-    def _elsewhere(self, sentence: np.ndarray, u: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Begin and end of whole sentences from a document other than that of `sentence`, at most `room` tokens."""
-        store, starts = self.store, self.store.sentences[:-1]
-        document = store.document_of(starts[sentence])
+    def _elsewhere(self, sentence: np.ndarray, u: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Begin and end (N,) of whole sentences in a document other than that of `sentence` (N,): of the places that
+        u (N, TRIES) draws, the one where some number of sentences (one, in sentence pairs) comes closest to `length`
+        (N,) tokens."""
+        store, starts, ends = self.store, self.store.sentences[:-1], self.sentence_ends
+        document = store.document_of(starts[sentence])[:, None]
         low = np.searchsorted(starts, store.documents[document])
         high = np.searchsorted(starts, store.documents[document + 1])
         pick = (u * (len(starts) - (high - low))).astype(np.int64)
-        pick = np.where(pick >= low, pick + high - low, pick)
-        if self.single:
-            return starts[pick], self.sentence_ends[pick]
-        limit = np.minimum(starts[pick] + room, store.document_ends[store.document_of(starts[pick])])
-        last = np.maximum(np.searchsorted(self.sentence_ends, limit, side="right") - 1, pick)
-        return starts[pick], self.sentence_ends[last]
+        pick = np.where(pick >= low, pick + high - low, pick)                                   # (N, TRIES)
+        final = np.searchsorted(starts, store.documents[store.document_of(starts[pick]) + 1]) - 1   # of its document
+        target = starts[pick] + length[:, None]
+        after = np.clip(np.searchsorted(ends, target), pick, final)     # the sentence that reaches the length, or the
+        before = np.maximum(after - 1, pick)                            # one before it
+        last = pick if self.single else np.where(target - ends[before] < ends[after] - target, before, after)
+        row, best = np.arange(len(u)), np.abs(ends[last] - target).argmin(1)
+        return starts[pick[row, best]], ends[last[row, best]]
 
 
 def _fit(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:

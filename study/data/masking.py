@@ -68,7 +68,7 @@ def mask_rows(ids: np.ndarray, eligible: np.ndarray, word_start: np.ndarray, voc
     elif masking.selection == "whole-word":
         selected, share = _whole_words(draw, word_start, masking.rate)
     else:
-        selected, share = _spans(draw, word_start, masking.rate, masking.span_mean)
+        selected, share = _spans(draw, word_start, eligible, masking.rate, masking.span_mean)
     kind = np.select([share < masking.mask, share < masking.mask + masking.random], [MASK, RANDOM], KEEP)
     kind = np.where(selected & eligible, kind, UNTOUCHED).astype(np.uint8)
     return Masked(shown=_corrupt(ids, kind, vocabulary, draw), kind=kind)
@@ -105,8 +105,12 @@ def _whole_words(draw: _Draws, word_start: np.ndarray, rate: float) -> tuple[np.
     return u < rate, np.where(word_start, u / rate, own)
 
 
-def _spans(draw: _Draws, word_start: np.ndarray, rate: float, mean: float) -> tuple[np.ndarray, np.ndarray]:
-    """Selected positions and, alike within a span, the share that decides its corruption."""
+def _spans(draw: _Draws, word_start: np.ndarray, eligible: np.ndarray, rate: float,
+           mean: float) -> tuple[np.ndarray, np.ndarray]:
+    """Selected positions and, alike within a span, the share that decides its corruption.
+
+    A special ends the span before it; behind it the chain begins anew, by its stationary law.
+    """
     u, kind = draw.uniforms(randomness.SPAN), draw.uniforms(randomness.KIND)
     begin = rate / (rate + mean * (1 - rate))           # probability that a span begins after an unselected word
     stay = 1 - 1 / mean                                 # that it goes on after a selected one
@@ -114,11 +118,12 @@ def _spans(draw: _Draws, word_start: np.ndarray, rate: float, mean: float) -> tu
     selected, shares = np.empty(u.shape, bool), np.empty(u.shape)
     for t in range(u.shape[1]):
         if t:
+            begins = ~eligible[:, t - 1]
             goes_on, new_word = inside & (u[:, t] < stay), word_start[:, t]
             # the part of u that does not continue a span is spread over [0, 1) again to decide on a new one
             fresh = np.where(inside, (u[:, t] - stay) / (1 - stay) if stay < 1 else 0.0, u[:, t])
             starts = ~goes_on & (fresh < begin)
-            share = np.where(new_word & starts, kind[:, t], share)
-            inside = np.where(new_word, goes_on | starts, inside)
+            share = np.where((new_word & starts) | begins, kind[:, t], share)
+            inside = np.where(begins, u[:, t] < rate, np.where(new_word, goes_on | starts, inside))
         selected[:, t], shares[:, t] = inside, share
     return selected, shares

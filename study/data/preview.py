@@ -36,13 +36,17 @@ def shares(batches: list[Batch], lexicon: Lexicon) -> dict:
     return found | {"negative": float(np.concatenate(labels).mean()) if labels else None}
 
 
-def describe_inputs(source: BatchSource, backend, tokens_seen: int) -> dict:
-    """What a cell was fed: shares of its first rows, how often it saw an example and a mask, and an example line."""
-    batches, rows = [], 0
-    while rows < min(COUNTED, source.rows):
-        batches.append(source.batch(len(batches)))
-        rows += len(batches[-1].input_ids)
-    masking, views = source.cell.masking, tokens_seen / (source.rows * source.layout.mean_tokens)
+def describe_inputs(phases: list[tuple[BatchSource, int]], backend) -> dict:
+    """What a cell was fed, phase by phase (a source and the steps taken from it): shares of the first rows of each, how
+    often an example and a mask were seen over all of them, and an example line of the first."""
+    batches = []
+    for made, _ in phases:
+        rows, step = 0, 0
+        while rows < min(COUNTED, made.rows):
+            batches.append(made.batch(step))
+            rows, step = rows + len(batches[-1].input_ids), step + 1
+    source = phases[0][0]
+    masking, views = source.cell.masking, sum(steps * made.batch_size / made.rows for made, steps in phases)
     masks = masking.duplicates if masking.schedule == "static" else views
     return {"shares": shares(batches, source.lexicon), "examples": source.rows, "views_per_example": views,
             "views_per_mask": min(views, max(1.0, views / masks)) if views else 0.0,

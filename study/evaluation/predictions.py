@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import torch
@@ -40,9 +41,19 @@ def evaluate(study: Loaded, arm: str, seed: int) -> dict:
     backend = load(study.runs / "tokenizer")
     samples = [] if result["mask_only"] is None else top_predictions(model, heldout, backend, settings.samples)
     save_arrays(arrays, folder / "evaluation.npz")
-    (folder / "predictions.json").write_text(json.dumps(samples, indent=1, ensure_ascii=False) + "\n")
+    result = numbers(result)
+    (folder / "predictions.json").write_text(json.dumps(numbers(samples), indent=1, ensure_ascii=False) + "\n")
     (folder / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def numbers(content):
+    """The content with null where a float is no number: JSON has no NaN."""
+    if isinstance(content, dict):
+        return {key: numbers(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [numbers(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @torch.inference_mode()

@@ -23,7 +23,8 @@ def probe(study: Loaded, arm: str, seed: int) -> dict:
     """Probes one cell on every task. Writes probe.json and probe.npz (correctness a test row, vectors for figures)."""
     settings, folder = study.settings.probe, study.cell(arm, seed)
     cell, model = load_cell(study, arm, seed)
-    untrained = new_model(cell, model.encoder.token.num_embeddings, seed).to(model.words.bias.device).eval()
+    own = seed + cell.training.seed_offset
+    untrained = new_model(cell, model.encoder.token.num_embeddings, own).to(model.words.bias.device).eval()
     backend = load(study.runs / "tokenizer")
     result: dict = {}
     arrays: dict[str, np.ndarray] = {}
@@ -71,15 +72,18 @@ def linear_probe(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, t
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):      # of a diverged run: nothing can be read
+        predicted = np.full(len(test), np.bincount(train_label).argmax())
+        return {"accuracy": float((predicted == test_label).mean()), "c": None, "cv_accuracy": None}, predicted
     return fit_classifier(lambda c: make_pipeline(StandardScaler(), logistic(c)), train, train_label, test, test_label,
                           settings)
 
 
 def principal_plane(vectors: np.ndarray) -> np.ndarray:
     """The first two principal components (rows, 2) float32, each turned so that its largest loading is positive; zeros
-    where all vectors are alike, as those of a [CLS] that sees nothing but itself."""
+    where all vectors are alike, as those of a [CLS] that sees nothing but itself, or no numbers."""
     from sklearn.decomposition import PCA
 
-    if np.ptp(vectors, axis=0).max() < 1e-6:
+    if not np.isfinite(vectors).all() or np.ptp(vectors, axis=0).max() < 1e-6:
         return np.zeros((len(vectors), 2), np.float32)
     return PCA(2, svd_solver="full").fit_transform(vectors.astype(np.float64)).astype(np.float32)

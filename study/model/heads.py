@@ -91,10 +91,10 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def flops_per_token(cell: Cell, vocabulary_size: int) -> float:
-    """Forward and backward floating-point operations a token, padding too: matrix products only (2 a multiply-add,
-    backward twice the forward) of the dense layers, attention and the decoder at the positions that are predicted."""
-    model, length = cell.model, cell.examples.length
+def flops_per_token(cell: Cell, vocabulary_size: int, length: int) -> float:
+    """Forward and backward floating-point operations a token, padding too, in rows of `length`: matrix products only
+    (2 a multiply-add, backward twice the forward) of the dense layers, attention and the decoder where it predicts."""
+    model = cell.model
     layer = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size + 2 * length * model.hidden_size
     share = 1.0 if cell.objective.kind == "causal" else cell.masking.rate * cell.objective.predicted_share
     head = model.hidden_size * vocabulary_size + (model.hidden_size**2 if model.decoder_transform else 0)

@@ -1,7 +1,7 @@
 """Exchange of weights with `transformers`, tensor by tensor.
 
     post-LN with an embedding norm      BertForPreTraining          (left to right: BertLMHeadModel)
-    pre-LN with an embedding norm       RobertaPreLayerNormForMaskedLM, which has no pair head
+    pre-LN with an embedding norm       RobertaPreLayerNormForMaskedLM, which has no pair head (...ForCausalLM)
     pre-LN without one                  MegatronBertForPreTraining
 
 `transformers` has no post-LN encoder without an embedding norm, and none of these without the dense layer before the
@@ -46,8 +46,10 @@ _BERT = {"config": "BertConfig", "base": "bert", "attention_norm": "attention.ou
          "feedforward_norm": "output.LayerNorm", "final_norm": None, "words": _CLS}
 POST = Kind("BertForPreTraining", **_BERT, pairs=True)
 CAUSAL = Kind("BertLMHeadModel", **_BERT, is_decoder=True)
-PRE = Kind("RobertaPreLayerNormForMaskedLM", "RobertaPreLayerNormConfig", "roberta_prelayernorm", "attention.LayerNorm",
-           "intermediate.LayerNorm", "LayerNorm", _LM, position_offset=1)
+_PRE = {"config": "RobertaPreLayerNormConfig", "base": "roberta_prelayernorm", "attention_norm": "attention.LayerNorm",
+        "feedforward_norm": "intermediate.LayerNorm", "final_norm": "LayerNorm", "words": _LM, "position_offset": 1}
+PRE = Kind("RobertaPreLayerNormForMaskedLM", **_PRE)
+PRE_CAUSAL = Kind("RobertaPreLayerNormForCausalLM", **_PRE, is_decoder=True)
 BARE = Kind("MegatronBertForPreTraining", "MegatronBertConfig", "bert", "attention.ln", "ln", "encoder.ln", _CLS,
             pairs=True, embedding_norm=False)
 
@@ -64,10 +66,13 @@ def kind_of(cell: Cell) -> Kind:
             raise StudyError("no equal in transformers: its post-LN encoders all have a norm after the embeddings "
                              "(model.embedding_norm is false)")
         return CAUSAL if objective.kind == "causal" else POST
-    if objective.kind == "causal":
-        raise StudyError("no equal in transformers that is tested here: a pre-LN encoder that reads left to right")
     if not model.embedding_norm:
+        if objective.kind == "causal":
+            raise StudyError("no equal in transformers: a pre-LN encoder without an embedding norm that reads left to "
+                             "right and has our heads")
         return BARE
+    if objective.kind == "causal":
+        return PRE_CAUSAL
     if objective.pair != "none":
         raise StudyError(f"no equal in transformers: {PRE.model} has no head for objective.pair {objective.pair}")
     return PRE

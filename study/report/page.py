@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.analysis.results import METRICS, primary, read_arrays, read_json, read_records
+from study.analysis.comparisons import HEADLINES
+from study.analysis.metrics import METRICS
+from study.analysis.results import primary, read_arrays, read_json, read_records
 from study.config import Loaded, read_yaml
 from study.report import figures
 from study.report.sections import BASELINE, compared, effects, sections
@@ -110,7 +112,8 @@ def gather(study: Loaded) -> dict:
     base = read_json(study.cell(study.settings.baseline, study.settings.seeds[0]) / "evaluation.json")["mask_only"]
     facts = {"study": study.settings, "arms": arms, "frames": frames, "data": data, "task": task.name,
              "labels": task.labels, "levels": data["baselines"][task.name], "reference": base,
-             "comparisons": frames["comparisons"].to_dict("records"), "metrics": METRICS, "primary": primary(study),
+             "comparisons": frames["comparisons"].to_dict("records"), "primary": primary(study),
+             "metrics": {name: metric.label for name, metric in METRICS.items()},
              "cells": frames["cells"].to_dict("records"), "training": training,
              "total": _totals(training), "settings": _flat(study.settings.model_dump(mode="json")),
              "trials": read_json(study.runs / "search" / "trials.json"),
@@ -189,7 +192,7 @@ def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]
                f"{'' if named is colors else ', and in grey all other arms'}; the band spans the seeds.",
         "svg": figures.curves(records, named, reference["unigram_perplexity"], reference["floor_perplexity"])}}
     table = facts["frames"]["comparisons"]
-    for metric in METRICS:
+    for metric in HEADLINES:
         compared_arms = [arm for arm in arms if study.arms[arm].factor != BASELINE]
         part = table[(table.metric == metric) & table.treatment.isin(compared_arms)].dropna(subset="effect")
         if len(part):

@@ -6,7 +6,9 @@ import re
 
 import pandas as pd
 
-from study.analysis.results import METRICS, read_json
+from study.analysis.comparisons import HEADLINES
+from study.analysis.metrics import METRICS
+from study.analysis.results import read_json
 from study.config import Loaded
 from study.report import figures
 
@@ -70,17 +72,21 @@ def _figures(study: Loaded, facts: dict, records: dict, factor: str, slug: str, 
         "svg": figures.curves({name: records[name] for name in shown}, colors, reference["unigram_perplexity"],
                               reference["floor_perplexity"])}}
     table = facts["frames"]["comparisons"]
-    for metric in METRICS:
+    for metric in HEADLINES:
         part = table[(table.metric == metric) & table.treatment.isin(names)].dropna(subset="effect")
         if len(part):
             drawn[f"effects-{slug}-{metric.replace('_', '-')}"] = effects(part, colors, metric)
     return drawn
 
 
+def _axis(metric: str) -> str:
+    return f"{METRICS[metric].label}{' (nats)' if METRICS[metric].unit == 'nats' else ''}"
+
+
 def effects(table: pd.DataFrame, colors: dict[str, str], metric: str) -> dict:
     """A forest plot of one metric with its title, caption and alternative text."""
-    return {"title": f"Effects on {METRICS[metric]}", "svg": figures.forest(table, colors, METRICS[metric],
-                                                                            BETTER[metric]),
+    return {"title": f"Effects on {METRICS[metric].label}", "svg": figures.forest(table, colors, _axis(metric),
+                                                                                  BETTER[metric]),
             "caption": f"Each arm minus the one it is compared with, with 95 % intervals; {BETTER[metric]}.",
             "alt": "; ".join(f"{r['treatment']} minus {r['baseline']}: {r['effect']:+.3f}"
                              for r in table.to_dict("records"))}

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import study as package
 from study import StudyError
 from study.config import Loaded, fingerprint, read_yaml, validated
-from study.data.batches import BatchSource, Lexicon
+from study.data.batches import Lexicon
 from study.data.examples import TokenStore
 from study.data.heldout import load_heldout
 from study.data.preview import describe_inputs
@@ -27,7 +27,7 @@ from study.data.tokenizer import load
 from study.model.heads import flops_per_token, parameter_count
 from study.schema import Cell
 from study.training.checkpoint import Progress
-from study.training.trainer import Data, Trainer
+from study.training.trainer import Data, Phase, Trainer, batch_source, phases
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "optuna", "mlflow", "dvc")
 
@@ -61,15 +61,22 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
              "commit": git_commit(study.root)}
     on_start(about | {"settings": cell.model_dump(mode="json")})
     state = study.root / ".state" / mark
-    trainer = Trainer(cell, data, seed, state, f"{mark}-{code_hash()}", on_record)
+    own = seed + cell.training.seed_offset
+    trainer = Trainer(cell, data, own, state, f"{mark}-{code_hash()}", on_record)
     progress, model = trainer.train(), trainer.model
     content = about | _outcome(cell, data, model, progress)
     write_cell(study.cell(arm, seed), cell, model, progress, content)
-    source = BatchSource(data.train, data.lexicon, cell, seed, cell.examples.length, cell.training.batch_size)
-    fed = describe_inputs(source, load(study.runs / "tokenizer"), progress.tokens)
+    sources = [(batch_source(cell, data, own, phase), steps) for phase, steps in done_phases(cell, progress)]
+    fed = describe_inputs(sources, load(study.runs / "tokenizer"))
     (study.cell(arm, seed) / "inputs.json").write_text(json.dumps(fed, indent=1, ensure_ascii=False) + "\n")
     shutil.rmtree(state, ignore_errors=True)
     return content
+
+
+def done_phases(cell: Cell, progress: Progress) -> list[tuple[Phase, int]]:
+    """The phases of a run with the steps that were taken in each; an untrained one has its first with none."""
+    steps = [(phase, min(progress.step, phase.end) - phase.begin) for phase in phases(cell)]
+    return [(phase, max(0, count)) for phase, count in steps if count > 0] or [(phases(cell)[0], 0)]
 
 
 def _outcome(cell: Cell, data: Data, model, progress: Progress) -> dict:
@@ -77,7 +84,8 @@ def _outcome(cell: Cell, data: Data, model, progress: Progress) -> dict:
     speed = progress.tokens / progress.seconds if progress.seconds else None
     return {"status": progress.status, "steps": progress.step, "tokens": progress.tokens,
             "parameters": parameter_count(model), "data": data.train.sha256,
-            "flops": flops_per_token(cell, data.lexicon.vocabulary.size) * progress.slots,
+            "flops": sum(flops_per_token(cell, data.lexicon.vocabulary.size, phase.length) * steps
+                         for phase, steps in done_phases(cell, progress)) * progress.slots / max(1, progress.step),
             "rows_seen": progress.rows,
             "padding_share": 1 - progress.tokens / progress.slots if progress.slots else 0.0,
             "seconds": round(progress.seconds, 3),

@@ -1,9 +1,9 @@
 """Hyper-parameter search with Optuna before any cell is trained.
 
 Every tuned arm gets the same number of trials at the same budget, on a seed that no reported cell uses, scored by
-validation NLL. Arms that are not tuned take what was best for the first tuned arm, so that an arm and its baseline
-differ in nothing else. The sampler is seeded by the number of the trial: a search that is stopped and gone on with
-makes the same trials as one that never stopped.
+validation NLL. An arm that is not tuned takes what was best for the nearest tuned arm that it descends from (or for the
+first tuned one), so that it differs from its baseline in nothing else. The sampler is seeded by the number of the
+trial: a search that is stopped and gone on with makes the same trials as one that never stopped.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from study import StudyError
-from study.config import Loaded, resolve
+from study.config import Loaded, lineage, resolve
 from study.schema import Cell
 from study.training.pretrain import arm_settings, load_data
 from study.training.trainer import Data, Trainer
@@ -47,13 +47,19 @@ def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict
             best[arm] = {key: short(value) for key, value in found.best_params.items()}
             trials += [_described(arm, trial) for trial in found.trials]
     common = best.get(settings.arms[0], {}) if settings.arms else {}
-    best = {arm: dict(best.get(arm, common)) for arm in study.settings.arms}
+    best = {arm: dict(_inherited(study, arm, best, common)) for arm in study.settings.arms}
     (folder / "best.yaml").write_text(yaml.safe_dump(best))
     for arm, values in best.items():
         cell = resolve(study, arm, values)
         arm_settings(study, arm).write_text(yaml.safe_dump(cell.model_dump(mode="json"), sort_keys=False))
     (folder / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
     return best
+
+
+def _inherited(study: Loaded, arm: str, best: dict[str, dict], common: dict) -> dict:
+    """The tuned values of the arm, or else of the nearest arm that it descends from and that was tuned."""
+    line = reversed(lineage(study.arms, arm, study.root / "experiments" / "arms.yaml"))
+    return next((best[name] for name in line if name in best), common)
 
 
 def _search_arm(study: Loaded, arm: str, data: Data, progress: Callable):

@@ -50,12 +50,17 @@ def phases(cell: Cell) -> list[Phase]:
     return [Phase(0, switch, length // factor, rows * factor), Phase(switch, steps, length, rows)]
 
 
+def batch_source(cell: Cell, data: Data, seed: int, phase: Phase) -> BatchSource:
+    """Where the batches of a phase come from."""
+    return BatchSource(data.train, data.lexicon, cell, seed, phase.length, phase.batch_size)
+
+
 def batches(cell: Cell, data: Data, seed: int, begin: int) -> Iterator[Batch]:
     """The batches of steps `begin` to the end."""
     for phase in phases(cell):
         if phase.end > begin:
-            source = BatchSource(data.train, data.lexicon, cell, seed, phase.length, phase.batch_size)
-            yield from prefetch(source, range(max(begin, phase.begin) - phase.begin, phase.end - phase.begin))
+            steps = range(max(begin, phase.begin) - phase.begin, phase.end - phase.begin)
+            yield from prefetch(batch_source(cell, data, seed, phase), steps)
 
 
 class Trainer:
@@ -88,7 +93,8 @@ class Trainer:
                 break
             self._step(batch)
             progress.seconds = already + time.perf_counter() - began
-            if progress.status == "running" and (progress.step % training.log_every == 0 or self._last):
+            due = progress.step % training.log_every == 0 or progress.step % training.validate_every == 0
+            if progress.status == "running" and (due or self._last):
                 self._record((progress.tokens - counted) / (progress.seconds - already))
             if self.state is not None and progress.step % training.checkpoint_every == 0 and not self._last:
                 write_checkpoint(self.state, self.fingerprint, progress, self._tensors())
@@ -164,19 +170,23 @@ class Trainer:
         progress, patience = self.progress, self.cell.training.patience
         if self.cell.objective.kind == "mlm":
             nll = mean_nll(self.model, self.data.validation, "mask_only", 4 * self.cell.training.batch_size)
-            record["validation_nll"] = _short(nll)
-            if progress.best_nll is None or nll < progress.best_nll:
+            record["validation_nll"] = _short(nll) if math.isfinite(nll) else None
+            if not math.isfinite(nll):
+                progress.status = "diverged"
+            elif progress.best_nll is None or nll < progress.best_nll:
                 progress.best_nll, progress.stale = nll, 0
             else:
                 progress.stale += 1
         self.model.train()
         progress.records.append(record)
         self.on_record(record, speed)
-        if patience is not None and progress.stale >= patience and progress.step:
+        if progress.status == "running" and patience is not None and progress.stale >= patience and progress.step:
             progress.status = "finished" if self._below_uniform() else "diverged"
 
     def _below_uniform(self) -> bool:
-        values = [r["validation_nll"] for r in self.progress.records if "validation_nll" in r]
+        """Whether the last validation (left to right: the last training loss) is better than guessing."""
+        key = "loss" if self.cell.objective.kind == "causal" else "validation_nll"
+        values = [record[key] for record in self.progress.records if record.get(key) is not None]
         return not values or values[-1] < math.log(self.data.lexicon.vocabulary.size)
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from study.analysis import statistics
 
 def test_t_interval_is_scipys():
     first, second = np.random.default_rng(0).normal(size=(2, 6))
-    ours, theirs = statistics.t_interval(first - second), stats.ttest_rel(first, second)
+    ours, theirs = statistics.t_estimate(first - second), stats.ttest_rel(first, second)
     bounds = theirs.confidence_interval(0.95)
     assert (ours.low, ours.high, ours.p) == pytest.approx((bounds.low, bounds.high, theirs.pvalue))
 
@@ -21,7 +21,7 @@ def test_two_way_t_by_hand():
     a, b, c = 2 / 2, 3.25 / 3, 3.0 / 2 / 6
     variance = a + b - c
     df = variance**2 / (a**2 / 1 + b**2 / 2)
-    found = statistics.two_way_t(differences)
+    found = statistics.two_way_estimate(differences)
     assert found.mean == 3
     assert found.df == pytest.approx(df)
     assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, df) * math.sqrt(variance))
@@ -29,7 +29,7 @@ def test_two_way_t_by_hand():
 
 def test_without_noise_between_texts_it_is_the_t_interval_over_seeds():
     seeds = np.random.default_rng(1).normal(size=5)
-    two_way, over_seeds = statistics.two_way_t(np.tile(seeds[:, None], 40)), statistics.t_interval(seeds)
+    two_way, over_seeds = statistics.two_way_estimate(np.tile(seeds[:, None], 40)), statistics.t_estimate(seeds)
     assert (two_way.low, two_way.high) == pytest.approx((over_seeds.low, over_seeds.high))
 
 
@@ -40,7 +40,7 @@ def test_two_way_t_covers(seeds, seed_noise, text_noise):
     for _ in range(studies):
         differences = (seed_noise * rng.normal(size=(seeds, 1)) + text_noise * rng.normal(size=(1, texts))
                        + rng.normal(size=(seeds, texts)))
-        found = statistics.two_way_t(differences)
+        found = statistics.two_way_estimate(differences)
         covered += found.low <= 0 <= found.high
     assert 0.91 <= covered / studies <= 0.995
 
@@ -50,13 +50,13 @@ def test_smallest_detectable_effect_is_the_published_multiple():
     for n, multiple in ((3, 3.26), (5, 1.68), (10, 1.00)):
         values = np.arange(n, dtype=float)
         values /= values.std(ddof=1)
-        assert statistics.smallest_detectable_effect(values) == pytest.approx(multiple, abs=0.01)
+        assert statistics.t_estimate(values).smallest_detectable() == pytest.approx(multiple, abs=0.01)
 
 
 def test_one_seed_has_no_interval():
-    assert math.isnan(statistics.t_interval(np.array([1.0])).low)
-    assert math.isnan(statistics.two_way_t(np.ones((1, 9))).high)
-    assert math.isnan(statistics.smallest_detectable_effect(np.array([1.0])))
+    assert math.isnan(statistics.t_estimate(np.array([1.0])).low)
+    assert math.isnan(statistics.two_way_estimate(np.ones((1, 9))).high)
+    assert math.isnan(statistics.t_estimate(np.array([1.0])).smallest_detectable())
     assert math.isnan(statistics.correlation(np.array([1.0, 2.0]), np.array([1.0, 2.0])))
 
 

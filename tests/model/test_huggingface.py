@@ -15,6 +15,7 @@ SHAPES = {
     "pre, untied": {"model": {"norm": "pre", "tied_decoder": False}},
     "pre, no embedding norm": {"model": {"norm": "pre", "embedding_norm": False}},
     "left to right": {"objective": {"kind": "causal"}},
+    "pre, left to right": {"model": {"norm": "pre"}, "objective": {"kind": "causal"}},
 }
 KINDS = {"post": "BertForPreTraining", "pre": "RobertaPreLayerNormForMaskedLM", "left to right": "BertLMHeadModel",
          "pre, no embedding norm": "MegatronBertForPreTraining"}
@@ -126,7 +127,7 @@ def test_an_export_is_what_from_pretrained_and_pipelines_load(cell, backend, tmp
 @pytest.mark.parametrize(("sections", "said"), [
     ({"model": {"decoder_transform": False}}, "decoder_transform"),
     ({"model": {"embedding_norm": False}}, "embedding_norm"),
-    ({"model": {"norm": "pre"}, "objective": {"kind": "causal"}}, "left to right"),
+    ({"model": {"norm": "pre", "embedding_norm": False}, "objective": {"kind": "causal"}}, "left to right"),
     ({"model": {"norm": "pre"}, "inputs": {"format": "segment-pairs"}, "objective": {"pair": "nsp"}}, "nsp")])
 def test_what_transformers_lacks_is_refused_with_the_reason(cell, sections, said, tmp_path):
     shape = changed(cell, **sections)

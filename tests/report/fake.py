@@ -1,12 +1,16 @@
 """Result files of a study that nobody trained: two arms, two seeds, numbers from a generator."""
 import json
 import re
+import shutil
 
 import numpy as np
 import yaml
 
+from study.analysis.claims import load_claims
+from study.analysis.compare import compare as run_compare
+from study.checks import run_checks
 from study.config import Loaded, load_study, resolve
-from study.data.heldout import save_arrays
+from study.data.heldout import SETS, save_arrays
 from tests.conftest import ROOT
 
 
@@ -15,6 +19,7 @@ def fake_study(folder, about="Masks drawn anew.") -> Loaded:
     (folder / "experiments").mkdir(parents=True)
     arms = yaml.safe_load((ROOT / "experiments/arms.yaml").read_text())
     arms["dynamic"]["about"] = about
+    shutil.copy(ROOT / "experiments/claims.yaml", folder / "experiments")
     (folder / "experiments/arms.yaml").write_text(yaml.safe_dump(arms))
     params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
     params = re.sub(r"^arms: .*?\]", "arms: [dynamic, static]", params, count=1, flags=re.M | re.S)
@@ -24,6 +29,12 @@ def fake_study(folder, about="Masks drawn anew.") -> Loaded:
     for number, (arm, seed) in enumerate(study.cells):
         fake_cell(study, arm, seed, 2.0 + 0.1 * number)
     return study
+
+
+def compare(study: Loaded):
+    """The compare stage as the command line runs it."""
+    claims = load_claims(study)
+    return run_compare(study, claims, run_checks(study, claims))
 
 
 def _write(path, content) -> None:
@@ -46,9 +57,9 @@ def fake_cell(study: Loaded, arm: str, seed: int, nll: float, evaluation_hash: s
     rng, folder = np.random.default_rng([seed, len(arm)]), study.cell(arm, seed)
     found = {"nll": nll, "perplexity": float(np.exp(nll)), "tokens": 40, "unigram_nll": 4.0,
              "unigram_perplexity": float(np.exp(4.0)), "floor_nll": 1.5, "floor_perplexity": float(np.exp(1.5)),
-             "excess_nll": nll - 1.5, "share_closed": (4 - nll) / 2.5,
+             "uniform_nll": 5.0, "excess_nll": nll - 1.5, "share_closed": (4 - nll) / 2.5,
              "by_kind": {"mask": {"nll": nll, "tokens": 40, "floor_nll": 1.5}}}
-    _write(folder / "evaluation.json", {"hash": evaluation_hash, "mask_only": found, "mixed": found, "nsp": None})
+    _write(folder / "evaluation.json", {"hash": evaluation_hash, **dict.fromkeys(SETS, found), "nsp": None, "sop": None})
     score = {"accuracy": 0.7, "c": 1.0, "cv_accuracy": 0.7, "untrained_accuracy": 0.5}
     _write(folder / "probe.json", {"topic": {"cls": score, "mean": score}})
     records = [{"step": step, "tokens": 100 * step, "loss": 4.0 - step / 10, "learning_rate": 0.1, "gradient_norm": 1.0,
@@ -68,8 +79,8 @@ def fake_cell(study: Loaded, arm: str, seed: int, nll: float, evaluation_hash: s
     sample = {"tokens": ["[CLS]", "<b>bold</b>", "[MASK]"],
               "masked": [{"position": 2, "truth": "x|y", "top": [["a", 0.5], ["b", 0.25], ["c", 0.1]]}]}
     _write(folder / "predictions.json", [sample])
-    save_arrays({"mask_only/nll": rng.normal(2 * nll, 0.1, 20), "mask_only/tokens": np.full(20, 2)},
-                folder / "evaluation.npz")
+    sums = {f"{name}/nll": rng.normal(2 * nll, 0.1, 20) for name in SETS}
+    save_arrays(sums | {f"{name}/tokens": np.full(20, 2) for name in SETS}, folder / "evaluation.npz")
     label = np.arange(40).astype(np.uint8) % 4
     planes = {f"topic/cls/{name}/plane": rng.normal(size=(40, 2)) for name in ("trained", "untrained")}
     predicted = {f"topic/{pooling}/trained/predicted": np.where(rng.random(40) < 0.7, label, 0).astype(np.uint8)

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from study import StudyError
-from study.analysis.results import compare, escape_step
+from study.analysis.results import escape_step
 from study.report.page import markdown, number, span, write_report
-from tests.report.fake import fake_cell, fake_study
+from tests.report.fake import compare, fake_cell, fake_study
 
 
 def pages(study) -> dict[str, bytes]:
