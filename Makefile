@@ -22,7 +22,7 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 study: install              ## the quick study, to its report (STUDY=experiments/NAME for another)
-	dvc repro $(STUDY)/dvc.yaml
+	study run $(STUDY)
 	@if [ "$(STUDY)" = . ]; then study readme; fi
 	@study where $(STUDY)
 

@@ -152,6 +152,20 @@ def report(folder: Folder = Path(".")):
     _say(f"report: {write_report(_load(folder))}")
 
 
+@app.command(rich_help_panel=STAGES)
+def run(folder: Folder = Path("."),
+        jobs: Annotated[int | None, typer.Option(min=1, help="cells at a time; as many as processors")] = None):
+    """All stages, with stale cells side by side; records what `dvc repro` would. Example: study run --jobs 2"""
+    from study.console import CellsTable
+    from study.runner import default_jobs, run_study
+
+    study = _load(folder)
+    jobs = jobs or default_jobs()
+    with CellsTable(jobs) as table:
+        done = run_study(study, jobs, table.update)
+    _say(f"run: {len(done)} cells were stale")
+
+
 @app.command(rich_help_panel=READ)
 def readme(folder: Folder = Path(".")):
     """Puts a study's findings at the head of README.md. Example: study readme"""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -52,6 +53,43 @@ class TrainingBar:
         if not console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
             print(f"{self.name} step {record['step']}/{self.steps}  {state}", file=sys.stderr, flush=True)
+
+
+class CellsTable:
+    """Cells that run side by side, each with its newest line. Off a terminal, a line for each cell that ends."""
+
+    def __init__(self, jobs: int):
+        self.jobs, self.said = jobs, set()
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> CellsTable:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.live is not None and self.live.is_started:
+            self.live.stop()
+
+    def update(self, cells: list) -> None:
+        """Shows the states of the cells."""
+        ended = [cell for cell in cells if cell.ended is not None]
+        if self.live is None:
+            for cell in ended:
+                if cell.name not in self.said:
+                    self.said.add(cell.name)
+                    print(f"{len(self.said)}/{len(cells)}  {cell.name}  {cell.status}  "
+                          f"{cell.ended - cell.began:.0f} s", file=sys.stderr, flush=True)
+            return
+        if not self.live.is_started:
+            self.live.start()
+        table = Table(title=f"{len(ended)} of {len(cells)} cells, {self.jobs} at a time", title_justify="left")
+        for name in ("cell", "state", "seconds", "newest line"):
+            table.add_column(name, no_wrap=True, justify="right" if name == "seconds" else "left")
+        now = time.monotonic()
+        order = {"running": 0, "failed": 1, "done": 2, "waiting": 3}
+        for cell in sorted(cells, key=lambda cell: order[cell.status])[:console.height - 6]:
+            seconds = f"{(cell.ended or now) - cell.began:.0f}" if cell.began else ""
+            table.add_row(cell.name, cell.status, seconds, escape(cell.line[:80]))
+        self.live.update(table, refresh=True)
 
 
 def _print(*parts) -> None:

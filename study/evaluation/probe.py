@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from study.config import Loaded
 from study.data.heldout import save_arrays
@@ -16,16 +17,21 @@ from study.data.tokenizer import load
 from study.evaluation.baselines import fit_classifier, logistic, read_task
 from study.evaluation.embedding import embed, load_cell, tokenize
 from study.model.heads import PretrainingModel, new_model
-from study.schema import Probe, ProbeTask
+from study.schema import Cell, Probe, ProbeTask
 
 
 def probe(study: Loaded, arm: str, seed: int) -> dict:
     """Probes one cell on every task. Writes probe.json and probe.npz (correctness a test row, vectors for figures)."""
-    settings, folder = study.settings.probe, study.cell(arm, seed)
     cell, model = load_cell(study, arm, seed)
     own = seed + cell.training.seed_offset
     untrained = new_model(cell, model.encoder.token.num_embeddings, own).to(model.words.bias.device).eval()
-    backend = load(study.runs / "tokenizer")
+    with threadpool_limits(cell.training.threads):
+        return _probe(study, arm, seed, cell, model, untrained)
+
+
+def _probe(study: Loaded, arm: str, seed: int, cell: Cell, model: PretrainingModel,
+           untrained: PretrainingModel) -> dict:
+    settings, folder, backend = study.settings.probe, study.cell(arm, seed), load(study.runs / "tokenizer")
     result: dict = {}
     arrays: dict[str, np.ndarray] = {}
     for task in settings.tasks:

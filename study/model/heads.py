@@ -87,6 +87,12 @@ def new_model(cell: Cell, vocabulary_size: int, seed: int) -> PretrainingModel:
     return model
 
 
+def use_threads(cell: Cell) -> None:
+    """Has torch work with as many threads as the settings say: their number is part of what makes equal bytes."""
+    if cell.training.threads is not None:
+        torch.set_num_threads(cell.training.threads)
+
+
 def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 

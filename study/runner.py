@@ -1,0 +1,101 @@
+"""A study with its stale cells side by side: each a `dvc repro` of its own stages, recorded as one `dvc repro` would.
+
+DVC runs stages one after the other, but lets other processes in while a stage's command runs. So the stages before the
+cells are brought up to date first, then as many cells as there are jobs, then what follows them.
+"""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from study import StudyError
+from study.config import Loaded
+
+STAGES = ("pretrain", "evaluate", "probe")
+
+
+@dataclass
+class State:
+    """Where a cell stands: waiting, running, done or failed; its newest line; when it began and ended (s)."""
+    name: str
+    status: str = "waiting"
+    line: str = ""
+    began: float = 0.0
+    ended: float | None = None
+    log: Path = field(default_factory=Path)
+
+
+def run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None] = lambda cells: None) -> list[State]:
+    """Brings a study up to date with `jobs` cells at a time. Returns the cells that were stale.
+
+    watch is called with their states about twice a second. A cell that fails does not stop the others; StudyError then
+    names it, and where its log is.
+    """
+    _dvc(study, "repro", f"{_file(study)}:search")
+    cells = [State(name, log=study.root / ".state" / "logs" / f"{study.settings.study}-{name}.log")
+             for name in stale_cells(study)]
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(_run_cell, study, cell, jobs) for cell in cells]
+        while not all(job.done() for job in waiting):
+            watch(cells)
+            time.sleep(0.5)
+    watch(cells)
+    for job in waiting:
+        job.result()
+    if failed := [cell for cell in cells if cell.status == "failed"]:
+        raise StudyError(f"{len(failed)} of {len(cells)} cells failed; the first is {failed[0].name}: see "
+                         f"{failed[0].log}, then run again")
+    _dvc(study, "repro", _file(study))
+    return cells
+
+
+def stale_cells(study: Loaded) -> list[str]:
+    """Names of the cells of which DVC would run a stage, in the order of the study."""
+    command = ["dvc", "status", "--json", "--wait-for-lock", _file(study)]
+    done = subprocess.run(command, cwd=study.root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StudyError(f"dvc status failed: {' '.join(done.stderr.split())[-300:]}")
+    stages = [name.rpartition(":")[2] for name in json.loads(done.stdout or "{}")]
+    stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in STAGES}
+    return [name for arm, seed in study.cells if (name := f"{arm}-{seed}") in stale]
+
+
+def _file(study: Loaded) -> str:
+    """The study's dvc.yaml as seen from the root; a link to the one pipeline is left as it is."""
+    return str((study.folder.resolve() / "dvc.yaml").relative_to(study.root.resolve()))
+
+
+def _dvc(study: Loaded, *arguments: str) -> None:
+    """Runs DVC in the root of the project, its output where ours goes. Raises StudyError when it fails."""
+    done = subprocess.run(["dvc", *arguments, "--wait-for-lock"], cwd=study.root, check=False)
+    if done.returncode:
+        raise StudyError(f"dvc {' '.join(arguments)} failed; its reason stands above")
+
+
+def _run_cell(study: Loaded, cell: State, jobs: int) -> None:
+    cell.status, cell.began = "running", time.monotonic()
+    cell.log.parent.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    targets = [f"{_file(study)}:{stage}@{cell.name}" for stage in STAGES]
+    with cell.log.open("w") as log:
+        process = subprocess.Popen(["dvc", "repro", "--single-item", "--wait-for-lock", *targets], cwd=study.root,
+                                   text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            cell.line = line.strip() or cell.line
+    cell.ended = time.monotonic()
+    cell.status = "failed" if process.wait() else "done"
+
+
+def default_jobs() -> int:
+    """As many cells at a time as there are processors for."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
