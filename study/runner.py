@@ -18,6 +18,7 @@ from pathlib import Path
 from study import StudyError
 from study.config import Loaded
 
+DVC = ("dvc", "--wait-for-lock")
 STAGES = ("pretrain", "evaluate", "probe")
 
 
@@ -58,7 +59,7 @@ def run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None] = l
 
 def stale_cells(study: Loaded) -> list[str]:
     """Names of the cells of which DVC would run a stage, in the order of the study."""
-    command = ["dvc", "status", "--json", "--wait-for-lock", _file(study)]
+    command = [*DVC, "status", "--json", _file(study)]
     done = subprocess.run(command, cwd=study.root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StudyError(f"dvc status failed: {' '.join(done.stderr.split())[-300:]}")
@@ -74,7 +75,7 @@ def _file(study: Loaded) -> str:
 
 def _dvc(study: Loaded, *arguments: str) -> None:
     """Runs DVC in the root of the project, its output where ours goes. Raises StudyError when it fails."""
-    done = subprocess.run(["dvc", *arguments, "--wait-for-lock"], cwd=study.root, check=False)
+    done = subprocess.run([*DVC, *arguments], cwd=study.root, check=False)
     if done.returncode:
         raise StudyError(f"dvc {' '.join(arguments)} failed; its reason stands above")
 
@@ -85,7 +86,7 @@ def _run_cell(study: Loaded, cell: State, jobs: int) -> None:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     targets = [f"{_file(study)}:{stage}@{cell.name}" for stage in STAGES]
     with cell.log.open("w") as log:
-        process = subprocess.Popen(["dvc", "repro", "--single-item", "--wait-for-lock", *targets], cwd=study.root,
+        process = subprocess.Popen([*DVC, "repro", "--single-item", *targets], cwd=study.root,
                                    text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
         for line in process.stdout:
