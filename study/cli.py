@@ -154,7 +154,7 @@ def report(folder: Folder = Path(".")):
 
 @app.command(rich_help_panel=STAGES)
 def run(folder: Folder = Path("."),
-        jobs: Annotated[int | None, typer.Option(min=1, help="cells at a time; as many as processors")] = None):
+        jobs: Annotated[int | None, typer.Option(min=1, help="cells at a time; processors and one more")] = None):
     """All stages, with stale cells side by side; records what `dvc repro` would. Example: study run --jobs 2"""
     from study.console import CellsTable
     from study.runner import default_jobs, run_study
@@ -164,6 +164,23 @@ def run(folder: Folder = Path("."),
     with CellsTable(jobs) as table:
         done = run_study(study, jobs, table.update)
     _say(f"run: {len(done)} cells were stale")
+
+
+@app.command(rich_help_panel=READ)
+def claims(claim: Annotated[str | None, typer.Argument(help="id of one claim; all without")] = None,
+           folder: Annotated[Path, typer.Option("--study", help="the study: a folder with params.yaml")] = Path("."),
+           strict: Annotated[bool, typer.Option(help="exit with status 1 when a claim is contradicted")] = False):
+    """Verdicts of a study. Example: study claims S0.15 --study experiments/wikitext2"""
+    from study.console import show_claim, show_claims
+    from study.report.claims import claim_rows
+
+    rows = claim_rows(_load(folder))
+    chosen = [row for row in rows if claim in (None, row["id"])]
+    if not chosen:
+        raise StudyError(f"no claim {claim}; there are {', '.join(sorted(row['id'] for row in rows))}")
+    show_claims(rows) if claim is None else show_claim(chosen[0])
+    if strict and any(row["verdict"] == "contradicted" for row in chosen):
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=READ)

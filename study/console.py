@@ -138,3 +138,34 @@ def show_states(tokens: list[str], states) -> None:
     for token, state in zip(tokens, states, strict=True):
         table.add_row(escape(token), "  ".join(f"{value:+.3f}" for value in state[:5]), f"{(state**2).sum()**0.5:.2f}")
     _print(table)
+
+
+TINT = {"supported": "green", "contradicted": "red", "equivalent": "blue"}
+
+
+def show_claims(rows: list[dict]) -> None:
+    """The verdict table."""
+    table = Table()
+    for name in ("claim", "what was claimed", "published", "measured here", "verdict"):
+        table.add_column(name, no_wrap=name == "claim")
+    for row in rows:
+        verdict = row["verdict"] + (" (exploratory)" if row["exploratory"] else "")
+        table.add_row(escape(row["id"]), escape(row["says"]), escape(row["published"]), escape(row["measured"]),
+                      verdict, style=TINT.get(row["verdict"], ""))
+    _print(table)
+
+
+def show_claim(row: dict) -> None:
+    """Everything about one claim."""
+    _print(f"[bold]{escape(row['id'])}[/bold]  {escape(row['says'])}",
+           f"verdict: [bold]{row['verdict']}[/bold] - {escape(row['reason'])}")
+    facts = {"measured": row["measured"], "published": f"{row['published']} ({row['source']})",
+             "predicted": row["expected"], "scope": row["scope"], "at odds with": ", ".join(row["contradicts"]),
+             "exploratory": "yes: not what was recorded before the first run" if row["exploratory"] else ""}
+    for name, text in facts.items():
+        if text:
+            _print(f"{name}: {escape(text)}")
+    for arm, values in row["outcome"]["values"].items():
+        _print(f"{escape(arm)}, a number a seed: {', '.join(f'{value:.4g}' for value in values)}")
+    for sentence in row["about"]:
+        _print(escape(sentence))

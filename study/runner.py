@@ -98,5 +98,5 @@ def _run_cell(study: Loaded, cell: State, jobs: int) -> None:
 
 
 def default_jobs() -> int:
-    """As many cells at a time as there are processors for."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    """One cell more than there are processors: between its stages a cell waits for DVC."""
+    return 1 + (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)

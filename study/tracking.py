@@ -24,6 +24,7 @@ from study import StudyError
 from study.config import Loaded, read_yaml
 
 FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json")
+GRACE = 40.0                                # seconds that a cell trains before it is shown
 EVERY = 2.0                                 # seconds between batches of a live run
 PATIENCE = 10.0                             # seconds that a finished cell waits for its tracker
 BATCH = 1000                                # metric values that MLflow takes at once
@@ -93,10 +94,15 @@ def _warn(reason: str) -> None:
 
 class LiveRun:
     """One cell's run in MLflow while it trains. A background thread does all of it: the cell neither waits for a
-    tracker nor fails with it; what a tracker missed `study track` fills in."""
+    tracker nor fails with it; what a tracker missed `study track` fills in.
 
-    def __init__(self, study: Loaded):
-        self.study, self.waiting, self.ending = study, queue.SimpleQueue(), threading.Event()
+    The run begins after `grace` seconds: to load MLflow would cost a short cell a tenth of its time, for a view that
+    nobody has opened yet.
+    """
+
+    def __init__(self, study: Loaded, grace: float = GRACE):
+        self.study, self.grace = study, grace
+        self.waiting, self.ending = queue.SimpleQueue(), threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> LiveRun:
@@ -137,6 +143,8 @@ class LiveRun:
         while True:
             kind, content = self.waiting.get()
             if kind == "start":
+                if self.grace and self.ending.wait(self.grace):
+                    return None
                 client, run, seen = self._open(content)
             elif kind == "record" and content["step"] > seen:
                 pending.append(content)

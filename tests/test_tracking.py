@@ -17,7 +17,7 @@ import sys
 from study import tracking
 from study.config import load_study
 tracking.PATIENCE = 60
-with tracking.LiveRun(load_study(sys.argv[1])) as live:
+with tracking.LiveRun(load_study(sys.argv[1]), grace=0) as live:
     live.start({"arm": "dynamic", "seed": int(sys.argv[2]), "fingerprint": sys.argv[2], "settings": {}})
     live.log({"step": 0, "tokens": 0, "loss": 1.0}, 0.0)
     live.finish({"status": "finished"})
@@ -56,7 +56,7 @@ def records(study):
 
 def live(study, lines):
     """The cell dynamic-0 as training reports it."""
-    with LiveRun(study) as run:
+    with LiveRun(study, grace=0) as run:
         run.start({"arm": "dynamic", "seed": 0, "fingerprint": "dynamic0", "settings": {"model": {"hidden_size": 8}}})
         for line in lines:
             run.log(line, 100.0)
@@ -130,3 +130,12 @@ def test_nothing_recorded_is_said(study):
     assert tracking_uri(study) == f"sqlite:///{study.root.resolve() / 'mlflow.db'}"
     with pytest.raises(StudyError, match="nothing recorded yet"):
         ui(study, 5000)
+
+
+def test_a_short_cell_is_left_to_track(tmp_path, monkeypatch):
+    study = fake_study(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with LiveRun(study) as run:
+        run.start({"arm": "dynamic", "seed": 0, "fingerprint": "x", "settings": {}})
+        run.log({"step": 1, "loss": 1.0}, 5.0)
+    assert not (tmp_path / "mlflow.db").exists()

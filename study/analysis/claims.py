@@ -97,7 +97,8 @@ class Exact(Claim):
 
     @model_validator(mode="after")
     def _stated(self):
-        if (self.check == "stated") != (None not in (self.claimed, self.found, self.evidence)):
+        given = [x is not None for x in (self.claimed, self.found, self.evidence)]
+        if not all(given) if self.check == "stated" else any(given):
             raise ValueError("claimed, found and evidence belong to check: stated, and to no other")
         return self
 
@@ -111,6 +112,9 @@ class Untestable(Claim):
 AnyClaim = Annotated[Direction | Equal | Range | Point | Rate | Exact | Untestable, Field(discriminator="kind")]
 _KINDS: dict[str, type[Claim]] = {"direction": Direction, "equal": Equal, "range": Range, "point": Point, "rate": Rate,
                                   "exact": Exact, "out of scope": Untestable, "untested": Untestable}
+
+
+ALL_KINDS = tuple(_KINDS)
 
 
 def claims_path(study: Loaded) -> Path:

@@ -54,11 +54,18 @@ class Estimate:
         """The true mean that a two-sided t test with this error finds with the given power; NaN for no error."""
         if not self.error > 0 or not self.df > 0:
             return math.nan
+        from scipy.optimize import brentq
         from statsmodels.stats.power import TTestPower
 
-        n = self.df + 1
-        found = TTestPower().solve_power(effect_size=None, nobs=n, alpha=alpha, power=power)
-        return float(np.squeeze(found)) * self.error * math.sqrt(n)
+        n, high = self.df + 1, 1.0
+
+        def missing(effect: float) -> float:
+            found = float(TTestPower().power(effect, n, alpha))
+            return 1 - power if math.isnan(found) else found - power    # SciPy's law gives NaN where power is 1
+
+        while missing(high) < 0:
+            high *= 2
+        return float(brentq(missing, 0.0, high)) * self.error * math.sqrt(n)
 
 
 NOTHING = (math.nan, math.nan)

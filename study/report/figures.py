@@ -115,6 +115,26 @@ def forest(table: pd.DataFrame, colors: dict[str, str], label: str, better: str)
     return draw(6.8, 0.9 + (0.55 if len(table) < 12 else 0.36) * max(1, len(table)), paint)
 
 
+def claim(numbers: list[float], seeds: list[float], label: str) -> str:
+    """One claim's effect with its interval (bold), the seeds' differences (rings) and the margin (band).
+
+    numbers: effect, low, high, margin.
+    """
+    effect, low, high, margin = numbers
+
+    def paint(axes) -> None:
+        axes.axvspan(-margin, margin, color=LIGHT, alpha=0.35, linewidth=0)
+        axes.axvline(0, color=GREY, linewidth=0.9)
+        axes.plot([low, high], [0, 0], color=COLORS[0], linewidth=3, solid_capstyle="butt")
+        axes.plot(effect, 0, "o", color=COLORS[0], markersize=7)
+        axes.plot(seeds, [0.5] * len(seeds), "o", color="black", markersize=4.5, fillstyle="none")
+        axes.set_ylim(-0.7, 1.0)
+        axes.set_yticks([0, 0.5], ["mean", "seeds"])
+        axes.set_xlabel(label)
+
+    return draw(5.6, 1.35, paint)
+
+
 def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, float]) -> str:
     """Probe accuracy of each arm, its untrained encoder beside it, and what needs no encoder as lines."""
     arms = table.arm.tolist()

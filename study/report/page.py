@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
 from study.analysis.comparisons import HEADLINES
 from study.analysis.metrics import METRICS
 from study.analysis.results import primary, read_arrays, read_json, read_records
 from study.config import Loaded, read_yaml
 from study.report import figures
+from study.report.claims import claim_rows, verdict_counts
 from study.report.sections import BASELINE, compared, effects, sections
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -32,9 +34,12 @@ def write_report(study: Loaded) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.svg"):
         old.unlink()
-    for name, figure in [*drawn.items(), *(item for part in parts for item in part["figures"].items())]:
+    claimed = [(f"claim-{row['slug']}", row["figure"]) for row in facts["claims"] if row["figure"]]
+    for name, figure in [*drawn.items(), *(item for part in parts for item in part["figures"].items()), *claimed]:
         (folder / f"{name}.svg").write_text(figure["svg"], encoding="utf-8")
-    context = facts | {"figures": drawn, "sections": parts}
+    methods = _render("methods.md", facts, escape=False).replace("*", "").strip().split("\n\n")
+    context = facts | {"figures": drawn, "sections": parts, "methods": methods,
+                       "script": Markup((TEMPLATES / "table.js").read_text(encoding="utf-8"))}
     (study.reports / "README.md").write_text(_render("report.md", context, escape=False), encoding="utf-8")
     page = study.reports / "index.html"
     page.write_text(_render("report.html", context, escape=True), encoding="utf-8")
@@ -68,8 +73,6 @@ def _render(name: str, context: dict, escape: bool) -> str:
 def inline_svg(svg: str, name: str):
     """A figure of ours as it stands in a page: without XML's heading, its ids made unique, hidden from readers who
     hear the alternative text."""
-    from markupsafe import Markup
-
     mark = hashlib.sha256(name.encode()).hexdigest()[:6]
     body = svg[svg.index("<svg"):]
     body = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{mark}-", body)
@@ -118,7 +121,8 @@ def gather(study: Loaded) -> dict:
              "total": _totals(training), "settings": _flat(study.settings.model_dump(mode="json")),
              "trials": read_json(study.runs / "search" / "trials.json"),
              "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study)}
-    return facts | {"findings": findings(facts, study)}
+    rows = claim_rows(study)
+    return facts | {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows)}
 
 
 def _table(path: Path) -> pd.DataFrame:

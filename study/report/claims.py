@@ -1,0 +1,102 @@
+"""Claims as readers see them: one row of the verdict table and one section each, from reports/<study>/claims.json."""
+from __future__ import annotations
+
+import math
+import re
+
+from study.analysis.claims import ALL_KINDS
+from study.analysis.metrics import METRICS
+from study.analysis.results import read_json
+from study.analysis.verdicts import NAMES, unit_scale
+from study.config import Loaded
+from study.report import figures
+
+DIGITS = {"nats": 3, "points": 1, "steps": 0, "share": 2, "": 2}
+HOW = {"direction": "one is better", "equal": "no difference", "range": "a band", "point": "one published run",
+       "rate": "how often", "exact": "code and arithmetic"} | {kind: kind for kind in ALL_KINDS[-2:]}
+
+
+def claim_rows(study: Loaded) -> list[dict]:
+    """Every claim with what was published, what was measured, the verdict and why, in the order of claims.yaml."""
+    content = read_json(study.reports / "claims.json")
+    order = {name: place for place, name in enumerate(content)}
+    return [_row(name, claim) for name, claim in sorted(content.items(), key=lambda item: (
+        NAMES.index(item[1]["outcome"]["verdict"]), natural(item[0]), order[item[0]]))]
+
+
+def natural(name: str) -> list:
+    """A key that sorts S0.2 before S0.10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _row(name: str, claim: dict) -> dict:
+    outcome, metric = claim["outcome"], claim.get("metric")
+    return {**claim, "id": name, "slug": re.sub(r"[^A-Za-z0-9]+", "-", name), "verdict": outcome["verdict"],
+            "reason": outcome["reason"], "measured": measured(claim), "how": HOW[claim["kind"]],
+            "metric_label": METRICS[metric].label if metric else None, "about": _about(claim),
+            "figure": _figure(name, claim)}
+
+
+def measured(claim: dict) -> str:
+    """What came out, with its interval and unit."""
+    outcome = claim["outcome"]
+    if outcome["measured"] or outcome["effect"] is None:
+        return outcome["measured"]
+    scale, unit = unit_scale(claim.get("metric"))
+    digits = DIGITS[unit]
+    sign = "+" if claim["kind"] in ("direction", "equal") else ""
+    text = f"{scale * outcome['effect']:{sign}.{digits}f} {unit}".strip()
+    if outcome["low"] is None:
+        return text
+    return f"{text} [{scale * outcome['low']:{sign}.{digits}f}, {scale * outcome['high']:{sign}.{digits}f}]"
+
+
+def _about(claim: dict) -> list[str]:
+    """What a reader needs to judge a verdict, in sentences."""
+    outcome, said = claim["outcome"], []
+    scale, unit = unit_scale(claim.get("metric"))
+    digits = DIGITS[unit]
+    if claim.get("margin") is not None:
+        against = f" against {claim['baseline']}" if claim["baseline"] else ", against nothing"
+        said.append(f"Test: {claim['treatment']}{against}, {METRICS[claim['metric']].label}; margin "
+                    f"{scale * claim['margin']:g} {unit}, at least {claim['min_seeds']} seeds; family: "
+                    f"{claim['family']}.")
+    elif claim.get("arm"):
+        band = [f"from {scale * claim['low']:.{digits}f}" if claim.get("low") is not None else "",
+                f"up to {scale * claim['high']:.{digits}f}" if claim.get("high") is not None else ""]
+        said.append(f"Test: {claim['arm']}, {METRICS[claim['metric']].label}; band {' '.join(filter(None, band))} "
+                    f"{unit}.".replace("  ", " "))
+    if outcome["plain_low"] is not None and claim["kind"] in ("direction", "equal"):
+        said.append(f"This claim alone: 95 % interval [{scale * outcome['plain_low']:+.{digits}f}, "
+                    f"{scale * outcome['plain_high']:+.{digits}f}], p {outcome['p']:.4f}; within its family (Holm) p "
+                    f"{outcome['p_holm']:.4f}.")
+    if outcome["smallest_detectable_effect"] is not None:
+        needed = outcome["seeds_needed"]
+        said.append(f"These {outcome['n']} seeds find a true difference of "
+                    f"{scale * outcome['smallest_detectable_effect']:.{digits}f} {unit} in four studies of five; one "
+                    f"as small as the margin {f'needs {needed}' if needed else 'would need more than 200'} seeds.")
+    if outcome["correlation"] is not None:
+        said.append(f"Correlation of the two arms over seeds, which is what pairing bought: "
+                    f"{outcome['correlation']:+.2f}.")
+    return said
+
+
+def _figure(name: str, claim: dict) -> dict | None:
+    """Differences of the seeds with the interval and the margin, for claims that compare."""
+    outcome = claim["outcome"]
+    if claim["kind"] not in ("direction", "equal") or outcome["low"] is None:
+        return None
+    scale, unit = unit_scale(claim["metric"])
+    values = outcome["values"][claim["treatment"]]
+    if claim["baseline"]:
+        values = [a - b for a, b in zip(values, outcome["values"][claim["baseline"]], strict=True)]
+    numbers = [scale * x for x in (outcome["effect"], outcome["low"], outcome["high"], claim["margin"])]
+    label = f"{claim['treatment']}{' − ' + claim['baseline'] if claim['baseline'] else ''}, {unit}"
+    shown = ", ".join(f"{scale * value:+.{DIGITS[unit]}f}" for value in values if math.isfinite(value))
+    return {"svg": figures.claim(numbers, [scale * value for value in values], label),
+            "alt": f"{name}: {measured(claim)}; the seeds: {shown}; margin {numbers[3]:g} {unit}."}
+
+
+def verdict_counts(rows: list[dict]) -> list[tuple[str, int]]:
+    """How many claims came to each verdict, in the order of the verdicts."""
+    return [(name, count) for name in NAMES if (count := sum(row["verdict"] == name for row in rows))]

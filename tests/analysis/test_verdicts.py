@@ -1,0 +1,147 @@
+"""Verdicts: the truth table, Holm, and how often they are wrong when nothing is there."""
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+from study.analysis import statistics
+from study.analysis.claims import Direction, Equal, Range
+from study.analysis.statistics import Estimate
+from study.analysis.verdicts import _band, verdict_of
+
+TEXT = {"says": "", "source": "", "published": "", "expected": "", "scope": "", "contradicts": []}
+ABOUT = TEXT | {"treatment": "a", "baseline": "b", "metric": "nll", "family": "masking", "margin": 0.05, "min_seeds": 3}
+HIGHER, LOWER = (Direction(**ABOUT, kind="direction", claimed=way) for way in ("higher", "lower"))
+EQUAL = Equal(**ABOUT, kind="equal")
+
+
+def decided(claim, mean, error, n=5, df=4, divisor=1):
+    estimate = Estimate(mean, error, df)
+    p = estimate.p_equivalent(claim.margin) if isinstance(claim, Equal) else estimate.p
+    return verdict_of(claim, estimate, n, min(1.0, divisor * p), divisor)[0]
+
+
+@pytest.mark.parametrize(("claim", "mean", "error", "verdict"), [
+    (HIGHER, 0.2, 0.03, "supported"), (LOWER, 0.2, 0.03, "contradicted"), (LOWER, -0.2, 0.03, "supported"),
+    (HIGHER, -0.2, 0.03, "contradicted"), (HIGHER, 0.0, 0.01, "equivalent"), (LOWER, 0.005, 0.01, "equivalent"),
+    (HIGHER, 0.02, 0.05, "inconclusive"), (HIGHER, 0.02, 0.005, "supported"), (EQUAL, 0.0, 0.01, "supported"),
+    (EQUAL, 0.3, 0.03, "contradicted"), (EQUAL, -0.3, 0.03, "contradicted"), (EQUAL, 0.04, 0.02, "inconclusive"),
+    (EQUAL, 0.0, 0.0, "supported"), (HIGHER, 0.0, 0.0, "equivalent"), (HIGHER, math.nan, math.nan, "inconclusive")])
+def test_truth_table(claim, mean, error, verdict):
+    assert decided(claim, mean, error) == verdict
+
+
+def test_too_few_seeds_decide_nothing():
+    for claim in (HIGHER, LOWER, EQUAL):
+        assert verdict_of(claim, Estimate(0.9, 0.001, 1), 2, 1e-6)[0] == "inconclusive"
+
+
+def test_what_a_family_costs():
+    """A difference that one test would call real is not, among twenty."""
+    assert decided(HIGHER, 0.2, 0.06) == "supported"
+    assert decided(HIGHER, 0.2, 0.06, divisor=20) == "inconclusive"
+
+
+@pytest.mark.parametrize(("mean", "verdict"), [(5.0, "supported"), (9.0, "contradicted"), (1.0, "contradicted"),
+                                               (7.0, "inconclusive")])
+def test_bands(mean, verdict):
+    band = Range(**TEXT, kind="range", arm="a", metric="nll", low=3.0, high=7.0, min_seeds=3, studies=None)
+    assert _band(Estimate(mean, 0.2, 4), band)["verdict"] == verdict
+    open_band = band.model_copy(update={"low": None})
+    assert _band(Estimate(-99.0, 0.2, 4), open_band)["verdict"] == "supported"
+
+
+def test_equivalence_is_statsmodels():
+    first, second = np.random.default_rng(0).normal(0, 0.05, (2, 8))
+    ours = statistics.t_estimate(first - second).p_equivalent(0.08)
+    assert ours == pytest.approx(ttost_paired(first, second, -0.08, 0.08)[0])
+
+
+def test_holm_is_statsmodels_and_its_levels_decide_alike():
+    p = [0.04, 0.001, 0.02, 0.6, 0.013]
+    adjusted, divisors = statistics.holm(p)
+    assert adjusted == pytest.approx(multipletests(p, method="holm")[1])
+    assert divisors == [2, 5, 3, 1, 4]
+    assert statistics.holm([]) == ([], [])
+
+
+def test_rates_are_scipys():
+    assert statistics.rate_interval(0, 5)[1] == pytest.approx(0.5218, abs=1e-4)
+    assert statistics.fisher_p(5, 5, 0, 5) == pytest.approx(0.0079, abs=1e-4)
+    assert statistics.fisher_p(4, 4, 0, 4) == pytest.approx(0.0286, abs=1e-4)
+
+
+def test_prediction_interval_covers_one_more_run():
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(2000):
+        *runs, one_more = rng.normal(size=6)
+        low, high = statistics.prediction_interval(np.array(runs))
+        inside += low <= one_more <= high
+    assert 0.935 < inside / 2000 < 0.965
+
+
+def test_seeds_needed_are_the_published_ones():
+    """Smallest detectable effect in units of the spread: 1.68 at 5 seeds, 1.00 at 10 (protocol)."""
+    spread = np.array([-1.0, 0.0, 1.0])
+    assert statistics.seeds_needed(spread, 1.7) == 5
+    assert statistics.seeds_needed(spread, 1.003) == 10
+    assert statistics.seeds_needed(spread, 1e-6) is None
+    assert statistics.seeds_needed(np.array([1.0]), 1.0) is None
+
+
+STUDIES, TEXTS = 2000, 60
+
+
+def simulated(rng, seeds, seed_noise, text_noise, effect=0.0):
+    """Differences (seeds, TEXTS) of one study."""
+    return (effect + seed_noise * rng.normal(size=(seeds, 1)) + text_noise * rng.normal(size=(1, TEXTS))
+            + rng.normal(size=(seeds, TEXTS)))
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize(("seed_noise", "text_noise"), [(2.0, 0.1), (0.05, 5.0), (0.5, 3.0)])
+def test_without_an_effect_verdicts_are_seldom_wrong_and_intervals_cover(seeds, seed_noise, text_noise):
+    rng = np.random.default_rng([seeds, int(100 * seed_noise)])
+    counts, covered = {"supported": 0, "contradicted": 0, "equivalent": 0, "inconclusive": 0}, 0
+    for _ in range(STUDIES):
+        estimate = statistics.two_way_estimate(simulated(rng, seeds, seed_noise, text_noise))
+        counts[verdict_of(HIGHER, estimate, seeds, estimate.p)[0]] += 1
+        covered += estimate.low <= 0 <= estimate.high
+    assert counts["supported"] / STUDIES <= 0.05
+    assert counts["contradicted"] / STUDIES <= 0.05
+    assert 0.93 <= covered / STUDIES <= 0.98
+
+
+def test_within_a_family_false_verdicts_stay_under_five_percent():
+    """Ten claims without an effect: any of them supported or contradicted."""
+    rng, wrong = np.random.default_rng(5), 0
+    for number in range(STUDIES):
+        p = stats.ttest_1samp(rng.normal(size=(5, 10)), 0).pvalue
+        found = bool(p.min() < 0.05 / 10)   # Holm's first step
+        assert number >= 20 or found == (min(statistics.holm(p.tolist())[0]) < 0.05)
+        wrong += found
+    assert wrong / STUDIES <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / STUDIES)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_power_is_as_computed(seeds):
+    """An effect as large as the smallest detectable one is found in four studies of five."""
+    rng, found = np.random.default_rng(seeds), 0
+    effect = Estimate(0.0, 1 / math.sqrt(seeds), seeds - 1).smallest_detectable()
+    for _ in range(STUDIES):
+        found += stats.ttest_1samp(rng.normal(effect, 1.0, seeds), 0).pvalue < 0.05
+    assert found / STUDIES == pytest.approx(0.8, abs=0.03)
+
+
+def test_why_untested_names_the_arms():
+    from study.analysis.verdicts import why_untested
+
+    study = SimpleNamespace(settings=SimpleNamespace(arms=["b"], study="quick"))
+    assert why_untested(study, HIGHER) == "this study does not train a"
+    band = Range(**TEXT, kind="range", arm="b", metric="nll", low=3.0, high=7.0, min_seeds=3, studies=["other"])
+    assert "tested in other" in why_untested(study, band)
