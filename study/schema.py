@@ -197,6 +197,9 @@ class Evaluation(Settings):
 class Probe(Settings):
     tasks: list[ProbeTask]
     poolings: list[Literal["cls", "mean"]]
+    layers: Literal["last", "all"]          # all: mean pooling of every layer too
+    train_sizes: list[PositiveInt]          # accuracy with so many training rows, five draws each
+    controls: bool                          # shuffled labels, and the common tutorial's own probe
     regularization: list[Annotated[float, Field(gt=0)]]   # values of C, chosen by cross-validation
     folds: Annotated[int, Field(ge=2)]
     batch_size: PositiveInt

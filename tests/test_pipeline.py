@@ -88,6 +88,26 @@ def test_second_repro_runs_nothing_and_two_clones_are_equal(clone, tmp_path):
     assert [name for name in second if first[name] != second[name]] == []
 
 
+def test_cells_side_by_side_record_what_dvc_repro_does(clone, tmp_path):
+    """`study run` gives the same bytes, leaves nothing for DVC to do, and goes past a cell that fails."""
+    other = copy_of_project(tmp_path / "clone", arms="[dynamic, mlm-nsp]", seeds="[1]")
+    blocked = other / "runs" / "tiny" / "mlm-nsp-1"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where a cell's folder belongs\n")
+    done = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=other, check=False)
+    assert done.returncode == 2
+    assert "1 of 2 cells failed; the first is mlm-nsp-1: see" in done.stderr
+    assert (other / "runs/tiny/dynamic-1/probe.json").exists()
+    blocked.unlink()
+    done = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=other)
+    assert "run: 1 cells were stale" in done.stdout
+    first, second = small_files(clone), small_files(other)
+    second = {name: content for name, content in second.items() if not name.startswith("search/")}
+    assert [name for name in second if name in first and first[name] != second[name]] == []
+    assert {"dynamic-1/encoder.safetensors", "mlm-nsp-1/probe.json"} <= second.keys()
+    assert "up to date" in run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=other).stdout
+
+
 def test_a_changed_arm_reruns_its_cells_alone(clone):
     arms = clone / "experiments" / "arms.yaml"
     before = arms.read_text()

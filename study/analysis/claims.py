@@ -15,7 +15,7 @@ from study.config import Loaded, read_yaml, validated
 from study.schema import Name, Settings
 
 MetricName = Literal[tuple(METRICS)]
-FAMILIES = ("masking", "objective and format", "architecture and optimisation", "probe")
+FAMILIES = ("masking", "objective and format", "architecture and optimisation", "probe", "calibration")
 CHECKS = ("selected_share", "mix_80_10_10", "mix_overlapping", "loss_elsewhere", "masked_loss_is_full_loss",
           "perplexity_by_tokens", "padding_segment", "accumulation", "stated")
 

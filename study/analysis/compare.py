@@ -14,7 +14,7 @@ import pandas as pd
 
 from study.analysis.claims import AnyClaim, exploratory
 from study.analysis.comparisons import comparisons
-from study.analysis.results import arms, cells, curves, read_json
+from study.analysis.results import arms, cells, curves, read_json, tokens
 from study.analysis.verdicts import Verdict, decide_all, unit_scale
 from study.config import Loaded
 
@@ -32,7 +32,7 @@ def compare(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dict])
     frame = cells(study)
     verdicts = decide_all(study, claims, checks)
     tables = {"cells": frame, "arms": arms(study, frame), "comparisons": comparisons(study), "curves": curves(study),
-              "claims": _claims_table(study, claims, verdicts)}
+              "tokens": tokens(study), "claims": _claims_table(study, claims, verdicts)}
     folder = study.reports / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():

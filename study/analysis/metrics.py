@@ -31,14 +31,18 @@ _GAP = {"mix_gap": "NLL under 80/10/10 minus NLL on [MASK]"}
 _PROBES = {"probe_accuracy": "probe accuracy", "probe_cls": "probe accuracy on [CLS]",
            "probe_gain": "probe gain over the same encoder untrained", "probe_cls_gain": "the same on [CLS]",
            "mean_over_cls": "probe accuracy, mean pooling minus [CLS]", "over_tfidf": "probe accuracy minus TF-IDF's",
-           "probe_untrained_cls": "probe accuracy on [CLS], untrained"}
+           "probe_untrained_cls": "probe accuracy on [CLS], untrained",
+          "penultimate_over_last": "probe accuracy, last layer but one minus last"}
+_CONTROLS = {"selectivity": "probe accuracy minus that on shuffled labels",
+             "tutorial_probe": "accuracy of the common tutorial's own probe",
+             "tutorial_untrained": "the same, untrained"}
 _PAIRS = {"nsp_accuracy": ("nsp", "next-sentence accuracy"), "sop_accuracy": ("sop", "sentence-order accuracy"),
           "nsp_over_chance": ("nsp", "next-sentence accuracy minus its base rate"),
           "sop_over_chance": ("sop", "sentence-order accuracy minus its base rate")}
 METRICS: dict[str, Metric] = (
     {name: Metric(label, "nats", "lower") for name, (_, label) in (_SETS | _KINDS).items()}
     | {name: Metric(label, "nats", "lower") for name, label in _GAP.items()}
-    | {name: Metric(label, "points", "higher") for name, label in _PROBES.items()}
+    | {name: Metric(label, "points", "higher") for name, label in (_PROBES | _CONTROLS).items()}
     | {name: Metric(label, "points", "higher") for name, (_, label) in _PAIRS.items()}
     | {"escape_step": Metric("step at which the unigram plateau is left", "steps", "lower"),
        "initial_excess": Metric("NLL before training minus ln V", "nats", "lower"),
@@ -66,6 +70,8 @@ def value(study: Loaded, arm: str, seed: int, metric: str) -> Value | None:
         kinds = (read_json(folder / "evaluation.json")["mixed"] or {"by_kind": {}})["by_kind"]
         found = kinds.get(_KINDS[metric][0])
         return found and Value(found["nll"])
+    if metric in _CONTROLS:
+        return _control(study, arm, seed, metric)
     if metric in _PROBES:
         return _probe(study, arm, seed, metric)
     if metric in _PAIRS:
@@ -97,15 +103,31 @@ def _probe(study: Loaded, arm: str, seed: int, metric: str) -> Value | None:
              "probe_cls_gain": (correct("cls"), correct("cls", "untrained")),
              "mean_over_cls": (correct("mean"), correct("cls")),
              "probe_untrained_cls": (correct("cls", "untrained"), None)}
+    if metric == "penultimate_over_last":
+        layers = sorted((key for key in arrays if key.startswith(f"{task}/layer-")), key=lambda key: int(
+            key.split("/")[1].removeprefix("layer-")))
+        pairs[metric] = tuple(correct(key.split("/")[1]) for key in layers[-2:]) if layers else (None, None)
     if metric == "over_tfidf":
         texts = correct(pooling)
         level = read_json(study.reports / "data.json")["baselines"][task]["tfidf"]["accuracy"]
         return Value(float(texts.mean()) - level, texts - level)
     first, second = pairs[metric]
-    if first is None or (second is None and metric in ("probe_gain", "probe_cls_gain", "mean_over_cls")):
+    if first is None or (second is None and metric not in ("probe_accuracy", "probe_cls",
+                                                                         "probe_untrained_cls")):
         return None
     texts = first if second is None else first - second
     return Value(float(texts.mean()), texts)
+
+
+def _control(study: Loaded, arm: str, seed: int, metric: str) -> Value | None:
+    task, pooling = primary(study).rsplit("_", 1)
+    scores = read_json(study.cell(arm, seed) / "probe.json")[task]
+    more = scores.get("more", {}).get("untrained" if metric == "tutorial_untrained" else "trained", {})
+    if "shuffled" not in more:
+        return None
+    if metric == "selectivity":
+        return Value(scores[pooling]["accuracy"] - more["shuffled"]["accuracy"])
+    return Value(more["tutorial"]["accuracy"])
 
 
 def _pairs(folder, task: str, over_chance: bool) -> Value | None:

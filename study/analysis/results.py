@@ -109,6 +109,23 @@ def arms(study: Loaded, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def tokens(study: Loaded) -> pd.DataFrame:
+    """NLL on [MASK] by group of tokens, means over seeds: a row an arm, group (kind, decile, piece, place) and part."""
+    rows = []
+    for arm in study.settings.arms:
+        found = [read_json(study.cell(arm, seed) / "evaluation.json") for seed in study.settings.seeds]
+        if any(one["mask_only"] is None or one["mask_only"]["nll"] is None for one in found):
+            continue
+        for group, name in (("kind", "mixed"), ("decile", "mask_only"), ("piece", "mask_only"),
+                            ("place", "mask_only")):
+            parts = [one[name].get(f"by_{group}", {}) for one in found]
+            parts = [dict(enumerate(part)) if isinstance(part, list) else part for part in parts]
+            rows += [{"arm": arm, "group": group, "part": part, "tokens": parts[0][part]["tokens"],
+                      "nll": float(np.mean([one[part]["nll"] for one in parts]))}
+                     for part in parts[0] if parts[0][part]["tokens"]]
+    return pd.DataFrame(rows, columns=["arm", "group", "part", "tokens", "nll"])
+
+
 def curves(study: Loaded) -> pd.DataFrame:
     """Validation perplexity by step, a column an arm: the geometric mean over seeds, blank where none was measured."""
     rows = [{"arm": arm, "step": record["step"], "nll": record["validation_nll"]} for arm, seed in study.cells

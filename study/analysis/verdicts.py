@@ -9,7 +9,8 @@
                 contradicted; else inconclusive
     exact       what running the check says
 
-Too few seeds decide nothing. Tests are adjusted by Holm within a family, intervals to the level of their test.
+Too few seeds decide nothing, and a claim that they cannot decide is not counted in its family. Tests are adjusted by
+Holm within a family, intervals to the level of their test.
 """
 from __future__ import annotations
 
@@ -88,7 +89,7 @@ def _families(tested: dict[str, tuple[Comparing, Comparison]]) -> dict[str, Verd
     for family in dict.fromkeys(claim.family for claim, _ in tested.values()):
         names = [name for name, (claim, _) in tested.items() if claim.family == family]
         p = [_p(*tested[name]) for name in names]
-        known = [i for i, one in enumerate(p) if math.isfinite(one)]
+        known = [i for i, name in enumerate(names) if math.isfinite(p[i]) and _enough(*tested[name])]
         adjusted, divisors = statistics.holm([p[i] for i in known])
         at = {i: (a, d) for i, a, d in zip(known, adjusted, divisors, strict=True)}
         for i, name in enumerate(names):
@@ -96,6 +97,10 @@ def _families(tested: dict[str, tuple[Comparing, Comparison]]) -> dict[str, Verd
             p_holm, divisor = at.get(i, (math.nan, 1))
             found[name] = _described(claim, comparison, p[i], p_holm, divisor)
     return found
+
+
+def _enough(claim: Comparing, comparison: Comparison) -> bool:
+    return len(comparison.differences) >= claim.min_seeds
 
 
 def _p(claim: Comparing, comparison: Comparison) -> float:

@@ -34,6 +34,9 @@ SETS = {"mask_only": (0.15, _ALL_MASK, "token"), "mixed": (0.15, _MIXED, "token"
         "mask_only_40": (0.40, _ALL_MASK, "token")}
 
 
+INNER = slice(1, -1)                        # of a row: without [CLS] and [SEP]
+
+
 @dataclass(frozen=True)
 class MaskSet:
     """One set of masks over the rows: `shown` (N, T) ids, `kind` (N, T) uint8, `floor` (S,) nats or None."""
@@ -117,11 +120,8 @@ def synthetic_floor(corpus: Synthetic, ids: np.ndarray, shown: np.ndarray, kind:
     from study.data.synthetic import MASKED
 
     language = synthetic_language(corpus)
-    word = np.full(lexicon.vocabulary.size, -1)
-    word[lexicon.vocabulary.ordinary] = np.arange(len(lexicon.vocabulary.ordinary))
-    inner = slice(1, -1)                    # without [CLS] and [SEP]
-    truth, selected = word[ids[:, inner]], kind[:, inner] != 0
-    seen = np.where(kind[:, inner] == MASK, MASKED, word[shown[:, inner]])
+    truth, selected = _words(ids, lexicon), kind[:, INNER] != 0
+    seen = np.where(kind[:, INNER] == MASK, MASKED, _words(shown, lexicon))
     nll, _ = language.floor(truth, seen, selected, offsets, masking.rate, masking.keep, masking.random)
     return nll
 
@@ -179,10 +179,33 @@ def write_examples(study: Loaded, folder: Path, progress=lambda items, **_: item
         references["tokens"][split]["unknown_share"] = float((arrays["ids"] == lexicon.specials.unknown).mean())
         if isinstance(study.settings.corpus, Synthetic):
             references["floors"][split] = floors(arrays)
+    if isinstance(study.settings.corpus, Synthetic):
+        references["contexts"] = context_floors(study, arrays, TokenStore.open(folder / "test"), lexicon)
     references["train"] = {"tokens": len(train.ids), "documents": len(train.documents) - 1,
                            "rows": len(single_layout(train, "full-sentences", study.settings.examples.length))}
     (folder / "references.json").write_text(json.dumps(references, indent=1, sort_keys=True) + "\n")
     return references
+
+
+WINDOWS = (1, 2, 4, 8)                      # words on each side
+
+
+def context_floors(study: Loaded, arrays: dict[str, np.ndarray], store: TokenStore,
+                   lexicon: Lexicon) -> dict[str, float]:
+    """Best perplexity on the headline set of the synthetic corpus when so many words are seen on each side."""
+    settings, corpus = study.settings.examples, study.settings.corpus
+    _, offsets = document_windows(store, settings.length, len(arrays["ids"]), corpus.document_tokens, settings.seed)
+    word, selected = _words(arrays["ids"], lexicon), arrays["mask_only/kind"][:, INNER] != 0
+    language = synthetic_language(corpus)
+    return {str(window): float(np.exp(language.context_floor(word, selected, offsets, window).mean()))
+            for window in WINDOWS}
+
+
+def _words(ids: np.ndarray, lexicon: Lexicon) -> np.ndarray:
+    """Word ids of the synthetic language in rows (N, T - 2), without [CLS] and [SEP]; -1 for what is no word."""
+    word = np.full(lexicon.vocabulary.size, -1)
+    word[lexicon.vocabulary.ordinary] = np.arange(len(lexicon.vocabulary.ordinary))
+    return word[ids[:, INNER]]
 
 
 def floors(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:

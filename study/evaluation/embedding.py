@@ -47,25 +47,30 @@ def tokenize(backend, texts: list[str], length: int) -> list[list[int]]:
     return [ids if len(ids) <= length else [*ids[:length - 1], ids[-1]] for ids in (e.ids for e in encoded)]
 
 
-@torch.inference_mode()
 def embed(model: PretrainingModel, rows: list[list[int]], pad: int, batch_size: int) -> Encoded:
-    """[CLS] and mean vectors of the last layer; the mean is over real tokens without [CLS] and [SEP].
+    """[CLS] and mean vectors of the last layer, as `embed_layers`."""
+    return embed_layers(model, rows, pad, batch_size)[-1]
 
-    Rows are encoded in the order of their lengths, so that little is padded.
+
+@torch.inference_mode()
+def embed_layers(model: PretrainingModel, rows: list[list[int]], pad: int, batch_size: int) -> list[Encoded]:
+    """[CLS] and mean vectors of every layer, from the embeddings on; the mean is over real tokens without [CLS] and
+    [SEP]. Rows are encoded in the order of their lengths, so that little is padded.
     """
     order = np.argsort([len(row) for row in rows], kind="stable")
-    width = model.encoder.token.embedding_dim
-    cls, mean = np.empty((len(rows), width), np.float32), np.empty((len(rows), width), np.float32)
+    width, layers = model.encoder.token.embedding_dim, len(model.encoder.layers) + 1
+    cls, mean = (np.empty((layers, len(rows), width), np.float32) for _ in range(2))
     for index, ids, mask in _padded(rows, order, pad, batch_size):
         device = model.words.bias.device
-        states = model.encoder(ids.to(device), torch.zeros_like(ids, device=device), mask.to(device)).float().cpu()
+        states = torch.stack(model.encoder(ids.to(device), torch.zeros_like(ids, device=device), mask.to(device),
+                                           all_states=True)).float().cpu()  # (layers, B, T, H)
         inner = mask.clone()
         inner[:, 0] = False
         inner[torch.arange(len(ids)), mask.sum(1) - 1] = False
         weight = inner.unsqueeze(-1)                                         # (B, T, 1)
-        cls[index] = states[:, 0].numpy()
-        mean[index] = ((states * weight).sum(1) / weight.sum(1).clamp(min=1)).numpy()
-    return Encoded(cls, mean)
+        cls[:, index] = states[:, :, 0].numpy()
+        mean[:, index] = ((states * weight).sum(2) / weight.sum(1).clamp(min=1)).numpy()
+    return [Encoded(*pair) for pair in zip(cls, mean, strict=True)]
 
 
 def _padded(rows: list[list[int]], order: np.ndarray, pad: int, batch_size: int) -> Iterator[tuple]:

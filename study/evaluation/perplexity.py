@@ -43,8 +43,15 @@ def mean_nll(model: PretrainingModel, heldout: Heldout, name: str, batch_size: i
     return float(token_nll(model, heldout.ids, heldout.sets[name], batch_size).mean())
 
 
-def summarize(nll: np.ndarray, heldout: Heldout, name: str) -> dict:
-    """What evaluation.json says of one mask set: NLL, perplexity, references on the same tokens, NLL by kind."""
+DECILES, PLACES = 10, 8                     # groups of frequency; parts of a row
+
+
+def summarize(nll: np.ndarray, heldout: Heldout, name: str, continues: np.ndarray) -> dict:
+    """What evaluation.json says of one mask set: NLL, perplexity, references on the same tokens, and NLL by kind, by
+    frequency in training (deciles of the masked tokens, the most frequent first), by piece and by place in the row.
+
+    nll (S,) nats; continues (V,) bool, true for pieces that go on with a word.
+    """
     masks = heldout.sets[name]
     selected = masks.kind > 0
     kind, truth = masks.kind[selected], heldout.ids[selected]
@@ -57,13 +64,27 @@ def summarize(nll: np.ndarray, heldout: Heldout, name: str) -> dict:
     result = {"nll": mean, "perplexity": math.exp(min(mean, 700)), "bits": mean / math.log(2),
               "tokens": len(nll), "unigram_nll": unigram, "unigram_perplexity": math.exp(unigram),
               "uniform_nll": math.log(np.isfinite(heldout.unigram).sum()),
-              "floor_nll": floor, "floor_perplexity": None if floor is None else math.exp(floor), "by_kind": by_kind}
+              "floor_nll": floor, "floor_perplexity": None if floor is None else math.exp(floor), "by_kind": by_kind,
+              **_groups(nll, heldout.unigram[truth], continues[truth], np.nonzero(selected)[1], selected.shape[1])}
     if masks.floor is not None:
         excess = nll - masks.floor
         result |= {"excess_nll": float(excess.mean()),
                    "excess_error": float(excess.std(ddof=1) / math.sqrt(len(excess))),
                    "share_closed": (unigram - mean) / (unigram - floor)}
     return result
+
+
+def _groups(nll: np.ndarray, unigram: np.ndarray, continues: np.ndarray, place: np.ndarray, length: int) -> dict:
+    """Mean NLL and count of groups of tokens; all arrays (S,)."""
+    def mean(index: np.ndarray) -> dict:
+        return {"nll": float(nll[index].mean()) if len(index) else None, "tokens": len(index)}
+
+    by_rank = np.argsort(unigram, kind="stable")
+    part = place * PLACES // length
+    return {"by_decile": [mean(index) | {"unigram_nll": float(unigram[index].mean()) if len(index) else None}
+                          for index in np.array_split(by_rank, DECILES)],
+            "by_piece": {"first": mean(np.flatnonzero(~continues)), "continuation": mean(np.flatnonzero(continues))},
+            "by_place": [mean(np.flatnonzero(part == number)) for number in range(PLACES)]}
 
 
 def row_sums(nll: np.ndarray, masks: MaskSet) -> np.ndarray:

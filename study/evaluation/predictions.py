@@ -9,6 +9,7 @@ import torch
 
 from study import StudyError
 from study.config import Loaded
+from study.data.batches import Lexicon
 from study.data.heldout import SETS, Heldout, load_heldout, save_arrays
 from study.data.tokenizer import load
 from study.evaluation.embedding import load_cell, tokenize
@@ -23,12 +24,14 @@ def evaluate(study: Loaded, arm: str, seed: int) -> dict:
     settings, folder = study.settings.evaluation, study.cell(arm, seed)
     cell, model = load_cell(study, arm, seed)
     heldout = load_heldout(study.runs / "examples" / "test.npz")
+    backend = load(study.runs / "tokenizer")
+    continues = Lexicon.of(backend).continues
     result: dict = {"hash": heldout.hash, "mask_only": None, "mixed": None, "nsp": None, "sop": None}
     arrays: dict[str, np.ndarray] = {}
     if cell.objective.kind == "mlm":
         for name in SETS:
             nll = token_nll(model, heldout.ids, heldout.sets[name], settings.batch_size)
-            result[name] = summarize(nll, heldout, name)
+            result[name] = summarize(nll, heldout, name, continues)
             arrays[f"{name}/nll"] = row_sums(nll, heldout.sets[name])
             arrays[f"{name}/tokens"] = (heldout.sets[name].kind > 0).sum(1).astype(np.int32)
     if cell.objective.pair != "none":
@@ -38,7 +41,6 @@ def evaluate(study: Loaded, arm: str, seed: int) -> dict:
             result[task] = {"accuracy": float(correct.mean()), "base_rate": max(rate, 1 - rate), "pairs": len(correct),
                             "trained_on": cell.objective.pair == task}
             arrays[f"{task}/correct"] = correct
-    backend = load(study.runs / "tokenizer")
     samples = [] if result["mask_only"] is None else top_predictions(model, heldout, backend, settings.samples)
     save_arrays(arrays, folder / "evaluation.npz")
     result = numbers(result)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import torch
 from threadpoolctl import threadpool_limits
 
 from study.config import Loaded
 from study.data.heldout import save_arrays
 from study.data.tokenizer import load
 from study.evaluation.baselines import fit_classifier, logistic, read_task
-from study.evaluation.embedding import embed, load_cell, tokenize
+from study.evaluation.embedding import embed_layers, load_cell, tokenize
 from study.model.heads import PretrainingModel, new_model
 from study.schema import Cell, Probe, ProbeTask
 
@@ -35,32 +36,126 @@ def _probe(study: Loaded, arm: str, seed: int, cell: Cell, model: PretrainingMod
     result: dict = {}
     arrays: dict[str, np.ndarray] = {}
     for task in settings.tasks:
-        train, test = read_task(study, task, "train"), read_task(study, task, "test")
-        scores = {"rows": {"train": len(train), "test": len(test)}, "labels": task.labels}
+        frames = {split: read_task(study, task, split) for split in ("train", "test")}
+        labels = {split: frame.label.to_numpy() for split, frame in frames.items()}
+        scores = {"rows": {split: len(frame) for split, frame in frames.items()}, "labels": task.labels}
         for name, encoder in (("trained", model), ("untrained", untrained)):
             vectors = {split: _vectors(encoder, backend, frame.text.tolist(), cell.examples.length, settings)
-                       for split, frame in (("train", train), ("test", test))}
-            for pooling in settings.poolings:
-                score, predicted = linear_probe(getattr(vectors["train"], pooling), train.label.to_numpy(),
-                                                getattr(vectors["test"], pooling), test.label.to_numpy(), settings)
-                scores.setdefault(pooling, {})[name] = score
-                arrays[f"{task.name}/{pooling}/{name}/predicted"] = predicted.astype(np.uint8)
-            arrays[f"{task.name}/cls/{name}/plane"] = principal_plane(vectors["test"].cls[:POINTS])
-        for pooling in settings.poolings:
-            scores[pooling] = {**scores[pooling]["trained"],
-                               "untrained_accuracy": scores[pooling]["untrained"]["accuracy"]}
-        arrays[f"{task.name}/label"] = test.label.to_numpy().astype(np.uint8)
+                       for split, frame in frames.items()}
+            found, predicted = _read(vectors, labels, settings, name)
+            if name == "trained":
+                scores |= {pooling: found[pooling] for pooling in settings.poolings}
+                scores["confusion"] = _confusion(labels["test"], predicted[_main(settings)], len(task.labels))
+            else:
+                for pooling in settings.poolings:
+                    scores[pooling]["untrained_accuracy"] = found[pooling]["accuracy"]
+            scores.setdefault("more", {})[name] = {k: v for k, v in found.items() if k not in settings.poolings}
+            arrays |= {f"{task.name}/{key}/{name}/predicted": row.astype(np.uint8) for key, row in predicted.items()}
+            drawn = planes(vectors["test"][-1].cls)
+            arrays |= {f"{task.name}/cls/{name}/{key}": points for key, points in drawn.items()}
+        arrays[f"{task.name}/label"] = labels["test"].astype(np.uint8)
         result[task.name] = scores | baselines(study, task)
     save_arrays(arrays, folder / "probe.npz")
     (folder / "probe.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
-POINTS = 400                                # test rows whose [CLS] vectors are drawn in the report
+def _main(settings: Probe) -> str:
+    return "mean" if "mean" in settings.poolings else settings.poolings[0]
+
+
+def _read(vectors: dict, labels: dict, settings: Probe, name: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """Scores and predictions of everything that is read from one encoder: poolings of the last layer and, as the
+    settings ask, every layer, fewer training rows and the controls."""
+    def fit(layer: int, pooling: str, of: dict = labels) -> tuple[dict, np.ndarray]:
+        return linear_probe(getattr(vectors["train"][layer], pooling), of["train"],
+                            getattr(vectors["test"][layer], pooling), of["test"], settings)
+
+    found: dict = {}
+    predicted: dict[str, np.ndarray] = {}
+    for pooling in settings.poolings:
+        found[pooling], predicted[pooling] = fit(-1, pooling)
+    if settings.layers == "all" and name == "trained":
+        found["layers"] = []
+        for layer in range(len(vectors["train"])):
+            score, predicted[f"layer-{layer}"] = fit(layer, "mean")
+            found["layers"].append(score)
+    train, test = (getattr(vectors[split][-1], _main(settings)) for split in ("train", "test"))
+    if settings.train_sizes:
+        found["sizes"] = {str(size): learning_curve(train, labels["train"], test, labels["test"], size,
+                                                    found[_main(settings)]["c"]) for size in settings.train_sizes}
+    if settings.controls:
+        shuffled = {split: np.random.default_rng([0, number]).permutation(labels[split])
+                    for number, split in enumerate(("train", "test"))}
+        found["shuffled"] = fit(-1, _main(settings), shuffled)[0]
+        found["tutorial"] = tutorial_probe(vectors["train"][-1].cls, labels["train"], vectors["test"][-1].cls,
+                                           labels["test"])
+    return found, predicted
+
+
+def learning_curve(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, test_label: np.ndarray, size: int,
+                   c: float | None) -> dict | None:
+    """Accuracy with `size` training rows at the C that was chosen on all: mean and spread over five stratified draws;
+    None where there are not so many rows, or none can be read."""
+    from sklearn.model_selection import StratifiedShuffleSplit
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if c is None or size >= len(train):
+        return None
+    draws = StratifiedShuffleSplit(5, train_size=size, random_state=0).split(train, train_label)
+    scores = [float(make_pipeline(StandardScaler(), logistic(c)).fit(train[rows], train_label[rows])
+                    .score(test, test_label)) for rows, _ in draws]
+    return {"accuracy": float(np.mean(scores)), "spread": float(np.std(scores, ddof=1))}
+
+
+def tutorial_probe(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, test_label: np.ndarray) -> dict:
+    """The common tutorial's probe as it stands: a linear layer on raw [CLS] vectors of the first 2,000 training rows,
+    AdamW at 1e-3, 20 passes in batches of 64, accuracy on the first 500 test rows. What it reads depends on the scale
+    of the vectors."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.from_numpy(train[:2000]), torch.from_numpy(train_label[:2000].astype(np.int64))
+    classes = int(train_label.max()) + 1
+    layer = torch.nn.Linear(x.shape[1], classes)
+    with torch.no_grad():
+        bound = x.shape[1] ** -0.5
+        layer.weight.uniform_(-bound, bound, generator=generator)
+        layer.bias.uniform_(-bound, bound, generator=generator)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3)
+    for _ in range(20):
+        for rows in torch.randperm(len(x), generator=generator).split(64):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(layer(x[rows]), y[rows]).backward()
+            optimizer.step()
+    with torch.inference_mode():
+        predicted = layer(torch.from_numpy(test[:500])).argmax(-1).numpy()
+    return {"accuracy": float((predicted == test_label[:500]).mean()), "rows": [len(x), len(predicted)]}
+
+
+def _confusion(label: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[int]]:
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(label, predicted, labels=range(classes)).tolist()
+
+
+def planes(vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """Points (rows, 2) of the first vectors on their principal plane and by t-SNE (of fewer: it is slow), which keeps
+    neighbours together and nothing else; no t-SNE where the vectors are alike."""
+    found = {"plane": principal_plane(vectors[:POINTS])}
+    if found["plane"].any():
+        from sklearn.manifold import TSNE
+
+        few = vectors[:NEIGHBOURS].astype(np.float64)
+        drawn = TSNE(2, perplexity=min(30.0, (len(few) - 1) / 3), max_iter=500, init="pca", random_state=0)
+        found["tsne"] = drawn.fit_transform(few).astype(np.float32)
+    return found
+
+
+POINTS, NEIGHBOURS = 400, 200               # test rows whose [CLS] vectors are drawn in the report
 
 
 def _vectors(model: PretrainingModel, backend, texts: list[str], length: int, settings: Probe):
-    return embed(model, tokenize(backend, texts, length), backend.token_to_id("[PAD]"), settings.batch_size)
+    return embed_layers(model, tokenize(backend, texts, length), backend.token_to_id("[PAD]"), settings.batch_size)
 
 
 def baselines(study: Loaded, task: ProbeTask) -> dict:

@@ -67,9 +67,9 @@ def _about(claim: dict) -> list[str]:
         said.append(f"Test: {claim['arm']}, {METRICS[claim['metric']].label}; band {' '.join(filter(None, band))} "
                     f"{unit}.".replace("  ", " "))
     if outcome["plain_low"] is not None and claim["kind"] in ("direction", "equal"):
+        family = "" if outcome["p_holm"] is None else f"; within its family (Holm) p {outcome['p_holm']:.4f}"
         said.append(f"This claim alone: 95 % interval [{scale * outcome['plain_low']:+.{digits}f}, "
-                    f"{scale * outcome['plain_high']:+.{digits}f}], p {outcome['p']:.4f}; within its family (Holm) p "
-                    f"{outcome['p_holm']:.4f}.")
+                    f"{scale * outcome['plain_high']:+.{digits}f}], p {outcome['p']:.4f}{family}.")
     if outcome["smallest_detectable_effect"] is not None:
         needed = outcome["seeds_needed"]
         said.append(f"These {outcome['n']} seeds find a true difference of "

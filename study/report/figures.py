@@ -135,6 +135,21 @@ def claim(numbers: list[float], seeds: list[float], label: str) -> str:
     return draw(5.6, 1.35, paint)
 
 
+def deciles(table: pd.DataFrame, colors: dict[str, str]) -> str:
+    """NLL on [MASK] by frequency in training, a line an arm; the most frequent tenth of the masked tokens first."""
+    def paint(axes) -> None:
+        for arm in sorted(table.arm.unique(), key=lambda arm: arm in colors):
+            part = table[table.arm == arm]
+            axes.plot(part["part"].astype(int) + 1, part.nll, "o-", markersize=3, color=colors.get(arm, LIGHT),
+                      linewidth=1.4 if arm in colors else 0.7, label=arm if arm in colors else None)
+        axes.set_xticks(range(1, 11))
+        axes.set_xlabel("tenth of the masked tokens, the most frequent first")
+        axes.set_ylabel("NLL (nats)")
+        axes.legend(fontsize=8, ncols=2)
+
+    return draw(6.4, 3.4, paint)
+
+
 def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, float]) -> str:
     """Probe accuracy of each arm, its untrained encoder beside it, and what needs no encoder as lines."""
     arms = table.arm.tolist()
@@ -159,8 +174,8 @@ def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, fl
     return draw(7.2, 1.1 + 0.42 * len(arms), paint)
 
 
-def planes(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str]) -> str:
-    """[CLS] vectors of test rows on their first two principal components, a panel an encoder."""
+def planes(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str], axis: str) -> str:
+    """[CLS] vectors of test rows in two dimensions, a panel an encoder; `axis` names a dimension."""
     def paint(axes) -> None:
         figure = axes.figure
         axes.remove()
@@ -171,8 +186,8 @@ def planes(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str]) 
                 panel.plot(part[:, 0], part[:, 1], "o", markersize=2.5, color=COLORS[index % len(COLORS)], alpha=0.6,
                            label=label)
             panel.set_title(name)
-            panel.set_xlabel("component 1")
-            panel.set_ylabel("component 2")
+            panel.set_xlabel(f"{axis} 1")
+            panel.set_ylabel(f"{axis} 2")
         figure.legend(*np.atleast_1d(panels)[0].get_legend_handles_labels(), loc="outside lower center",
                       ncols=min(4, len(names)), markerscale=2.5)
 

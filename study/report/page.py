@@ -106,7 +106,7 @@ def gather(study: Loaded) -> dict:
     """Everything that the pages say, from files."""
     tables = study.reports / "tables"
     data = read_json(study.reports / "data.json")
-    frames = {name: _table(tables / f"{name}.csv") for name in ("cells", "arms", "comparisons")}
+    frames = {name: _table(tables / f"{name}.csv") for name in ("cells", "arms", "comparisons", "tokens")}
     training = {f"{arm}-{seed}": read_json(study.cell(arm, seed) / "training.json") for arm, seed in study.cells}
     task = study.settings.probe.tasks[0]
     arms = [row | {"about": study.arms[row["arm"]].about, "factor": study.arms[row["arm"]].factor,
@@ -118,7 +118,8 @@ def gather(study: Loaded) -> dict:
              "comparisons": frames["comparisons"].to_dict("records"), "primary": primary(study),
              "metrics": {name: metric.label for name, metric in METRICS.items()},
              "cells": frames["cells"].to_dict("records"), "training": training,
-             "total": _totals(training), "settings": _flat(study.settings.model_dump(mode="json")),
+             "worth": _worth(data, base), "total": _totals(training),
+             "settings": _flat(study.settings.model_dump(mode="json")),
              "trials": read_json(study.runs / "search" / "trials.json"),
              "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study)}
     rows = claim_rows(study)
@@ -138,6 +139,15 @@ def _flat(settings: dict, prefix: str = "") -> dict:
     for key, value in settings.items():
         result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return result
+
+
+def _worth(data: dict, base: dict) -> list[tuple[str, float]]:
+    """What a perplexity is worth: the levels that less or more knowledge reaches on the same tokens."""
+    levels = [("every word as likely as any other", math.exp(base["uniform_nll"])),
+              ("word frequencies alone", base["unigram_perplexity"])]
+    levels += [(f"{window} word{'s' if int(window) > 1 else ''} on each side, best possible", perplexity)
+               for window, perplexity in data["references"].get("contexts", {}).items()]
+    return levels + ([("the whole row, best possible", base["floor_perplexity"])] if base["floor_perplexity"] else [])
 
 
 def _totals(training: dict) -> dict:
@@ -201,14 +211,26 @@ def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]
         part = table[(table.metric == metric) & table.treatment.isin(compared_arms)].dropna(subset="effect")
         if len(part):
             drawn[f"effects-{metric.replace('_', '-')}"] = effects(part, colors, metric)
+    by_decile = facts["frames"]["tokens"].query("group == 'decile'")
+    if len(by_decile):
+        drawn["deciles"] = {"title": "Frequent and rare words", "svg": figures.deciles(by_decile, named),
+                            "alt": "NLL on [MASK] by frequency in training: where an arm gains or loses."}
     levels = {"majority": facts["levels"]["majority"]["accuracy"], "TF-IDF": facts["levels"]["tfidf"]["accuracy"]}
     drawn["probe"] = {"title": "Linear probe", "svg": figures.probe_bars(facts["frames"]["arms"], colors, levels),
                       "alt": "Probe accuracy of each arm, trained and untrained, with TF-IDF and the majority class."}
     arrays = read_arrays(study.cell(study.settings.baseline, seeds[0]) / "probe.npz")
     points = {name: arrays[f"{facts['task']}/cls/{name}/plane"] for name in ("untrained", "trained")}
+    near = {name: arrays[key] for name in ("untrained", "trained")
+            if (key := f"{facts['task']}/cls/{name}/tsne") in arrays}
+    if near:
+        drawn["neighbours"] = {"title": "[CLS] vectors by t-SNE", "alt": "t-SNE of the [CLS] vectors of test rows, "
+                               "coloured by label: neighbours stay neighbours, distances mean nothing.",
+                               "svg": figures.planes(near, arrays[f"{facts['task']}/label"], facts["labels"],
+                                                     "dimension")}
     drawn["plane"] = {"title": "[CLS] vectors, untrained and trained",
                       "alt": "First two principal components of the [CLS] vectors of test rows, coloured by label.",
-                      "svg": figures.planes(points, arrays[f"{facts['task']}/label"], facts["labels"])}
+                      "svg": figures.planes(points, arrays[f"{facts['task']}/label"], facts["labels"],
+                                            "component")}
     if any(t["value"] is not None for t in facts["trials"]):
         drawn["search"] = {"title": "Search", "alt": "Validation NLL of each trial against the tuned setting.",
                            "svg": figures.search_trials(facts["trials"])}

@@ -20,7 +20,7 @@ from study.data.heldout import (
 from study.data.masking import KINDS
 from study.evaluation.embedding import embed, tokenize
 from study.evaluation.perplexity import mean_nll, pair_correct, row_sums, summarize, token_nll
-from study.evaluation.probe import linear_probe, principal_plane
+from study.evaluation.probe import learning_curve, linear_probe, planes, principal_plane, tutorial_probe
 from study.model.heads import new_model
 from study.schema import Text
 
@@ -36,15 +36,21 @@ def test_perplexity_does_not_depend_on_the_batch_size(model, heldout):
     np.testing.assert_allclose(found[0], found[2], atol=1e-5)
 
 
-def test_sums_and_kinds_add_up(model, heldout):
+def test_sums_and_kinds_add_up(model, heldout, lexicon):
     nll = token_nll(model, heldout.ids, heldout.sets["mixed"], 4)
     assert row_sums(nll, heldout.sets["mixed"]).sum() == pytest.approx(nll.sum())
-    found = summarize(nll, heldout, "mixed")
+    found = summarize(nll, heldout, "mixed", lexicon.continues)
     assert set(found["by_kind"]) <= set(KINDS[1:])
     parts = found["by_kind"].values()
     assert sum(p["nll"] * p["tokens"] for p in parts) / found["tokens"] == pytest.approx(found["nll"])
     assert found["perplexity"] == pytest.approx(np.exp(nll.mean()))
     assert found["floor_perplexity"] is None
+    for groups in (found["by_decile"], found["by_piece"].values(), found["by_place"]):
+        assert sum(group["tokens"] for group in groups) == found["tokens"]
+        assert sum(group["nll"] * group["tokens"] for group in groups if group["tokens"]) == pytest.approx(nll.sum())
+    frequency = [group["unigram_nll"] for group in found["by_decile"]]
+    assert frequency == sorted(frequency)
+    assert found["by_piece"]["continuation"]["tokens"] > 0
 
 
 def test_evaluation_sets_survive_the_file_and_hash_their_content(tmp_path):
@@ -125,16 +131,16 @@ def test_row_sums_belong_to_their_rows(model, heldout):
         assert sums[row] == pytest.approx(token_nll(model, heldout.ids[row:row + 1], one, 4).sum(), abs=1e-4)
 
 
-def test_references_stand_on_the_same_tokens(heldout):
+def test_references_stand_on_the_same_tokens(heldout, lexicon):
     masks = heldout.sets["mixed"]
     unigram = heldout.unigram[heldout.ids[masks.kind > 0]]
-    found = summarize(unigram, heldout, "mixed")
+    found = summarize(unigram, heldout, "mixed", lexicon.continues)
     assert found["nll"] == pytest.approx(found["unigram_nll"])
     assert found["bits"] == pytest.approx(found["nll"] / np.log(2))
     exact = MaskSet(masks.shown, masks.kind, 0.5 * unigram)
     floored = replace(heldout, sets={"mixed": exact})
     for nll, closed, excess in ((exact.floor, 1.0, 0.0), (unigram, 0.0, exact.floor.mean())):
-        scores = summarize(nll, floored, "mixed")
+        scores = summarize(nll, floored, "mixed", lexicon.continues)
         assert scores["share_closed"] == pytest.approx(closed, abs=1e-9)
         assert scores["excess_nll"] == pytest.approx(excess)
 
@@ -199,3 +205,45 @@ def test_pooled_vectors_are_means_over_real_tokens(model, backend):
             states = model.encoder(ids, torch.zeros_like(ids))[0].numpy()
         np.testing.assert_allclose(found.cls[index], states[0], atol=1e-5)
         np.testing.assert_allclose(found.mean[index], states[1:-1].mean(0), atol=1e-5)
+
+
+def labelled(rows=240, width=16, classes=4, gap=1.5, seed=0):
+    """Vectors (rows, width) float32 whose classes stand `gap` apart, with their labels (rows,)."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(rows) % classes
+    return (rng.normal(size=(rows, width)) + gap * np.eye(width)[label]).astype(np.float32), label
+
+
+def test_more_rows_read_better(study):
+    x, y = labelled(1200)
+    few, many = (learning_curve(x[:800], y[:800], x[800:], y[800:], size, 1.0) for size in (16, 400))
+    assert few["accuracy"] + 2 * few["spread"] < many["accuracy"]
+    assert learning_curve(x[:80], y[:80], x[800:], y[800:], 80, 1.0) is None
+    assert learning_curve(x[:80], y[:80], x[800:], y[800:], 40, None) is None
+
+
+def test_the_tutorials_probe_reads_the_scale_of_the_features():
+    x, y = labelled(2600)
+    large, again, small = (tutorial_probe(scale * x[:2000], y[:2000], scale * x[2000:], y[2000:])
+                           for scale in (1.0, 1.0, 0.001))
+    assert large == again
+    assert large["rows"] == [2000, 500]
+    assert large["accuracy"] > 0.6
+    assert small["accuracy"] < large["accuracy"] - 0.1
+
+
+def test_shuffled_labels_cannot_be_read(study):
+    x, y = labelled(1600)
+    rng = np.random.default_rng(1)
+    score, _ = linear_probe(x[:800], rng.permutation(y[:800]), x[800:], rng.permutation(y[800:]), study.settings.probe)
+    assert 0.18 < score["accuracy"] < 0.32
+
+
+def test_points_for_figures():
+    x, _ = labelled(120)
+    found = planes(x)
+    assert found.keys() == {"plane", "tsne"}
+    assert found["tsne"].shape == (120, 2)
+    np.testing.assert_array_equal(found["tsne"], planes(x)["tsne"])
+    assert planes(np.zeros((50, 4), np.float32)).keys() == {"plane"}
+    assert not planes(np.full((50, 4), np.nan, np.float32))["plane"].any()

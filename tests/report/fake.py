@@ -22,6 +22,7 @@ def fake_study(folder, about="Masks drawn anew.") -> Loaded:
     shutil.copy(ROOT / "experiments/claims.yaml", folder / "experiments")
     (folder / "experiments/arms.yaml").write_text(yaml.safe_dump(arms))
     params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
+    params = params.replace("\nseeds: [0]\n", "\nseeds: [0, 1]\n")
     params = re.sub(r"^arms: .*?\]", "arms: [dynamic, static]", params, count=1, flags=re.M | re.S)
     (folder / "params.yaml").write_text(params)
     study = load_study(folder)
