@@ -171,13 +171,17 @@ def claims(claim: Annotated[str | None, typer.Argument(help="id of one claim; al
            folder: Annotated[Path, typer.Option("--study", help="the study: a folder with params.yaml")] = Path("."),
            strict: Annotated[bool, typer.Option(help="exit with status 1 when a claim is contradicted")] = False):
     """Verdicts of a study. Example: study claims S0.15 --study experiments/wikitext2"""
+    from difflib import get_close_matches
+
     from study.console import show_claim, show_claims
     from study.report.claims import claim_rows
 
     rows = claim_rows(_load(folder))
     chosen = [row for row in rows if claim in (None, row["id"])]
     if not chosen:
-        raise StudyError(f"no claim {claim}; there are {', '.join(sorted(row['id'] for row in rows))}")
+        known = [row["id"] for row in rows]
+        near = "".join(f"; did you mean {name}?" for name in get_close_matches(claim or "", known, n=1))
+        raise StudyError(f"no claim {claim}{near or f'; `study claims` lists all {len(known)}'}")
     show_claims(rows) if claim is None else show_claim(chosen[0])
     if strict and any(row["verdict"] == "contradicted" for row in chosen):
         raise typer.Exit(1)

@@ -15,6 +15,7 @@ from study.data.tokenizer import load, write_tokenizer
 from study.training.pretrain import pretrain
 from study.training.search import search
 from tests.conftest import ROOT
+from tests.report.fake import compare, fake_study
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,21 @@ def test_encode_gives_states_of_a_pair_and_writes_them(folder, words, tmp_path):
     assert states.dtype == np.float32
     assert "23 tokens x 32" in text
     assert text.count("[SEP]") == 2
+
+
+def test_claims_are_shown_and_strict_fails(tmp_path):
+    study = fake_study(tmp_path)
+    compare(study)
+    text = run("claims", "--study", tmp_path)
+    assert "S1.1" in text
+    assert "contradicted" in text
+    one = run("claims", "S0.11", "--study", tmp_path)
+    assert "too few seeds: 2" in one
+    assert "dynamic, a number a seed" in one
+    assert CliRunner().invoke(app, ["claims", "--strict", "--study", str(tmp_path)]).exit_code == 1
+    assert CliRunner().invoke(app, ["claims", "S0.2", "--strict", "--study", str(tmp_path)]).exit_code == 0
+    with pytest.raises(StudyError, match="no claim S0.111; did you mean S0.1"):
+        run("claims", "S0.111", "--study", tmp_path)
 
 
 def test_export_says_what_it_wrote(folder, tmp_path):
