@@ -268,6 +268,9 @@ def test_all_arms_in_one_report(tiny):
         assert name in page
         assert arm.factor in page
     assert "[MASK]" in page
+    assert (tiny.reports / "figures/probe-layers.svg").exists()
+    assert (tiny.reports / "figures/probe-sizes.svg").exists()
+    assert 'id="confusion"' in page
 
 
 @pytest.mark.parametrize(("schedule", "alike"), [("static", True), ("dynamic", False)])

@@ -174,6 +174,25 @@ def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, fl
     return draw(7.2, 1.1 + 0.42 * len(arms), paint)
 
 
+def probe_lines(lines: dict[str, list[tuple[float, float]]], colors: dict[str, str], label: str, log: bool) -> str:
+    """Probe accuracy against the layer or the number of training rows: a line an arm, points (x, accuracy)."""
+    def paint(axes) -> None:
+        for arm in sorted(lines, key=lambda arm: arm in colors):
+            x, y = zip(*lines[arm], strict=True)
+            axes.plot(x, [100 * value for value in y], "o-", markersize=4, linewidth=1.4 if arm in colors else 0.7,
+                      color=colors.get(arm, LIGHT), label=arm if arm in colors else None)
+        if log:
+            axes.set_xscale("log")
+        axes.set_xticks(sorted({x for line in lines.values() for x, _ in line}))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        axes.set_xlabel(label)
+        axes.set_ylabel("probe accuracy, %")
+        axes.legend(fontsize=8, ncols=2)
+
+    return draw(5.6, 3.2, paint)
+
+
 def planes(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str], axis: str) -> str:
     """[CLS] vectors of test rows in two dimensions, a panel an encoder; `axis` names a dimension."""
     def paint(axes) -> None:

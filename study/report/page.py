@@ -9,16 +9,14 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from study.analysis.comparisons import HEADLINES
 from study.analysis.metrics import METRICS
-from study.analysis.results import primary, read_arrays, read_json, read_records
+from study.analysis.results import primary, read_json, read_records
 from study.config import Loaded, read_yaml
-from study.report import figures
 from study.report.claims import claim_rows, verdict_counts
-from study.report.sections import BASELINE, compared, effects, sections
+from study.report.overview import MANY, confusion, draw_figures
+from study.report.sections import compared, sections
 
 TEMPLATES = Path(__file__).parent / "templates"
-MANY = 8                                    # arms; beyond that, figures over all of them name only the baseline
 
 
 def write_report(study: Loaded) -> Path:
@@ -118,7 +116,7 @@ def gather(study: Loaded) -> dict:
              "comparisons": frames["comparisons"].to_dict("records"), "primary": primary(study),
              "metrics": {name: metric.label for name, metric in METRICS.items()},
              "cells": frames["cells"].to_dict("records"), "training": training,
-             "worth": _worth(data, base), "total": _totals(training),
+             "worth": _worth(data, base), "confusion": confusion(study), "total": _totals(training),
              "settings": _flat(study.settings.model_dump(mode="json")),
              "trials": read_json(study.runs / "search" / "trials.json"),
              "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study)}
@@ -193,45 +191,3 @@ def findings(facts: dict, study: Loaded) -> list[str]:
         return said + [compared(one) for one in found]
     decided = [one for one in found if one["low"] > 0 or one["high"] < 0]
     return [*said, f"Of {len(found)} comparisons on [MASK], the interval of {len(decided)} excludes no difference."]
-
-
-def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
-    """The figures over all arms: name -> svg, title and alternative text."""
-    arms, seeds, reference = study.settings.arms, study.settings.seeds, facts["reference"]
-    colors = figures.palette(arms, study.settings.baseline, [study.arms[arm].factor for arm in arms])
-    named = colors if len(arms) <= MANY else {study.settings.baseline: colors[study.settings.baseline]}
-    drawn = {"curves": {
-        "title": "Learning curves",
-        "alt": f"Validation perplexity against training tokens for {', '.join(named)}"
-               f"{'' if named is colors else ', and in grey all other arms'}; the band spans the seeds.",
-        "svg": figures.curves(records, named, reference["unigram_perplexity"], reference["floor_perplexity"])}}
-    table = facts["frames"]["comparisons"]
-    for metric in HEADLINES:
-        compared_arms = [arm for arm in arms if study.arms[arm].factor != BASELINE]
-        part = table[(table.metric == metric) & table.treatment.isin(compared_arms)].dropna(subset="effect")
-        if len(part):
-            drawn[f"effects-{metric.replace('_', '-')}"] = effects(part, colors, metric)
-    by_decile = facts["frames"]["tokens"].query("group == 'decile'")
-    if len(by_decile):
-        drawn["deciles"] = {"title": "Frequent and rare words", "svg": figures.deciles(by_decile, named),
-                            "alt": "NLL on [MASK] by frequency in training: where an arm gains or loses."}
-    levels = {"majority": facts["levels"]["majority"]["accuracy"], "TF-IDF": facts["levels"]["tfidf"]["accuracy"]}
-    drawn["probe"] = {"title": "Linear probe", "svg": figures.probe_bars(facts["frames"]["arms"], colors, levels),
-                      "alt": "Probe accuracy of each arm, trained and untrained, with TF-IDF and the majority class."}
-    arrays = read_arrays(study.cell(study.settings.baseline, seeds[0]) / "probe.npz")
-    points = {name: arrays[f"{facts['task']}/cls/{name}/plane"] for name in ("untrained", "trained")}
-    near = {name: arrays[key] for name in ("untrained", "trained")
-            if (key := f"{facts['task']}/cls/{name}/tsne") in arrays}
-    if near:
-        drawn["neighbours"] = {"title": "[CLS] vectors by t-SNE", "alt": "t-SNE of the [CLS] vectors of test rows, "
-                               "coloured by label: neighbours stay neighbours, distances mean nothing.",
-                               "svg": figures.planes(near, arrays[f"{facts['task']}/label"], facts["labels"],
-                                                     "dimension")}
-    drawn["plane"] = {"title": "[CLS] vectors, untrained and trained",
-                      "alt": "First two principal components of the [CLS] vectors of test rows, coloured by label.",
-                      "svg": figures.planes(points, arrays[f"{facts['task']}/label"], facts["labels"],
-                                            "component")}
-    if any(t["value"] is not None for t in facts["trials"]):
-        drawn["search"] = {"title": "Search", "alt": "Validation NLL of each trial against the tuned setting.",
-                           "svg": figures.search_trials(facts["trials"])}
-    return drawn
