@@ -27,7 +27,7 @@ def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedPro
     return done
 
 
-SOME = "[dynamic, static, all-mask, mlm-pairs, mlm-nsp, untrained]"
+SOME = "[dynamic, all-mask, mlm-nsp]"
 
 
 def copy_of_project(target: Path, arms: str = SOME, seeds: str = "[0, 1]") -> Path:
