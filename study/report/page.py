@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -63,17 +64,23 @@ def _render(name: str, context: dict, escape: bool) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=escape, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"number": number, "percent": percent, "span": span, "md": markdown,
-                            "inline_svg": inline_svg}
+                            "inline_svg": partial(inline_svg, glyphs=set())}
     environment.globals["span_md"] = lambda *bounds: markdown(span(*bounds))
     return environment.get_template(name).render(context)
 
 
-def inline_svg(svg: str, name: str):
+def inline_svg(svg: str, name: str, glyphs: set[str]):
     """A figure of ours as it stands in a page: without XML's heading, its ids made unique, hidden from readers who
-    hear the alternative text."""
+    hear the alternative text. A glyph that the page has already (`glyphs`) is not defined again."""
     mark = hashlib.sha256(name.encode()).hexdigest()[:6]
-    body = svg[svg.index("<svg"):]
-    body = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{mark}-", body)
+
+    def once(found: re.Match) -> str:
+        known = found[1] in glyphs
+        glyphs.add(found[1])
+        return "" if known else found[0]
+
+    body = re.sub(r'<path id="(DejaVuSans[^"]*)".*?/>', once, svg[svg.index("<svg"):], flags=re.S)
+    body = re.sub(r'(id="|url\(#|xlink:href="#)(?!DejaVuSans)', rf"\g<1>{mark}-", body)
     return Markup(body.replace("<svg", '<svg aria-hidden="true"', 1))
 
 
