@@ -1,22 +1,39 @@
 """Fixtures: a small text with its tokenizer and token stores, and the settings of a small cell."""
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from study.config import load_study, resolve
+from study.config import Loaded, load_study, resolve
 from study.data.batches import Lexicon
-from study.data.corpus import _write_documents
+from study.data.corpus import _write_documents, write_corpus
 from study.data.examples import TokenStore, write_store
-from study.data.heldout import Heldout, MaskSet, masking_of
+from study.data.heldout import Heldout, MaskSet, masking_of, write_examples
 from study.data.masking import mask_rows
-from study.data.tokenizer import _trained
+from study.data.tokenizer import _trained, write_tokenizer
 from study.schema import Tokenizer
 from study.training.trainer import Data
 
 torch.set_num_threads(1)                    # at this size threads only wait for each other
 ROOT = Path(__file__).parent.parent
+
+
+def tiny_study(root: Path, change=lambda text: text) -> Loaded:
+    """The tiny study in a folder of its own, with its data made and no search; `change` edits its params.yaml."""
+    (root / "experiments").mkdir(parents=True)
+    for name in ("arms.yaml", "claims.yaml"):
+        shutil.copy(ROOT / "experiments" / name, root / "experiments")
+    params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
+    (root / "params.yaml").write_text(change(params.replace("trials: 2", "trials: 0")))
+    study = load_study(root)
+    write_corpus(study, study.runs / "corpus")
+    write_tokenizer(study, study.runs / "tokenizer")
+    write_examples(study, study.runs / "examples")
+    return study
+
+
 SYLLABLES = ["ba", "de", "fi", "go", "lu", "ma", "ne", "pi", "ro", "su", "tan", "vek"]
 
 

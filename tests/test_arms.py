@@ -13,11 +13,9 @@ from scipy import stats
 from study.analysis.results import read_records
 from study.config import load_study, resolve
 from study.data.batches import BatchSource, Lexicon, gather
-from study.data.corpus import write_corpus
-from study.data.heldout import write_examples
 from study.data.masking import KEEP, MASK, RANDOM, UNTOUCHED
 from study.data.preview import describe_inputs, mask_text
-from study.data.tokenizer import load, write_tokenizer
+from study.data.tokenizer import load
 from study.evaluation.baselines import write_baselines
 from study.evaluation.predictions import evaluate
 from study.evaluation.probe import probe
@@ -25,7 +23,7 @@ from study.report.page import write_report
 from study.schema import Search
 from study.training.pretrain import cell_settings, load_data, pretrain
 from study.training.search import search
-from tests.conftest import ROOT
+from tests.conftest import ROOT, tiny_study
 from tests.report.fake import compare
 
 ARMS = load_study(ROOT / "experiments" / "tiny").arms
@@ -36,17 +34,8 @@ STEPS = 2
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """The tiny study in a folder of its own: every arm, one seed, two steps; nothing is trained yet."""
-    root = tmp_path_factory.mktemp("tiny")
-    (root / "experiments").mkdir()
-    for name in ("arms.yaml", "claims.yaml"):
-        shutil.copy(ROOT / "experiments" / name, root / "experiments")
-    params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
-    params = params.replace("\n  steps: 12\n", f"\n  steps: {STEPS}\n")
-    (root / "params.yaml").write_text(params.replace("trials: 2", "trials: 0"))
-    study = load_study(root)
-    write_corpus(study, study.runs / "corpus")
-    write_tokenizer(study, study.runs / "tokenizer")
-    write_examples(study, study.runs / "examples")
+    study = tiny_study(tmp_path_factory.mktemp("tiny") / "study",
+                       lambda params: params.replace("\n  steps: 12\n", f"\n  steps: {STEPS}\n"))
     write_baselines(study, study.runs / "examples")
     search(study)
     return study

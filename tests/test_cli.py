@@ -1,6 +1,5 @@
 """The commands that show what an arm does, as a person types them, on two cells of the tiny study."""
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -9,33 +8,23 @@ from typer.testing import CliRunner
 from study import StudyError
 from study.cli import app
 from study.config import load_study
-from study.data.corpus import write_corpus
-from study.data.heldout import write_examples
-from study.data.tokenizer import load, write_tokenizer
+from study.data.tokenizer import load
 from study.training.pretrain import pretrain
 from study.training.search import search
-from tests.conftest import ROOT
+from tests.conftest import tiny_study
 from tests.report.fake import compare, fake_study
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A study with three cells trained for a few steps."""
-    root = tmp_path_factory.mktemp("cli")
-    (root / "experiments").mkdir()
-    for name in ("arms.yaml", "claims.yaml"):
-        shutil.copy(ROOT / "experiments" / name, root / "experiments")
-    params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
-    params = re.sub(r"^arms: .*?\]", "arms: [dynamic, left-to-right, linear-decoder]", params, flags=re.M | re.S)
-    (root / "params.yaml").write_text(params.replace("trials: 2", "trials: 0"))
-    study = load_study(root)
-    write_corpus(study, study.runs / "corpus")
-    write_tokenizer(study, study.runs / "tokenizer")
-    write_examples(study, study.runs / "examples")
+    arms = "arms: [dynamic, left-to-right, linear-decoder]"
+    study = tiny_study(tmp_path_factory.mktemp("cli") / "study",
+                       lambda params: re.sub(r"^arms: .*?\]", arms, params, flags=re.M | re.S))
     search(study)
     for arm, seed in study.cells:
         pretrain(study, arm, seed)
-    return root
+    return study.folder
 
 
 @pytest.fixture(scope="module")

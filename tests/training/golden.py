@@ -10,14 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from study.config import Loaded, load_study, resolve
-from study.data.corpus import write_corpus
-from study.data.heldout import write_examples
-from study.data.tokenizer import write_tokenizer
+from study.config import Loaded, resolve
 from study.training.pretrain import load_data
 from study.training.trainer import Data, Trainer
+from tests.conftest import tiny_study
 
-ROOT = Path(__file__).parent.parent.parent
 KEPT = Path(__file__).parent / "golden.json"
 ARMS = ("dynamic", "pre-ln", "no-embedding-norm", "mlm-nsp")
 STEPS = 10
@@ -25,14 +22,7 @@ STEPS = 10
 
 def tiny_data(folder: Path) -> tuple[Loaded, Data]:
     """The tiny study with its data made under `folder`."""
-    (folder / "experiments").mkdir(parents=True)
-    (folder / "experiments/arms.yaml").write_text((ROOT / "experiments/arms.yaml").read_text())
-    params = (ROOT / "experiments/tiny/params.yaml").read_text()
-    (folder / "params.yaml").write_text(params.replace("root: ../..", "root: ."))
-    study = load_study(folder)
-    write_corpus(study, study.runs / "corpus")
-    write_tokenizer(study, study.runs / "tokenizer")
-    write_examples(study, study.runs / "examples")
+    study = tiny_study(folder)
     return study, load_data(study)
 
 
