@@ -170,13 +170,12 @@ class Trainer:
         progress, patience = self.progress, self.cell.training.patience
         if self.cell.objective.kind == "mlm":
             nll = mean_nll(self.model, self.data.validation, "mask_only", 4 * self.cell.training.batch_size)
-            record["validation_nll"] = _short(nll) if math.isfinite(nll) else None
-            if not math.isfinite(nll):
+            if not math.isfinite(nll):      # nothing was measured: the record has no such key
                 progress.status = "diverged"
-            elif progress.best_nll is None or nll < progress.best_nll:
-                progress.best_nll, progress.stale = nll, 0
             else:
-                progress.stale += 1
+                record["validation_nll"] = _short(nll)
+                better = progress.best_nll is None or nll < progress.best_nll
+                progress.best_nll, progress.stale = (nll, 0) if better else (progress.best_nll, progress.stale + 1)
         self.model.train()
         progress.records.append(record)
         self.on_record(record, speed)

@@ -362,3 +362,16 @@ def test_a_written_cell_loads_as_it_was_trained(study, cell, data, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(weights(trainer).values(), model.state_dict().values(), strict=True))
     with pytest.raises(StudyError, match="no trained cell"):
         load_cell(loaded, "dynamic", 1)
+
+
+def test_weights_that_a_validation_finds_destroyed_end_the_run(cell, data, monkeypatch):
+    """A validation that is no number: diverged at that step, and readers of the record meet no null."""
+    found = iter([5.0, math.nan])
+    monkeypatch.setattr("study.training.trainer.mean_nll", lambda *_: next(found))
+    seen = []
+    _, done = trained(changed(cell, training={"steps": 12, "log_every": 1, "validate_every": 3}), data,
+                      on_record=lambda record, speed: seen.append(record))
+    assert (done.status, done.step) == ("diverged", 3)
+    assert "validation_nll" not in done.records[-1]
+    assert seen == done.records
+    assert all(record.get("validation_nll", 0.0) is not None for record in done.records)
