@@ -24,6 +24,7 @@ from study.data.batches import Lexicon, Rows, gather
 from study.data.corpus import SPLITS, synthetic_language
 from study.data.examples import Spans, TokenStore, pair_layout, single_layout, write_store
 from study.data.masking import MASK, mask_rows
+from study.data.neighbours import neighbour_nll
 from study.data.tokenizer import load
 from study.schema import Masking, Synthetic
 
@@ -168,12 +169,14 @@ def write_examples(study: Loaded, folder: Path, progress=lambda items, **_: item
     for split in SPLITS:
         write_store(study.runs / "corpus" / f"{split}.parquet", backend, lexicon.specials.sep, folder / split, progress)
     train = TokenStore.open(folder / "train")
+    headline = {}
     references: dict = {"vocabulary": len(lexicon.vocabulary.ordinary), "tokens": {}, "hash": {}, "floors": {}}
     for split, rows in (("validation", study.settings.examples.validation_rows),
                         ("test", study.settings.examples.test_rows)):
         store = TokenStore.open(folder / split)
         arrays = build_heldout(study, store, train, lexicon, rows)
         save_arrays(arrays, folder / f"{split}.npz")
+        headline[split] = (arrays["ids"], arrays["mask_only/shown"], arrays["mask_only/kind"])
         references["hash"][split] = content_hash(arrays)
         references["tokens"][split] = {name: int((arrays[f"{name}/kind"] > 0).sum()) for name in SETS}
         references["tokens"][split]["unknown_share"] = float((arrays["ids"] == lexicon.specials.unknown).mean())
@@ -181,6 +184,8 @@ def write_examples(study: Loaded, folder: Path, progress=lambda items, **_: item
             references["floors"][split] = floors(arrays)
     if isinstance(study.settings.corpus, Synthetic):
         references["contexts"] = context_floors(study, arrays, TokenStore.open(folder / "test"), lexicon)
+    nll = neighbour_nll(train.ids, arrays["unigram"], headline["validation"], headline["test"], lexicon.specials.mask)
+    references["neighbours"] = {"nll": nll, "perplexity": float(np.exp(nll))}
     references["train"] = {"tokens": len(train.ids), "documents": len(train.documents) - 1,
                            "rows": len(single_layout(train, "full-sentences", study.settings.examples.length))}
     (folder / "references.json").write_text(json.dumps(references, indent=1, sort_keys=True) + "\n")

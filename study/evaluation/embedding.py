@@ -15,7 +15,7 @@ from study import StudyError
 from study.config import Loaded, read_yaml, validated
 from study.data.tokenizer import load
 from study.evaluation.perplexity import blocks
-from study.model.heads import PretrainingModel, use_threads
+from study.model.heads import PretrainingModel, use_processor
 from study.schema import Cell
 
 
@@ -28,7 +28,7 @@ def load_cell(study: Loaded, arm: str, seed: int) -> tuple[Cell, PretrainingMode
         raise StudyError(f"{error.filename or folder}: no trained cell; run `study pretrain --arm {arm} --seed "
                          f"{seed}`, `dvc repro`, or `dvc pull` where a remote has it") from None
     cell = validated(Cell, read_yaml(folder / "settings.yaml"), str(folder / "settings.yaml"))
-    use_threads(cell)
+    use_processor(cell)
     model = PretrainingModel(cell, encoder["token.weight"].shape[0])
     model.load_state_dict({f"encoder.{name}": tensor for name, tensor in encoder.items()} | heads)
     return cell, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -27,8 +27,7 @@ def token_nll(model: PretrainingModel, ids: np.ndarray, masks: MaskSet, batch_si
         shown = torch.from_numpy(masks.shown[rows]).to(device)
         positions = np.flatnonzero(masks.kind[rows])
         targets = torch.from_numpy(ids[rows].reshape(-1)[positions]).to(device)
-        states = model.encoder(shown, torch.zeros_like(shown))
-        logits = model.word_logits(states, torch.from_numpy(positions).to(device))
+        logits = model.word_logits(shown, torch.zeros_like(shown), None, torch.from_numpy(positions).to(device))
         parts.append(torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none").double().cpu())
     return torch.cat(parts).numpy()
 
@@ -101,7 +100,7 @@ def pair_correct(model: PretrainingModel, pairs: Rows, batch_size: int) -> np.nd
     for rows in blocks(len(pairs.ids), batch_size):
         ids, types, mask = (torch.from_numpy(x[rows]).to(device)
                             for x in (pairs.ids, pairs.token_type_ids, pairs.attention_mask))
-        parts.append(model.pairs(model.encoder(ids, types, mask)).argmax(-1).cpu())
+        parts.append(model.pair_logits(ids, types, mask).argmax(-1).cpu())
     return torch.cat(parts).numpy() == pairs.label
 
 

@@ -79,8 +79,7 @@ def fill(model: PretrainingModel, ids: np.ndarray, positions: np.ndarray, backen
     """The `top` likeliest pieces, with their probabilities, at each of the positions (S,) of one row of ids (T,)."""
     device = model.words.bias.device
     shown = torch.from_numpy(ids[None]).to(device)
-    states = model.encoder(shown, torch.zeros_like(shown))
-    logits = model.word_logits(states, torch.from_numpy(positions).to(device))
+    logits = model.word_logits(shown, torch.zeros_like(shown), None, torch.from_numpy(positions).to(device))
     shares, guesses = logits.float().softmax(-1).topk(min(top, logits.shape[-1]))
     return [[(backend.id_to_token(i), share) for i, share in zip(*pair, strict=True)]
             for pair in zip(guesses.tolist(), shares.tolist(), strict=True)]

@@ -1,6 +1,6 @@
 """The encoder of BERT (Devlin et al. 2019), with layer norm after or before each sublayer.
 
-Shapes: B rows, T positions, H hidden size, A heads.
+Shapes: B rows, T positions, H hidden size, A heads, S selected positions.
 """
 from __future__ import annotations
 
@@ -24,16 +24,35 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(settings.hidden_size, 3 * settings.hidden_size)
         self.output = nn.Linear(settings.hidden_size, settings.hidden_size)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
         rows, length, width = x.shape
         qkv = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads)
         query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))     # each (B, A, T, H/A)
         dropout = self.dropout if self.training else 0.0
         if self.causal and mask is not None:
             mask = mask & torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout,
-                                           is_causal=self.causal and mask is None)
-        return self.output(y.transpose(1, 2).reshape(rows, length, width))  # (B, T, H)
+        causal = self.causal and mask is None
+        if query.dtype == torch.bfloat16 and query.device.type == "cpu":
+            y = attend(query, key, value, mask, dropout, causal)
+        else:
+            y = F.scaled_dot_product_attention(query, key, value, mask, dropout, causal)
+        return self.output(at(y.transpose(1, 2).reshape(rows, length, width), positions))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool) -> Tensor:
+    """What scaled_dot_product_attention gives, as plain products (B, A, T, H/A): in bfloat16 on a processor torch's
+    own takes four times as long forward and back."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return F.dropout(scores.softmax(-1), dropout) @ value
+
+
+def at(x: Tensor, positions: Tensor | None) -> Tensor:
+    """States (B, T, H) as they are, or those (S, H) at flat `positions` (S,)."""
+    return x if positions is None else x.reshape(-1, x.shape[-1]).index_select(0, positions)
 
 
 class Layer(nn.Module):
@@ -52,11 +71,12 @@ class Layer(nn.Module):
     def feedforward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x)))
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, positions: Tensor | None = None) -> Tensor:
+        """States (B, T, H), or (S, H) at flat `positions` (S,): what follows the attention is done for these alone."""
         if self.pre:
-            x = x + self.dropout(self.attention(self.attention_norm(x), mask))
+            x = at(x, positions) + self.dropout(self.attention(self.attention_norm(x), mask, positions))
             return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
+        x = self.attention_norm(at(x, positions) + self.dropout(self.attention(x, mask, positions)))
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
 
@@ -76,8 +96,9 @@ class Encoder(nn.Module):
         self.final_norm = nn.LayerNorm(settings.hidden_size, eps=NORM_EPSILON) if pre else nn.Identity()
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None = None,
-                all_states: bool = False) -> Tensor | list[Tensor]:
-        """Hidden states (B, T, H) of the last layer, or of every layer from the embeddings on.
+                positions: Tensor | None = None, all_states: bool = False) -> Tensor | list[Tensor]:
+        """Hidden states of the last layer: (B, T, H), or (S, H) at flat `positions` (S,) in B T, which costs less;
+        with all_states those of every layer from the embeddings on, (B, T, H) each.
 
         input_ids, token_type_ids (B, T) int64; attention_mask (B, T) bool, true at tokens, None when nothing is
         padded.
@@ -86,8 +107,8 @@ class Encoder(nn.Module):
         x = self.token(input_ids) + self.position.weight[:input_ids.shape[1]] + self.segment(token_type_ids)
         x = self.dropout(self.embedding_norm(x))                                         # (B, T, H)
         states = [x]
-        for layer in self.layers:
-            x = layer(x, mask)
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, mask, positions if number == len(self.layers) else None)
             states.append(x)
         states[-1] = self.final_norm(x)
         return states if all_states else states[-1]

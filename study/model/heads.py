@@ -4,6 +4,8 @@ Shapes: B rows, T positions, S selected positions, H hidden size, V vocabulary.
 """
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +43,8 @@ class PairHead(nn.Module):
         self.classifier = nn.Linear(settings.hidden_size, 2)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Logits (B, 2) of states (B, T, H)."""
-        return self.classifier(torch.tanh(self.pooler(states[:, 0])))
+        """Logits (B, 2) of the states (B, H) of [CLS]."""
+        return self.classifier(torch.tanh(self.pooler(states)))
 
 
 @dataclass
@@ -53,7 +55,8 @@ class Loss:
 
 
 class PretrainingModel(nn.Module):
-    """Encoder and heads. Only selected positions are projected to the vocabulary."""
+    """Encoder and heads. Only what is predicted, and [CLS] for a pair, goes through the last layer's second half and
+    to the vocabulary."""
 
     def __init__(self, cell: Cell, vocabulary_size: int):
         super().__init__()
@@ -61,18 +64,63 @@ class PretrainingModel(nn.Module):
         self.words = WordHead(cell.model, self.encoder.token)
         self.pairs = PairHead(cell.model)
 
-    def word_logits(self, states: Tensor, positions: Tensor) -> Tensor:
-        """Logits (S, V) at flat `positions` (S,) of states (B, T, H)."""
-        return self.words(states.reshape(-1, states.shape[-1])[positions], self.encoder.token)
+    def word_logits(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None,
+                    positions: Tensor) -> Tensor:
+        """Logits (S, V) at flat `positions` (S,) of rows (B, T)."""
+        return self.words(self.encoder(input_ids, token_type_ids, attention_mask, positions), self.encoder.token)
+
+    def pair_logits(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Logits (B, 2) of rows (B, T)."""
+        return self.pairs(self.encoder(input_ids, token_type_ids, attention_mask, first_positions(input_ids)))
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None, positions: Tensor,
                 targets: Tensor, next_sentence_label: Tensor | None) -> Loss:
-        states = self.encoder(input_ids, token_type_ids, attention_mask)
-        logits = self.word_logits(states, positions).float()
-        words = F.cross_entropy(logits, targets, reduction="sum")
         if next_sentence_label is None:
-            return Loss(words, None)
-        return Loss(words, F.cross_entropy(self.pairs(states).float(), next_sentence_label, reduction="sum"))
+            return Loss(summed_nll(self.word_logits(input_ids, token_type_ids, attention_mask, positions), targets),
+                        None)
+        both = torch.cat([positions, first_positions(input_ids)])
+        states = self.encoder(input_ids, token_type_ids, attention_mask, both)
+        words, first = states.split([len(positions), len(input_ids)])
+        return Loss(summed_nll(self.words(words, self.encoder.token), targets),
+                    F.cross_entropy(self.pairs(first).float(), next_sentence_label, reduction="sum"))
+
+
+def first_positions(input_ids: Tensor) -> Tensor:
+    """Flat positions (B,) of [CLS] in rows (B, T)."""
+    return torch.arange(len(input_ids), device=input_ids.device) * input_ids.shape[1]
+
+
+def summed_nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """Summed cross-entropy, nats, of logits (S, V), which are overwritten, and targets (S,)."""
+    return SummedNll.apply(logits, targets) if logits.requires_grad else F.cross_entropy(logits.float(), targets,
+                                                                                         reduction="sum")
+
+
+class SummedNll(torch.autograd.Function):
+    """Cross-entropy whose gradient is left where the logits were, some rows at a time: the vocabulary's axis is gone
+    over while it is in the cache and no second array of its size is made. The softmax is in float32 at any precision.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
+        total = torch.zeros((), device=logits.device)
+        size = len(logits) if logits.is_cuda else max(16, CACHED // logits.shape[1])
+        for part, target in zip(logits.split(size), targets.split(size), strict=True):
+            scores, index = part.float(), target[:, None]
+            share = scores.softmax(-1)                                           # (S, V), as the gradient
+            top = scores.amax(-1, keepdim=True)
+            total += (top - share.amax(-1, keepdim=True).log() - scores.gather(1, index)).sum()
+            share.scatter_add_(1, index, torch.full_like(index, -1, dtype=share.dtype))
+            part.copy_(share)
+        ctx.save_for_backward(logits)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.saved_tensors[0].mul_(gradient), None
+
+
+CACHED = 1 << 21                            # float32 logits that stay in a processor's cache
 
 
 def new_model(cell: Cell, vocabulary_size: int, seed: int) -> PretrainingModel:
@@ -87,10 +135,18 @@ def new_model(cell: Cell, vocabulary_size: int, seed: int) -> PretrainingModel:
     return model
 
 
-def use_threads(cell: Cell) -> None:
-    """Has torch work with as many threads as the settings say: their number is part of what makes equal bytes."""
+def use_processor(cell: Cell) -> None:
+    """Has torch work with as many threads as the settings say (their number is part of what makes equal bytes), and
+    glibc keep the memory that it has: a step frees and asks for the same large arrays over and over."""
     if cell.training.threads is not None:
         torch.set_num_threads(cell.training.threads)
+    with contextlib.suppress(OSError, AttributeError):      # another C library: slower, no different
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4       # malloc.h
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -149,7 +149,8 @@ def _flat(settings: dict, prefix: str = "") -> dict:
 def _worth(data: dict, base: dict) -> list[tuple[str, float]]:
     """What a perplexity is worth: the levels that less or more knowledge reaches on the same tokens."""
     levels = [("every word as likely as any other", math.exp(base["uniform_nll"])),
-              ("word frequencies alone", base["unigram_perplexity"])]
+              ("word frequencies alone", base["unigram_perplexity"]),
+              ("counts of neighbours, one on each side", data["references"]["neighbours"]["perplexity"])]
     levels += [(f"{window} word{'s' if int(window) > 1 else ''} on each side, best possible", perplexity)
                for window, perplexity in data["references"].get("contexts", {}).items()]
     return levels + ([("the whole row, best possible", base["floor_perplexity"])] if base["floor_perplexity"] else [])

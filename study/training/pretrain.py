@@ -24,7 +24,7 @@ from study.data.examples import TokenStore
 from study.data.heldout import load_heldout
 from study.data.preview import describe_inputs
 from study.data.tokenizer import load
-from study.model.heads import flops_per_token, parameter_count, use_threads
+from study.model.heads import flops_per_token, parameter_count, use_processor
 from study.schema import Cell
 from study.training.checkpoint import Progress
 from study.training.trainer import Data, Phase, Trainer, batch_source, phases
@@ -56,7 +56,7 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
              on_record: Callable[[dict, float], None] = lambda record, speed: None) -> dict:
     """Trains one cell (or goes on with it) and writes its files. Returns what training.json says."""
     cell, data = cell_settings(study, arm), load_data(study)
-    use_threads(cell)
+    use_processor(cell)
     mark = fingerprint(cell, seed, data.train.sha256)
     about = {"study": study.settings.study, "arm": arm, "seed": seed, "fingerprint": mark,
              "commit": git_commit(study.root)}

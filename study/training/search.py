@@ -17,7 +17,7 @@ import yaml
 
 from study import StudyError
 from study.config import Loaded, lineage, resolve
-from study.model.heads import use_threads
+from study.model.heads import use_processor
 from study.schema import Cell
 from study.training.pretrain import arm_settings, load_data
 from study.training.trainer import Data, Trainer
@@ -103,10 +103,10 @@ def _objective(study: Loaded, arm: str, data: Data, trial) -> float:
     tuned = {key: short(trial.suggest_float(key, space.low, space.high, log=space.log))
              for key, space in study.settings.search.space.items()}
     cell = shortened(resolve(study, arm, tuned), study.settings.search.steps)
-    use_threads(cell)
+    use_processor(cell)
 
     def report(record: dict, _: float) -> None:
-        if "validation_nll" in record and record["step"]:
+        if "validation_nll" in record and record["step"] and record["step"] % cell.training.validate_every == 0:
             trial.report(record["validation_nll"], record["step"])
             if trial.should_prune():
                 raise optuna.TrialPruned

@@ -93,8 +93,8 @@ class Trainer:
                 break
             self._step(batch)
             progress.seconds = already + time.perf_counter() - began
-            due = progress.step % training.log_every == 0 or progress.step % training.validate_every == 0
-            if progress.status == "running" and (due or self._last):
+            due = progress.step % training.log_every == 0 or self._validates
+            if progress.status == "running" and due:
                 self._record((progress.tokens - counted) / (progress.seconds - already))
             if self.state is not None and progress.step % training.checkpoint_every == 0 and not self._last:
                 write_checkpoint(self.state, self.fingerprint, progress, self._tensors())
@@ -106,6 +106,13 @@ class Trainer:
     @property
     def _last(self) -> bool:
         return self.progress.step == self.cell.training.steps
+
+    @property
+    def _validates(self) -> bool:
+        """At powers of two as long as these are closer together than the regular validations; then at those, and last.
+        """
+        step, every = self.progress.step, self.cell.training.validate_every
+        return step % every == 0 or self._last or (step < every and step & (step - 1) == 0)
 
     def _step(self, batch: Batch) -> None:
         training, progress = self.cell.training, self.progress
@@ -160,7 +167,7 @@ class Trainer:
         if sums["rows"]:
             record["pair_loss"] = _short(sums["pairs"] / sums["rows"])
         progress.pending = {}
-        if progress.step % self.cell.training.validate_every == 0 or self._last:
+        if self._validates:
             self._validate(record, speed)
         else:
             progress.records.append(record)
@@ -175,7 +182,9 @@ class Trainer:
             else:
                 record["validation_nll"] = _short(nll)
                 better = progress.best_nll is None or nll < progress.best_nll
-                progress.best_nll, progress.stale = (nll, 0) if better else (progress.best_nll, progress.stale + 1)
+                counts = progress.step % self.cell.training.validate_every == 0     # the early ones try nobody's patience
+                progress.best_nll, progress.stale = (nll, 0) if better else (progress.best_nll,
+                                                                             progress.stale + counts)
         self.model.train()
         progress.records.append(record)
         self.on_record(record, speed)

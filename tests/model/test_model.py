@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from study.model.encoder import initialize
+from study.model import heads
+from study.model.encoder import attend, initialize
 from study.model.heads import new_model, parameter_count
 from tests.conftest import changed
 
@@ -42,7 +43,7 @@ def test_loss_on_selected_positions_equals_the_full_one_and_its_gradients(model)
     torch.testing.assert_close(ours.words, full)
     for gradient, parameter in zip(gradients, model.encoder.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours.pairs, torch.nn.functional.cross_entropy(model.pairs(states), label,
+    torch.testing.assert_close(ours.pairs, torch.nn.functional.cross_entropy(model.pairs(states[:, 0]), label,
                                                                             reduction="sum"))
 
 
@@ -104,15 +105,36 @@ def test_step_zero_loss_is_near_uniform(cell):
     assert loss.words.item() / ids.numel() == pytest.approx(np.log(V), abs=0.6)
 
 
-def test_only_selected_positions_get_a_gradient(model):
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_states_at_positions_are_those_of_all_positions(cell, norm):
     ids, types, mask = batch()
+    model = new_model(changed(cell, model={"norm": norm}), V, 0).eval()
     positions = torch.tensor([3, 40, 41, 70])
-    states = model.encoder(ids, types, mask)
-    states.retain_grad()
-    logits = model.word_logits(states, positions)
-    torch.nn.functional.cross_entropy(logits, ids.reshape(-1)[positions], reduction="sum").backward()
-    touched = states.grad.reshape(-1, states.shape[-1]).abs().sum(-1) > 0
-    assert torch.equal(touched.nonzero().flatten(), positions)
+    whole = model.encoder(ids, types, mask)
+    torch.testing.assert_close(model.encoder(ids, types, mask, positions), whole.view(-1, whole.shape[-1])[positions])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_in_plain_products_equals_torchs(causal, padded):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 2, 3, 7, 4, generator=generator)
+    mask = None if not padded else (torch.arange(7) < torch.tensor([[7], [5]]))[:, None, None, :]
+    both = mask if not causal or mask is None else mask & torch.ones(7, 7, dtype=torch.bool).tril()
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, both, 0.0,
+                                                                causal and both is None)
+    torch.testing.assert_close(attend(query, key, value, both, 0.0, causal and both is None), expected)
+
+
+def test_cross_entropy_in_place_equals_torchs_with_its_gradient(monkeypatch):
+    monkeypatch.setattr(heads, "CACHED", 20 * 50)       # so that 64 rows are three parts and a smaller one
+    logits = (torch.randn(64, 50, generator=torch.Generator().manual_seed(0)) * 8).requires_grad_()
+    targets = torch.arange(64) % 50
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    gradient, = torch.autograd.grad(expected * 0.3, logits)
+    ours = heads.summed_nll(logits * 1, targets)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(torch.autograd.grad(ours * 0.3, logits)[0], gradient)
 
 
 def test_without_causal_order_every_position_sees_every_other(model):

@@ -279,9 +279,17 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_step(cell, data, step):
     done = trainer.train()
     assert (done.status, done.step) == ("diverged", step + 1)
     assert done.records[-1] == {**done.records[-1], "step": step + 1, "loss": None, "gradient_norm": None}
-    assert [r["step"] for r in done.records if "loss" in r] == [*range(3, step + 1, 3), step + 1]
+    assert [r["step"] for r in done.records if "loss" in r] == sorted({1, 2, 4, *range(3, 12, 3)}
+                                                                             .intersection(range(step + 1))
+                                                                             | {step + 1})
     json.dumps(done.records, allow_nan=False)
     assert all(torch.isfinite(tensor).all() for tensor in weights(trainer).values())
+
+
+def test_validations_stand_at_powers_of_two_until_they_are_regular(cell, data):
+    _, done = trained(changed(cell, training={"steps": 26, "validate_every": 10, "log_every": 5}), data)
+    assert [r["step"] for r in done.records if "validation_nll" in r] == [0, 1, 2, 4, 8, 10, 20, 26]
+    assert [r["step"] for r in done.records] == [0, 1, 2, 4, 5, 8, 10, 15, 20, 25, 26]
 
 
 @pytest.mark.parametrize("rate", [1e2, 1e6, 1e30])
@@ -295,16 +303,23 @@ def test_a_wild_run_is_recorded_as_diverged_in_valid_json(cell, data, rate, pati
 
 
 @pytest.mark.parametrize(("values", "patience", "last", "status"), [
-    ([3.0, 2.9, 2.95, 2.8, 2.85, 2.9, 2.7], 2, 10, "finished"),
-    ([3.0, 2.9, 2.95, 2.8, 2.85, 2.9, 2.7], 3, 12, "finished"),
-    ([3.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0], 1, 2, "finished"), ([3.0, 90.0, 2.0, 2.0, 2.0, 2.0, 2.0], 1, 2, "diverged"),
-    ([3.0, math.inf, 2.0, 2.0, 2.0, 2.0, 2.0], 1, 2, "diverged")])
+    ([3.0, 2.9, 2.95, 2.8, 2.85, 2.9, 2.7], 2, 5, "finished"),
+    ([3.0, 2.9, 2.95, 2.8, 2.85, 2.9, 2.7], 3, 6, "finished"),
+    ([3.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0], 1, 1, "finished"), ([3.0, 90.0, 2.0, 2.0, 2.0, 2.0, 2.0], 1, 1, "diverged"),
+    ([3.0, math.inf, 2.0, 2.0, 2.0, 2.0, 2.0], 1, 1, "diverged")])
 def test_patience_counts_validations_without_a_better_one(cell, data, monkeypatch, values, patience, last, status):
     measured = iter(values)
     monkeypatch.setattr("study.training.trainer.mean_nll", lambda *_: next(measured))
-    patient = changed(cell, training={"steps": 12, "log_every": 2, "validate_every": 2, "patience": patience})
+    patient = changed(cell, training={"steps": 6, "log_every": 1, "validate_every": 1, "patience": patience})
     _, done = trained(patient, data)
     assert (done.step, done.status) == (last, status)
+
+
+def test_early_validations_try_nobodys_patience(cell, data, monkeypatch):
+    measured = {0: 3.0, 1: 3.1, 2: 3.2, 4: 3.3, 5: 2.9, 10: 2.95, 15: 1.0}
+    monkeypatch.setattr("study.training.trainer.mean_nll", lambda *_: measured[trainer.progress.step])
+    trainer = Trainer(changed(cell, training={"steps": 15, "validate_every": 5, "patience": 1}), data, 0)
+    assert trainer.train().step == 10
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1, 2.0])
@@ -371,7 +386,7 @@ def test_weights_that_a_validation_finds_destroyed_end_the_run(cell, data, monke
     seen = []
     _, done = trained(changed(cell, training={"steps": 12, "log_every": 1, "validate_every": 3}), data,
                       on_record=lambda record, speed: seen.append(record))
-    assert (done.status, done.step) == ("diverged", 3)
+    assert (done.status, done.step) == ("diverged", 1)
     assert "validation_nll" not in done.records[-1]
     assert seen == done.records
     assert all(record.get("validation_nll", 0.0) is not None for record in done.records)

@@ -1,0 +1,74 @@
+"""What the benchmarks train on: text of a Zipf law, one long document, at the two shapes that are compared."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from study.config import load_study, resolve
+from study.data.batches import Lexicon, gather
+from study.data.examples import Spans, Specials, TokenStore
+from study.data.heldout import Heldout, MaskSet
+from study.data.masking import Vocabulary, mask_rows
+from study.schema import Cell, Masking
+from study.training.trainer import Data
+
+ROOT = Path(__file__).parents[2]
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A workload: layers x width, heads, row length, rows a step, vocabulary."""
+    name: str
+    layers: int
+    width: int
+    heads: int
+    length: int
+    rows: int
+    vocabulary: int
+
+    @property
+    def words(self) -> str:
+        return f"{self.layers} x {self.width}, length {self.length}, batch {self.rows}, vocabulary {self.vocabulary:,}"
+
+
+SMALL = Shape("small", 2, 128, 2, 64, 64, 8192)
+TUTORIAL = Shape("tutorial", 6, 256, 8, 128, 64, 30522)
+
+
+def cell_of(shape: Shape, precision: str = "float32", threads: int | None = None, **training) -> Cell:
+    """Settings of a cell of that shape; everything else as in the study of WikiText-2."""
+    study = load_study(ROOT / "experiments" / "wikitext2")
+    base = resolve(study, study.settings.baseline)
+    values = {"steps": 10_000, "batch_size": shape.rows, "precision": precision, "threads": threads,
+              "log_every": 50, "validate_every": 10_000, "checkpoint_every": 10_000, **training}
+    return base.model_copy(update={
+        "examples": base.examples.model_copy(update={"length": shape.length}),
+        "model": base.model.model_copy(update={"hidden_size": shape.width, "num_hidden_layers": shape.layers,
+                                               "num_attention_heads": shape.heads,
+                                               "intermediate_size": 4 * shape.width}),
+        "training": base.training.model_copy(update=values)})
+
+
+def data_of(shape: Shape, tokens: int = 400_000) -> Data:
+    """Training tokens and a small validation set of that shape, drawn from a Zipf law."""
+    size, count = shape.vocabulary, len(SPECIALS)
+    rng = np.random.default_rng(0)
+    weight = 1 / np.arange(1, size - count + 1)
+    ids = (rng.choice(size - count, tokens, p=weight / weight.sum()) + count).astype(np.uint16)
+    ids[-1] = 3
+    store = TokenStore(ids, *(np.array([0, tokens]) for _ in range(3)), sha256="benchmark")
+    ordinary = np.arange(count, size)
+    vocabulary = Vocabulary(size, 4, ordinary)
+    lexicon = Lexicon(Specials(0, 1, 2, 3, 4), vocabulary, np.zeros(size, bool), vocabulary.is_ordinary)
+    rows = 64
+    spans = Spans(np.arange(rows) * shape.length, np.full(rows, shape.length - 2))
+    truth = gather(store.ids, spans, shape.length, lexicon.specials, padded=False).ids
+    masking = Masking(rate=0.15, mask=1, random=0, keep=0, selection="token", span_mean=3, schedule="dynamic",
+                      duplicates=1)
+    masked = mask_rows(truth, lexicon.is_ordinary[truth], np.ones_like(truth, bool), vocabulary, masking, 0, 0,
+                       np.arange(rows))
+    sets = {"mask_only": MaskSet(masked.shown, masked.kind, None)}
+    return Data(store, Heldout(truth, sets, {}, np.zeros(size), "benchmark"), lexicon)
