@@ -6,7 +6,7 @@ STUDY  ?= .
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help install study test ui lock
+.PHONY: help install study test bench ui lock
 
 help:                       ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -28,6 +28,9 @@ study: install              ## the quick study, to its report (STUDY=experiments
 
 test: install               ## the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: install              ## speed against the usual script, into reports/benchmarks.md (ten minutes, nothing beside it)
+	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
 
 ui: install                 ## MLflow on http://127.0.0.1:5000, over what has been recorded
 	study ui

@@ -166,6 +166,17 @@ def run(folder: Folder = Path("."),
     _say(f"run: {len(done)} cells were stale")
 
 
+@app.command(rich_help_panel=STAGES)
+def plan(folder: Folder = Path("."),
+         measure: Annotated[bool, typer.Option(help="time a few steps of each kind of cell")] = True,
+         jobs: Annotated[int, typer.Option(min=1, help="cells at a time")] = 1):
+    """Cells, what is stale, and what it will cost here. Example: study plan experiments/wikitext2 --jobs 2"""
+    from study.console import show_plan, track
+    from study.planning import plan as run
+
+    show_plan(run(_load(folder), measure, track), jobs)
+
+
 @app.command(rich_help_panel=READ)
 def claims(claim: Annotated[str | None, typer.Argument(help="id of one claim; all without")] = None,
            folder: Annotated[Path, typer.Option("--study", help="the study: a folder with params.yaml")] = Path("."),

@@ -140,6 +140,34 @@ def show_states(tokens: list[str], states) -> None:
     _print(table)
 
 
+def show_plan(rows: list, jobs: int) -> None:
+    """The plan of a study, an arm a line, and what is still to be done in all with `jobs` cells at a time."""
+    table = Table()
+    for name in ("arm", "cells", "stale", "tokens a cell", "operations a cell", "training a cell"):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for row in rows:
+        table.add_row(row.arm, f"{row.cells}", f"{row.stale}", f"{row.tokens:,.0f}", f"{row.flops:.1e}",
+                      "" if row.seconds is None else clock(row.seconds))
+    stale = sum(row.stale for row in rows)
+    _print(table, f"{stale} of {sum(row.cells for row in rows)} cells are stale: "
+                  f"{sum(row.stale * row.tokens for row in rows):,.0f} tokens, "
+                  f"{sum(row.stale * row.flops for row in rows):.1e} operations")
+    if stale and any(row.seconds is None for row in rows if row.stale):
+        _print("how long they take is measured once the examples are made: `dvc repro examples`")
+    elif stale:
+        seconds = sum(row.stale * row.seconds for row in rows if row.stale)
+        _print(f"{clock(seconds / jobs)} of training on this machine"
+               + (f" with {jobs} cells at a time, if each is as fast as one alone" if jobs > 1 else "")
+               + "; evaluation and probing come on top")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person says them: 42 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 TINT = {"supported": "green", "contradicted": "red", "equivalent": "blue"}
 
 

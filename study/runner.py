@@ -18,7 +18,7 @@ from pathlib import Path
 from study import StudyError
 from study.config import Loaded
 
-DVC = ("dvc", "--wait-for-lock")
+DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 STAGES = ("pretrain", "evaluate", "probe")
 
 
@@ -60,7 +60,7 @@ def run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None] = l
 def stale_cells(study: Loaded) -> list[str]:
     """Names of the cells of which DVC would run a stage, in the order of the study."""
     command = [*DVC, "status", "--json", _file(study)]
-    done = subprocess.run(command, cwd=study.root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=study.root, capture_output=True, text=True, check=False, env=_environment())
     if done.returncode:
         raise StudyError(f"dvc status failed: {' '.join(done.stderr.split())[-300:]}")
     stages = [name.rpartition(":")[2] for name in json.loads(done.stdout or "{}")]
@@ -73,9 +73,14 @@ def _file(study: Loaded) -> str:
     return str((study.folder.resolve() / "dvc.yaml").relative_to(study.root.resolve()))
 
 
+def _environment() -> dict[str, str]:
+    """With the `study` command that stands beside this Python found first: DVC's stages call it by name."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
 def _dvc(study: Loaded, *arguments: str) -> None:
     """Runs DVC in the root of the project, its output where ours goes. Raises StudyError when it fails."""
-    done = subprocess.run([*DVC, *arguments], cwd=study.root, check=False)
+    done = subprocess.run([*DVC, *arguments], cwd=study.root, check=False, env=_environment())
     if done.returncode:
         raise StudyError(f"dvc {' '.join(arguments)} failed; its reason stands above")
 
@@ -88,7 +93,7 @@ def _run_cell(study: Loaded, cell: State, jobs: int) -> None:
     with cell.log.open("w") as log:
         process = subprocess.Popen([*DVC, "repro", "--single-item", *targets], cwd=study.root,
                                    text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+                                   stdin=subprocess.DEVNULL, env=_environment() | {"OMP_NUM_THREADS": str(threads)})
         for line in process.stdout:
             log.write(line)
             log.flush()

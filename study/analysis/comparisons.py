@@ -4,6 +4,7 @@ Shapes: n seeds, N texts.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis import statistics
-from study.analysis.metrics import Value, value
+from study.analysis.metrics import METRICS, Value, value
 from study.analysis.statistics import Estimate
 from study.config import Loaded
 
@@ -68,15 +69,23 @@ def comparisons(study: Loaded) -> pd.DataFrame:
     for arm in study.settings.arms:
         baseline = study.arms[arm].baseline
         if baseline in study.settings.arms:
-            rows += [_row(found) for metric in HEADLINES if (found := compare_arms(study, arm, baseline, metric))]
+            rows += [_row(study, found) for metric in HEADLINES
+                     if (found := compare_arms(study, arm, baseline, metric))]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[
         "treatment", "baseline", "metric", "n", "effect", "low", "high", "p"])
 
 
-def _row(found: Comparison) -> dict:
+def _row(study: Loaded, found: Comparison) -> dict:
+    """A line of comparisons.csv; `survivors` is the effect over the seeds at which neither arm diverged, a number that
+    is conditional on the outcome, and only there when some seed is left out."""
     estimate, seeds = found.estimate, found.over_seeds
+    arms = [arm for arm in (found.treatment, found.baseline) if arm]
+    fine = np.array([not any(value(study, arm, seed, "diverged").cell for arm in arms)
+                     for seed in study.settings.seeds])
     return {"treatment": found.treatment, "baseline": found.baseline, "metric": found.metric,
             "n": len(found.differences), "effect": estimate.mean, "low": estimate.low, "high": estimate.high,
             "p": estimate.p, "t_low": seeds.low, "t_high": seeds.high, "correlation": found.correlation,
             "d_z": statistics.effect_size(found.differences),
+            "improvement": statistics.improvement(found.first, found.second, METRICS[found.metric].better == "lower"),
+            "survivors": found.differences[fine].mean() if 0 < fine.sum() < len(fine) else math.nan,
             "smallest_detectable_effect": estimate.smallest_detectable()}

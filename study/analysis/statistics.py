@@ -108,6 +108,13 @@ def effect_size(differences: np.ndarray) -> float:
     return float(np.mean(differences) / np.std(differences, ddof=1) * (1 - 3 / (4 * n - 5)))
 
 
+def improvement(first: np.ndarray, second: np.ndarray, lower: bool) -> float:
+    """Probability that a run of the first arm (n,) is better than one of the second (m,), ties half, over all pairs of
+    runs (Agarwal et al. 2021): Mann and Whitney's U over n m."""
+    better = (second, first) if lower else (first, second)
+    return float(stats.mannwhitneyu(*better).statistic) / (len(first) * len(second))
+
+
 def seeds_needed(differences: np.ndarray, target: float, most: int = 200) -> int | None:
     """Fewest seeds whose smallest detectable effect is at most `target`, if seeds keep the spread of these per-seed
     differences (n,); None when `most` would not do, or there are fewer than two."""

@@ -155,9 +155,12 @@ def parameter_count(model: nn.Module) -> int:
 
 def flops_per_token(cell: Cell, vocabulary_size: int, length: int) -> float:
     """Forward and backward floating-point operations a token, padding too, in rows of `length`: matrix products only
-    (2 a multiply-add, backward twice the forward) of the dense layers, attention and the decoder where it predicts."""
+    (2 a multiply-add, backward twice the forward) of the dense layers and attention; the last layer's output and
+    feed-forward parts and the decoder are done only where a word is predicted."""
     model = cell.model
-    layer = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size + 2 * length * model.hidden_size
+    attention = 3 * model.hidden_size**2 + 2 * length * model.hidden_size
+    rest = model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size
     share = 1.0 if cell.objective.kind == "causal" else cell.masking.rate * cell.objective.predicted_share
     head = model.hidden_size * vocabulary_size + (model.hidden_size**2 if model.decoder_transform else 0)
-    return 6.0 * (model.num_hidden_layers * layer + share * head)
+    layers = model.num_hidden_layers
+    return 6.0 * (layers * attention + (layers - 1 + share) * rest + share * head)

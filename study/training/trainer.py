@@ -182,9 +182,9 @@ class Trainer:
             else:
                 record["validation_nll"] = _short(nll)
                 better = progress.best_nll is None or nll < progress.best_nll
-                counts = progress.step % self.cell.training.validate_every == 0     # the early ones try nobody's patience
-                progress.best_nll, progress.stale = (nll, 0) if better else (progress.best_nll,
-                                                                             progress.stale + counts)
+                regular = progress.step % self.cell.training.validate_every == 0    # early ones try no patience
+                progress.best_nll = nll if better else progress.best_nll
+                progress.stale = 0 if better else progress.stale + regular
         self.model.train()
         progress.records.append(record)
         self.on_record(record, speed)

@@ -63,3 +63,10 @@ def test_one_seed_has_no_interval():
 def test_effect_size_is_corrected_for_few_seeds():
     values = np.array([1.0, 2.0, 3.0])
     assert statistics.effect_size(values) == pytest.approx(2 * (1 - 3 / 7))
+
+
+def test_improvement_is_the_share_of_all_pairs_of_runs():
+    first, second = np.array([1.0, 2.0, 4.0]), np.array([2.0, 3.0])
+    pairs = [(a < b) + 0.5 * (a == b) for a in first for b in second]
+    assert statistics.improvement(first, second, lower=True) == pytest.approx(np.mean(pairs))
+    assert statistics.improvement(first, second, lower=False) == pytest.approx(1 - np.mean(pairs))

@@ -1,4 +1,4 @@
-"""The usual script: `transformers`' Trainer, DataCollatorForLanguageModeling and BertForMaskedLM, at a shape of ours."""
+"""The usual script at a shape of ours: `transformers`' Trainer, DataCollatorForLanguageModeling, BertForMaskedLM."""
 from __future__ import annotations
 
 import contextlib
@@ -14,8 +14,15 @@ from tests.benchmarks.workload import SPECIALS, Shape, data_of
 def usual_speed(shape: Shape, precision: str, seconds: float, warmup: int = 2) -> float:
     """Tokens a second of Trainer, from the end of step `warmup` to the first step that ends after `seconds`."""
     from tokenizers import Tokenizer, models
-    from transformers import (BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling, PreTrainedTokenizerFast,
-                              Trainer, TrainerCallback, TrainingArguments)
+    from transformers import (
+        BertConfig,
+        BertForMaskedLM,
+        DataCollatorForLanguageModeling,
+        PreTrainedTokenizerFast,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
 
     vocabulary = {word: number for number, word in enumerate((*SPECIALS, *map(str, range(len(SPECIALS),
                                                                                          shape.vocabulary))))}

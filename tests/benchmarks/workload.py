@@ -36,6 +36,7 @@ class Shape:
 
 SMALL = Shape("small", 2, 128, 2, 64, 64, 8192)
 TUTORIAL = Shape("tutorial", 6, 256, 8, 128, 64, 30522)
+SHAPES = {shape.name: shape for shape in (SMALL, TUTORIAL)}
 
 
 def cell_of(shape: Shape, precision: str = "float32", threads: int | None = None, **training) -> Cell:

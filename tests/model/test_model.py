@@ -194,3 +194,16 @@ def test_dropout_acts_in_training_alone(cell):
     assert not torch.equal(model.encoder(ids, types), model.encoder(ids, types))
     model.eval()
     assert torch.equal(model.encoder(ids, types), model.encoder(ids, types))
+
+
+@pytest.mark.parametrize("transform", [True, False])
+def test_operations_a_token_are_those_that_torch_counts(cell, transform):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ids, types, _ = batch()
+    cell = changed(cell, model={"decoder_transform": transform}, masking={"rate": 0.25})
+    model, positions = new_model(cell, V, 0), torch.arange(0, ids.numel(), 4)
+    with FlopCounterMode(display=False) as counted, torch.autocast("cpu", torch.bfloat16):
+        model(ids, types, None, positions, ids.reshape(-1)[positions], None).words.backward()
+    expected = heads.flops_per_token(cell, V, T) * ids.numel()
+    assert counted.get_total_flops() == pytest.approx(expected, rel=1e-6)

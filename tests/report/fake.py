@@ -50,7 +50,8 @@ def _write(path, content) -> None:
 
 def _shared(study: Loaded) -> None:
     _write(study.runs / "corpus/manifest.json", {"counts": {"train_documents": 3}, "sha256": {"train.parquet": "ab"}})
-    _write(study.runs / "examples/references.json", {"hash": {"test": "abcd"}, "tokens": {"test": {"mask_only": 40}}})
+    _write(study.runs / "examples/references.json", {"hash": {"test": "abcd"}, "tokens": {"test": {"mask_only": 40}},
+            "neighbours": {"nll": 3.0, "perplexity": float(np.exp(3.0))}})
     _write(study.runs / "examples/baselines.json",
            {"topic": {"tfidf": {"accuracy": 0.8}, "majority": {"accuracy": 0.25}}})
     values = {"training.learning_rate": 0.004}

@@ -1,0 +1,139 @@
+"""One measurement in a process of its own: `python -m tests.benchmarks.measure WHAT SHAPE PRECISION SECONDS` prints a
+number. `speed.py` calls it for each side in turn, so that neither finds the other's memory or threads."""
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from study.model.heads import use_processor
+from study.training.trainer import Trainer, batches
+from tests.benchmarks.usual import usual_speed
+from tests.benchmarks.workload import SHAPES, Shape, cell_of, data_of
+
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm",
+            "aten::_scaled_dot_product_flash_attention_for_cpu",
+            "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+            "aten::_scaled_dot_product_flash_attention", "aten::_scaled_dot_product_flash_attention_backward",
+            "aten::_scaled_dot_product_efficient_attention",
+            "aten::_scaled_dot_product_efficient_attention_backward")
+
+
+def trainer_of(shape: Shape, precision: str) -> Trainer:
+    """A trainer at its first step, set up as a cell's process is."""
+    cell = cell_of(shape, precision)
+    use_processor(cell)
+    return Trainer(cell, data_of(shape), 0)
+
+
+def settle() -> None:
+    """Waits for what a GPU still has to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def our_speed(shape: Shape, precision: str, seconds: float, warmup: int = 2) -> float:
+    """Tokens a second of our training loop with its batches and records, from step `warmup` on; like the other side
+    without validations."""
+    trainer, times = trainer_of(shape, precision), []
+    step = trainer._step
+
+    def timed(batch) -> None:
+        step(batch)
+        settle()
+        times.append(time.perf_counter())
+        if len(times) > warmup + 1 and times[-1] - times[warmup] > seconds:
+            trainer.progress.status = "finished"
+
+    trainer._step, trainer._validate = timed, lambda record, speed=0.0: None
+    trainer.train()
+    return (len(times) - 1 - warmup) * shape.rows * shape.length / (times[-1] - times[warmup])
+
+
+def bare_speed(shape: Shape, precision: str, seconds: float) -> float:
+    """Tokens a second of forward, backward, clipping and update over batches that were made beforehand."""
+    trainer = trainer_of(shape, precision)
+    source = batches(trainer.cell, trainer.data, 0, 0)
+    made = [next(source) for _ in range(8)]
+    source.close()
+    for batch in made[:2]:
+        trainer._step(batch)
+    settle()
+    began, steps = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        trainer._step(made[steps % len(made)])
+        steps += 1
+    settle()
+    return steps * shape.rows * shape.length / (time.perf_counter() - began)
+
+
+class Products(TorchDispatchMode):
+    """Keeps every matrix product that runs under it, attention's included, as (function, arguments)."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function.name().partition(".")[0] in PRODUCTS:
+            kept = [value.detach().clone(memory_format=torch.preserve_format) if isinstance(value, torch.Tensor)
+                    else value for value in arguments]
+            self.calls.append((function, kept, keywords or {}))
+        return function(*arguments, **(keywords or {}))
+
+
+def matmul_share(shape: Shape, precision: str, seconds: float) -> float:
+    """Time of one step's matrix products alone, at the same shapes, layouts and type, over the time of the step."""
+    trainer = trainer_of(shape, precision)
+    source = batches(trainer.cell, trainer.data, 0, 0)
+    trainer._step(next(source))
+    with Products() as seen:
+        trainer._step(next(source))
+    steps, alone, began = [], [], time.perf_counter()
+    while time.perf_counter() - began < seconds or len(steps) < 3:
+        batch = next(source)
+        for times, work in ((steps, lambda batch=batch: trainer._step(batch)), (alone, lambda: replay(seen.calls))):
+            start = time.perf_counter()
+            work()
+            settle()
+            times.append(time.perf_counter() - start)
+    source.close()
+    return statistics.median(alone) / statistics.median(steps)
+
+
+@torch.no_grad()
+def replay(calls: list) -> None:
+    """The kept products once more."""
+    for function, arguments, keywords in calls:
+        function(*arguments, **keywords)
+
+
+def batch_share(shape: Shape, precision: str, seconds: float) -> float:
+    """Time that gathering and masking one batch takes, over the time of a step."""
+    trainer = trainer_of(shape, precision)
+    source = batches(trainer.cell, trainer.data, 0, 0)
+    batch = next(source)
+    source.close()
+    from study.training.trainer import batch_source, phases
+
+    maker = batch_source(trainer.cell, trainer.data, 0, phases(trainer.cell)[0])
+    making, steps, began = [], [], time.perf_counter()
+    while time.perf_counter() - began < seconds or len(steps) < 3:
+        start = time.perf_counter()
+        maker.batch(len(steps))
+        middle = time.perf_counter()
+        trainer._step(batch)
+        settle()
+        making.append(middle - start)
+        steps.append(time.perf_counter() - middle)
+    return statistics.median(making) / statistics.median(steps)
+
+
+WHAT = {"ours": our_speed, "bare": bare_speed, "usual": usual_speed, "matmul": matmul_share, "batch": batch_share}
+
+if __name__ == "__main__":
+    what, name, precision, seconds = sys.argv[1:]
+    print(f"{WHAT[what](SHAPES[name], precision, float(seconds)):.6g}")

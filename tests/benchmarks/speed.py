@@ -1,0 +1,83 @@
+"""Training speed against the usual script, in one run: `make bench` writes reports/benchmarks.md and its figures.
+
+Every number is the median of REPEATS measurements in processes of their own; the sides take turns, so that a change
+of the machine's mood hits all of them.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+from rich.progress import track
+
+from study.training.pretrain import hardware, versions
+from tests.benchmarks.workload import ROOT, SHAPES
+
+REPEATS, SECONDS = 3, 15.0
+PRECISIONS = ("float32", "bfloat16")
+RESULTS = ROOT / "reports" / "benchmarks"
+
+
+def measure(what: str, shape: str, precision: str, seconds: float) -> float:
+    """One number of `measure.py`, from a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.measure", what, shape, precision, str(seconds)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
+                          env=os.environ | {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"})
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])
+
+
+def run(repeats: int, seconds: float) -> dict:
+    """All measurements: {shape: {what: {precision: [number a repetition]}}}."""
+    jobs = [(what, shape, precision) for _ in range(repeats) for shape in SHAPES
+            for what in ("usual", "ours", "bare", "matmul", "batch") for precision in PRECISIONS]
+    found: dict = {}
+    for what, shape, precision in track(jobs, description="measuring", disable=not sys.stderr.isatty()):
+        number = measure(what, shape, precision, seconds)
+        found.setdefault(shape, {}).setdefault(what, {}).setdefault(precision, []).append(number)
+    return found
+
+
+def best(found: dict, what: str) -> tuple[str, float]:
+    """The precision that is faster for one side, and its median."""
+    medians = {precision: statistics.median(numbers) for precision, numbers in found[what].items()}
+    return max(medians.items(), key=lambda item: item[1])
+
+
+def summary(found: dict) -> dict[str, dict]:
+    """Of each shape: both sides at their better precision, their ratio, and what our step is made of there."""
+    result = {}
+    for shape, numbers in found.items():
+        (usual, theirs), (precision, ours) = best(numbers, "usual"), best(numbers, "ours")
+        result[shape] = {"usual": theirs, "usual_precision": usual, "ours": ours, "precision": precision,
+                         "ratio": ours / theirs,
+                         "matmul_share": statistics.median(numbers["matmul"][precision]),
+                         "batch_share": statistics.median(numbers["batch"][precision]),
+                         "harness": statistics.median(numbers["bare"][precision]) / ours - 1}
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
+    chosen = parser.parse_args()
+    found = run(chosen.repeats, chosen.seconds)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    about = {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "measured": found}
+    (RESULTS / "speed.json").write_text(json.dumps(about, indent=1) + "\n")
+    from tests.benchmarks.table import write_table
+
+    write_table()
+    small, tutorial = (summary(found)[name] for name in SHAPES)
+    print(f"ratio_small={small['ratio']:.2f} ratio_tutorial={tutorial['ratio']:.2f} "
+          f"matmul_share={min(small['matmul_share'], tutorial['matmul_share']):.2f}")
+
+
+if __name__ == "__main__":
+    main()

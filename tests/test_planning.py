@@ -1,0 +1,57 @@
+"""What a plan says: what is stale, what it costs, and that equal kinds of cells are measured once."""
+import pytest
+
+from study import planning
+from study.config import resolve
+from study.console import clock, show_plan
+from study.model.heads import flops_per_token
+from tests.conftest import tiny_study
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return tiny_study(tmp_path_factory.mktemp("plan") / "tiny")
+
+
+@pytest.fixture
+def stale(monkeypatch):
+    names = ["dynamic-0", "static-0", "short-first-half-0", "pre-ln-0"]
+    monkeypatch.setattr(planning, "stale_cells", lambda study: names)
+    return names
+
+
+def test_a_plan_counts_tokens_operations_and_what_is_stale(tiny, stale, capsys):
+    rows = {row.arm: row for row in planning.plan(tiny, measure=False)}
+    assert list(rows) == tiny.settings.arms
+    assert [name for name, row in rows.items() if row.stale] == sorted(
+        (name.removesuffix("-0") for name in stale), key=tiny.settings.arms.index)
+    cell = resolve(tiny, "dynamic")
+    tokens = cell.training.steps * cell.training.batch_size * cell.examples.length
+    assert rows["dynamic"].tokens == rows["short-first-half"].tokens == tokens
+    size = tiny.settings.tokenizer.vocabulary_size
+    assert rows["dynamic"].flops == pytest.approx(tokens * flops_per_token(cell, size, cell.examples.length))
+    assert rows["short-first-half"].flops < rows["dynamic"].flops
+    show_plan(list(rows.values()), jobs=2)
+    assert "4 of 60 cells are stale" in " ".join(capsys.readouterr().out.split())
+
+
+def test_equal_kinds_of_cells_are_measured_once(tiny, stale, monkeypatch, capsys):
+    measured = []
+    monkeypatch.setattr(planning, "step_seconds", lambda cell, data: measured.append(cell) or 0.5)
+    rows = planning.plan(tiny)
+    assert [cell.model.norm for cell in measured] == ["post", "pre", "post"]      # dynamic and static cost the same
+    assert [row.seconds for row in rows if row.stale] == [0.5 * measured[0].training.steps] * 4
+    assert all(row.seconds is None for row in rows if not row.stale)
+    show_plan(rows, jobs=1)
+    assert f"{clock(2 * measured[0].training.steps)} of training" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_step_is_timed_on_the_studys_data(tiny):
+    from study.training.pretrain import load_data
+
+    assert 0 < planning.step_seconds(resolve(tiny, "dynamic"), load_data(tiny)) < 1
+    assert planning.step_seconds(resolve(tiny, "untrained"), load_data(tiny)) == 0
+
+
+def test_clock():
+    assert [clock(5), clock(240), clock(9000)] == ["5 s", "4 min", "2.5 h"]
