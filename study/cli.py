@@ -83,22 +83,29 @@ def search(folder: Folder = Path(".")):
 
 @app.command(rich_help_panel=STAGES)
 def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
-    """Train one cell, or go on with it. Example: study pretrain --arm dynamic --seed 0"""
+    """Train one cell, or go on with it. Example: study pretrain --arm dynamic --seed 0
+
+    Several processes: torchrun --nproc-per-node 2 -m study pretrain --arm dynamic --seed 0
+    """
     from study.analysis.claims import register
     from study.console import TrainingBar
     from study.tracking import LiveRun
+    from study.training.parallel import join
     from study.training.pretrain import cell_settings
     from study.training.pretrain import pretrain as run
 
-    study = _load(folder)
+    study, processes = _load(folder), join()
     study.named(f"{arm}-{seed}")
+    if not processes.first:
+        run(study, arm, seed, processes=processes)
+        return
     register(study)
     with LiveRun(study) as live, TrainingBar(f"{arm}-{seed}", cell_settings(study, arm).training.steps) as bar:
         def on_record(record: dict, speed: float) -> None:
             bar.update(record, speed)
             live.log(record, speed)
 
-        done = run(study, arm, seed, live.start, on_record)
+        done = run(study, arm, seed, live.start, on_record, processes)
         live.finish(done)
     speed = f", {done['tokens_per_second']:,.0f} tokens/s" if done["tokens_per_second"] else ""
     _say(f"pretrain {arm}-{seed}: {done['status']} after {done['steps']:,} steps{speed}")

@@ -158,6 +158,7 @@ class Training(Settings):
     weight_decay: Annotated[float, Field(ge=0)]       # none on biases and norms
     clip_norm: Annotated[float, Field(gt=0)] | None
     precision: Literal["float32", "bfloat16"]
+    compile: bool                           # through torch.compile: for large models on a GPU, a minute before step 1
     threads: PositiveInt | None             # processor threads; a number gives the same bytes whatever runs beside it
     curriculum: Curriculum | None
     patience: PositiveInt | None            # validations without a better NLL before training stops; null: never

@@ -27,7 +27,8 @@ from study.data.tokenizer import load
 from study.model.heads import flops_per_token, parameter_count, use_processor
 from study.schema import Cell
 from study.training.checkpoint import Progress
-from study.training.trainer import Data, Phase, Trainer, batch_source, phases
+from study.training.parallel import Processes
+from study.training.trainer import ALONE, Data, Phase, Trainer, batch_source, phases
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "optuna", "mlflow", "dvc")
 
@@ -53,8 +54,10 @@ def cell_settings(study: Loaded, arm: str) -> Cell:
 
 
 def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None] = lambda about: None,
-             on_record: Callable[[dict, float], None] = lambda record, speed: None) -> dict:
-    """Trains one cell (or goes on with it) and writes its files. Returns what training.json says."""
+             on_record: Callable[[dict, float], None] = lambda record, speed: None,
+             processes: Processes = ALONE) -> dict:
+    """Trains one cell (or goes on with it) and writes its files, the first of several processes alone. Returns what
+    training.json says."""
     cell, data = cell_settings(study, arm), load_data(study)
     use_processor(cell)
     mark = fingerprint(cell, seed, data.train.sha256)
@@ -63,9 +66,11 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
     on_start(about | {"settings": cell.model_dump(mode="json")})
     state = study.root / ".state" / mark
     own = seed + cell.training.seed_offset
-    trainer = Trainer(cell, data, own, state, f"{mark}-{code_hash()}", on_record)
+    trainer = Trainer(cell, data, own, state, f"{mark}-{code_hash()}", on_record, processes)
     progress, model = trainer.train(), trainer.model
     content = about | _outcome(cell, data, model, progress)
+    if not processes.first:
+        return content
     write_cell(study.cell(arm, seed), cell, model, progress, content)
     sources = [(batch_source(cell, data, own, phase), steps) for phase, steps in done_phases(cell, progress)]
     fed = describe_inputs(sources, load(study.runs / "tokenizer"))

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
@@ -20,6 +22,7 @@ from study.evaluation.perplexity import as_tensor, mean_nll
 from study.model.heads import PretrainingModel, new_model
 from study.schema import Cell, Training
 from study.training.checkpoint import Progress, read_checkpoint, write_checkpoint
+from study.training.parallel import Processes
 from study.training.schedule import learning_rate
 
 
@@ -63,23 +66,30 @@ def batches(cell: Cell, data: Data, seed: int, begin: int) -> Iterator[Batch]:
             yield from prefetch(batch_source(cell, data, seed, phase), steps)
 
 
+ALONE = Processes()
+
+
 class Trainer:
     """Trains one cell, from its newest checkpoint if there is one.
 
-    on_record is called with each new record (as in metrics.jsonl) and the tokens a second; it must not raise.
+    on_record is called with each new record (as in metrics.jsonl) and the tokens a second; it must not raise. Of
+    several processes each has a trainer of its own with the same arguments; the first one writes.
     """
 
     def __init__(self, cell: Cell, data: Data, seed: int, state: Path | None = None, fingerprint: str = "",
-                 on_record: Callable[[dict, float], None] = lambda record, speed: None):
+                 on_record: Callable[[dict, float], None] = lambda record, speed: None,
+                 processes: Processes = ALONE):
         self.cell, self.data, self.seed, self.state, self.fingerprint = cell, data, seed, state, fingerprint
-        self.on_record = on_record
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.on_record, self.processes, self.device = on_record, processes, processes.device
         self.model = new_model(cell, data.lexicon.vocabulary.size, seed).to(self.device)
+        self.forward = torch.compile(self.model) if cell.training.compile else self.model
         self.optimizer = AdamW(self.model, cell.training)
         self.progress = Progress()
-        if state is not None and (found := read_checkpoint(state, fingerprint)):
-            self.progress = found[0]
-            self._load_tensors(found[1])
+        for turn in (True, False):          # the first process may set a damaged checkpoint aside; then the others
+            if state is not None and processes.first == turn and (found := read_checkpoint(state, fingerprint)):
+                self.progress = found[0]
+                self._load_tensors(found[1])
+            processes.wait()
 
     def train(self) -> Progress:
         """Runs to the last step, to divergence, or until patience ends. A diverged run is a result, not an error."""
@@ -97,7 +107,9 @@ class Trainer:
             if progress.status == "running" and due:
                 self._record((progress.tokens - counted) / (progress.seconds - already))
             if self.state is not None and progress.step % training.checkpoint_every == 0 and not self._last:
-                write_checkpoint(self.state, self.fingerprint, progress, self._tensors())
+                if self.processes.first:
+                    write_checkpoint(self.state, self.fingerprint, progress, self._tensors())
+                self.processes.wait()
         if progress.status == "running":
             fine = self._below_uniform() or not progress.step
             progress.status = "finished" if fine else "diverged"
@@ -118,7 +130,8 @@ class Trainer:
         training, progress = self.cell.training, self.progress
         rate = learning_rate(progress.step, training)
         if self.cell.model.dropout:         # dropout too is a function of (seed, step): nothing to store or restore
-            torch.manual_seed(int(randomness.integers(self.seed, randomness.DROPOUT, progress.step) >> 1))
+            place = (progress.step, self.processes.rank)[:1 + (not self.processes.first)]
+            torch.manual_seed(int(randomness.integers(self.seed, randomness.DROPOUT, *place) >> 1))
         words, pairs = self._backward(batch)
         clip = math.inf if training.clip_norm is None else training.clip_norm
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip))
@@ -142,17 +155,20 @@ class Trainer:
     def _backward(self, batch: Batch) -> tuple[float, float | None]:
         """Gradients of the whole batch, in micro-batches weighted by what they predict; summed losses."""
         weight, words, pairs = self.cell.objective.pair_weight, 0.0, None
-        for part in micro_batches(batch, self.cell.training.accumulation):
+        parts = list(micro_batches(batch, self.cell.training.accumulation * self.processes.count))
+        for part in self.processes.part(parts):
             tensors = [as_tensor(array, self.device) for array in part]
             with self._precision():
-                loss = self.model(*tensors)
+                loss = self.forward(*tensors)
             total = loss.words / max(1, len(batch.targets))
             words += loss.words.item()
             if loss.pairs is not None:
                 total = total + weight * loss.pairs / len(batch.input_ids)
                 pairs = (pairs or 0.0) + loss.pairs.item()
             total.backward()
-        return words, pairs
+        self.processes.add_gradients(self.model)
+        words, summed = self.processes.add(words, pairs or 0.0)
+        return words, None if pairs is None else summed
 
     def _precision(self):
         if self.cell.training.precision == "float32":
@@ -243,12 +259,13 @@ class AdamW:
 
 
 def micro_batches(batch: Batch, count: int) -> Iterator[tuple]:
-    """The batch in `count` parts of equal rows (the last may have fewer): arguments of the model's forward pass."""
+    """The batch in `count` parts of equal rows, or one row more or less (in as many as there are rows, where these are
+    fewer): arguments of the model's forward pass."""
     rows, length = batch.input_ids.shape
-    size = -(-rows // count)
-    for begin in range(0, rows, size):
-        part = slice(begin, begin + size)
-        inside = (batch.positions >= begin * length) & (batch.positions < (begin + size) * length)
+    bounds = np.linspace(0, rows, min(count, rows) + 1).round().astype(int).tolist()
+    for begin, end in itertools.pairwise(bounds):
+        part = slice(begin, end)
+        inside = (batch.positions >= begin * length) & (batch.positions < end * length)
         yield (batch.input_ids[part], batch.token_type_ids[part],
                None if batch.attention_mask is None else batch.attention_mask[part],
                batch.positions[inside] - begin * length, batch.targets[inside],
