@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STUDY  ?= .
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := true
+# A study starts a process a stage: each would compile torch and DVC anew where the environment forbids to keep that.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install study test bench ui lock
 

@@ -161,15 +161,22 @@ def report(folder: Folder = Path(".")):
 
 @app.command(rich_help_panel=STAGES)
 def run(folder: Folder = Path("."),
-        jobs: Annotated[int | None, typer.Option(min=1, help="cells at a time; processors and one more")] = None):
+        jobs: Annotated[int | None, typer.Option(min=1, help="cells at a time; processors and one more")] = None,
+        ray: Annotated[str | None, typer.Option(help="run cells on the Ray cluster at this address, or auto")] = None,
+        gpus: Annotated[float, typer.Option(min=0, help="share of a GPU that a cell on the cluster takes")] = 0):
     """All stages, with stale cells side by side; records what `dvc repro` would. Example: study run --jobs 2"""
     from study.console import CellsTable
     from study.runner import default_jobs, run_study
 
     study = _load(folder)
+    cluster = None
+    if ray is not None:
+        from study.cluster import Cluster
+
+        cluster, jobs = Cluster(study, ray, gpus), jobs or len(study.cells)
     jobs = jobs or default_jobs()
     with CellsTable(jobs) as table:
-        done = run_study(study, jobs, table.update)
+        done = run_study(study, jobs, table.update, cluster)
     _say(f"run: {len(done)} cells were stale")
 
 

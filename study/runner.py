@@ -14,9 +14,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study import StudyError
 from study.config import Loaded
+
+if TYPE_CHECKING:
+    from study.cluster import Cluster
 
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 STAGES = ("pretrain", "evaluate", "probe")
@@ -33,34 +37,38 @@ class State:
     log: Path = field(default_factory=Path)
 
 
-def run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None] = lambda cells: None) -> list[State]:
-    """Brings a study up to date with `jobs` cells at a time. Returns the cells that were stale.
+def run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None] = lambda cells: None,
+              cluster: Cluster | None = None) -> list[State]:
+    """Brings a study up to date with `jobs` cells at a time, here or on a cluster. Returns the cells that were stale.
 
     watch is called with their states about twice a second. A cell that fails does not stop the others; StudyError then
     names it, and where its log is.
     """
-    _dvc(study, "repro", f"{_file(study)}:search")
+    run_cell = cluster.run_cell if cluster else _run_cell
+    _dvc(study, "repro", f"{stages_file(study)}:search")
     cells = [State(name, log=study.root / ".state" / "logs" / f"{study.settings.study}-{name}.log")
              for name in stale_cells(study)]
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(_run_cell, study, cell, jobs) for cell in cells]
+        waiting = [pool.submit(run_cell, study, cell, jobs) for cell in cells]
         while not all(job.done() for job in waiting):
             watch(cells)
             time.sleep(0.5)
     watch(cells)
     for job in waiting:
         job.result()
+    if cluster:
+        cluster.fetch()
     if failed := [cell for cell in cells if cell.status == "failed"]:
         raise StudyError(f"{len(failed)} of {len(cells)} cells failed; the first is {failed[0].name}: see "
                          f"{failed[0].log}, then run again")
-    _dvc(study, "repro", _file(study))
+    _dvc(study, "repro", stages_file(study))
     return cells
 
 
 def stale_cells(study: Loaded) -> list[str]:
     """Names of the cells of which DVC would run a stage, in the order of the study."""
-    command = [*DVC, "status", "--json", _file(study)]
-    done = subprocess.run(command, cwd=study.root, capture_output=True, text=True, check=False, env=_environment())
+    command = [*DVC, "status", "--json", stages_file(study)]
+    done = subprocess.run(command, cwd=study.root, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:
         raise StudyError(f"dvc status failed: {' '.join(done.stderr.split())[-300:]}")
     stages = [name.rpartition(":")[2] for name in json.loads(done.stdout or "{}")]
@@ -68,19 +76,21 @@ def stale_cells(study: Loaded) -> list[str]:
     return [name for arm, seed in study.cells if (name := f"{arm}-{seed}") in stale]
 
 
-def _file(study: Loaded) -> str:
+def stages_file(study: Loaded) -> str:
     """The study's dvc.yaml as seen from the root; a link to the one pipeline is left as it is."""
     return str((study.folder.resolve() / "dvc.yaml").relative_to(study.root.resolve()))
 
 
-def _environment() -> dict[str, str]:
-    """With the `study` command that stands beside this Python found first: DVC's stages call it by name."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+def environment() -> dict[str, str]:
+    """With the `study` command that stands beside this Python found first, for DVC's stages call it by name; what a
+    process has compiled of its imports is kept for the next."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+                         "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def _dvc(study: Loaded, *arguments: str) -> None:
     """Runs DVC in the root of the project, its output where ours goes. Raises StudyError when it fails."""
-    done = subprocess.run([*DVC, *arguments], cwd=study.root, check=False, env=_environment())
+    done = subprocess.run([*DVC, *arguments], cwd=study.root, check=False, env=environment())
     if done.returncode:
         raise StudyError(f"dvc {' '.join(arguments)} failed; its reason stands above")
 
@@ -89,11 +99,11 @@ def _run_cell(study: Loaded, cell: State, jobs: int) -> None:
     cell.status, cell.began = "running", time.monotonic()
     cell.log.parent.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    targets = [f"{_file(study)}:{stage}@{cell.name}" for stage in STAGES]
+    targets = [f"{stages_file(study)}:{stage}@{cell.name}" for stage in STAGES]
     with cell.log.open("w") as log:
         process = subprocess.Popen([*DVC, "repro", "--single-item", *targets], cwd=study.root,
                                    text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, env=_environment() | {"OMP_NUM_THREADS": str(threads)})
+                                   stdin=subprocess.DEVNULL, env=environment() | {"OMP_NUM_THREADS": str(threads)})
         for line in process.stdout:
             log.write(line)
             log.flush()
