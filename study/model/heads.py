@@ -75,6 +75,7 @@ class PretrainingModel(nn.Module):
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None, positions: Tensor,
                 targets: Tensor, next_sentence_label: Tensor | None) -> Loss:
+        """Losses of rows (B, T) whose targets (S,) are at the first S of flat `positions`."""
         if next_sentence_label is None:
             return Loss(summed_nll(self.word_logits(input_ids, token_type_ids, attention_mask, positions), targets),
                         None)
@@ -91,9 +92,10 @@ def first_positions(input_ids: Tensor) -> Tensor:
 
 
 def summed_nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy, nats, of logits (S, V), which are overwritten, and targets (S,)."""
-    return SummedNll.apply(logits, targets) if logits.requires_grad else F.cross_entropy(logits.float(), targets,
-                                                                                         reduction="sum")
+    """Summed cross-entropy, nats, of logits (S or more, V), which are overwritten, and targets (S,)."""
+    if logits.requires_grad:
+        return SummedNll.apply(logits, targets)
+    return F.cross_entropy(logits[:len(targets)].float(), targets, reduction="sum")
 
 
 class SummedNll(torch.autograd.Function):
@@ -104,14 +106,15 @@ class SummedNll(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
         total = torch.zeros((), device=logits.device)
-        size = len(logits) if logits.is_cuda else max(16, CACHED // logits.shape[1])
-        for part, target in zip(logits.split(size), targets.split(size), strict=True):
+        size = max(16, len(logits) if logits.is_cuda else CACHED // logits.shape[1])
+        for part, target in zip(logits[:len(targets)].split(size), targets.split(size), strict=True):
             scores, index = part.float(), target[:, None]
             share = scores.softmax(-1)                                           # (S, V), as the gradient
             top = scores.amax(-1, keepdim=True)
             total += (top - share.amax(-1, keepdim=True).log() - scores.gather(1, index)).sum()
             share.scatter_add_(1, index, torch.full_like(index, -1, dtype=share.dtype))
             part.copy_(share)
+        logits[len(targets):] = 0
         ctx.save_for_backward(logits)
         return total
 

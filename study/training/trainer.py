@@ -268,5 +268,13 @@ def micro_batches(batch: Batch, count: int) -> Iterator[tuple]:
         inside = (batch.positions >= begin * length) & (batch.positions < end * length)
         yield (batch.input_ids[part], batch.token_type_ids[part],
                None if batch.attention_mask is None else batch.attention_mask[part],
-               batch.positions[inside] - begin * length, batch.targets[inside],
+               _rounded_up(batch.positions[inside] - begin * length), batch.targets[inside],
                None if batch.next_sentence_label is None else batch.next_sentence_label[part])
+
+
+def _rounded_up(positions: np.ndarray) -> np.ndarray:
+    """Positions (S,) with some more, of no target, up to a multiple of ROUND."""
+    return np.pad(positions, (0, -len(positions) % ROUND))
+
+
+ROUND = 32                                  # else every step has a number of targets, and kernels, of its own

@@ -135,6 +135,10 @@ def test_cross_entropy_in_place_equals_torchs_with_its_gradient(monkeypatch):
     ours = heads.summed_nll(logits * 1, targets)
     torch.testing.assert_close(ours, expected)
     torch.testing.assert_close(torch.autograd.grad(ours * 0.3, logits)[0], gradient)
+    more = torch.cat([logits, torch.ones(7, 50)])       # rows without a target
+    torch.testing.assert_close(heads.summed_nll(more * 1, targets), expected)
+    torch.testing.assert_close(torch.autograd.grad(heads.summed_nll(more * 1, targets) * 0.3, logits)[0], gradient)
+    torch.testing.assert_close(heads.summed_nll(more.detach(), targets), expected.detach())
 
 
 def test_without_causal_order_every_position_sees_every_other(model):
