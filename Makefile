@@ -31,7 +31,8 @@ study: install              ## the quick study, to its report (STUDY=experiments
 test: install               ## the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: install              ## speed against the usual script, into reports/benchmarks.md (ten minutes, nothing beside it)
+bench: install              ## speed against the usual script, into reports/benchmarks.md (half an hour, nothing beside it)
+	$(BIN)/python -m tests.benchmarks.harness
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
 
 ui: install                 ## MLflow on http://127.0.0.1:5000, over what has been recorded

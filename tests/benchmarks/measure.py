@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from study.model.heads import use_processor
-from study.training.trainer import Trainer, batches
+from study.training.trainer import Trainer, batch_source, batches, phases
 from tests.benchmarks.usual import usual_speed
 from tests.benchmarks.workload import SHAPES, Shape, cell_of, data_of
 
@@ -117,8 +117,6 @@ def batch_share(shape: Shape, precision: str, seconds: float) -> float:
     source = batches(trainer.cell, trainer.data, 0, 0)
     batch = next(source)
     source.close()
-    from study.training.trainer import batch_source, phases
-
     maker = batch_source(trainer.cell, trainer.data, 0, phases(trainer.cell)[0])
     making, steps, began = [], [], time.perf_counter()
     while time.perf_counter() - began < seconds or len(steps) < 3:

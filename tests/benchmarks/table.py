@@ -27,11 +27,42 @@ def write_table() -> Path:
     page = environment.get_template("benchmarks.md").render(
         machine=machine, repeats=len(measured["small"]["ours"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
-        precisions=PRECISIONS, median=median)
+        precisions=PRECISIONS, median=median, harness=_harness(), axes=AXES)
     draw_speed(median, RESULTS / "speed.png")
     path = RESULTS.parent / "benchmarks.md"
     path.write_text(page)
     return path
+
+
+def _harness() -> dict | None:
+    """What harness.py measured, with its figure drawn; None before it has run."""
+    path = RESULTS / "harness.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    draw_growth(found["growth"], RESULTS / "growth.png")
+    return found
+
+
+AXES = {"documents": "training documents", "vocabulary": "vocabulary", "length": "row length, tokens a step equal"}
+
+
+def draw_growth(growth: dict, path: Path) -> None:
+    """Seconds and peak memory against documents, vocabulary and length."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(2, len(growth))
+    for column, (kind, points) in enumerate(growth.items()):
+        numbers = [int(number) for number in points]
+        for axes, key, label in zip(panels[:, column], ("seconds", "memory"), ("seconds", "peak memory, MB"),
+                                    strict=True):
+            axes.plot(numbers, [point[key] for point in points.values()], marker="o", color=COLOURS["ours"])
+            axes.set(ylabel=label, ylim=0, xlim=0)
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[1, column].set_xlabel(AXES[kind])
+        panels[0, column].set_title("tokenising and packing" if kind == "documents" else "a training step", size=9)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
 def draw_speed(median: dict, path: Path) -> None:

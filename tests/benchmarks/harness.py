@@ -1,0 +1,188 @@
+"""What the harness costs around the training loop, and how time and memory grow: `make bench` runs it before speed.py.
+
+Everything is measured on studies of the built-in language that are made for it in a temporary folder.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.benchmarks.speed import RESULTS
+from tests.benchmarks.workload import ROOT, SMALL, Shape
+from tests.conftest import tiny_study
+from tests.test_pipeline import copy_of_project, run
+
+CELLS = 100
+VOCABULARIES, LENGTHS, DOCUMENTS = (4096, 8192, 16384, 32768), (32, 64, 128, 256), (500, 1000, 2000, 4000)
+
+START = """
+import os, sys, time
+import study.training.trainer as trainer
+trainer.Trainer._step = lambda *_: (print("first step", time.time(), flush=True), os._exit(0))
+sys.argv = ["study", "pretrain", "--arm", "dynamic", "--seed", "0"]
+from study.cli import main
+main()
+"""
+
+
+def timed(work: Callable[[], object], repeats: int = 3) -> float:
+    """Median seconds."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def cell_start(study) -> float:
+    """Seconds from the start of a cell's process to its first step, median of three."""
+    times = []
+    for _ in range(3):
+        began = time.time()
+        done = subprocess.run([sys.executable, "-c", START], cwd=study.folder, capture_output=True, text=True,
+                              check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        times.append(float(done.stdout.split()[-1]) - began)
+    return statistics.median(times)
+
+
+def many_cells(folder: Path) -> dict[str, float]:
+    """Seconds that a study of CELLS trained cells takes for `dvc repro` with nothing to do, and for its report."""
+    from study.config import load_study
+    from study.data.corpus import write_corpus
+    from study.data.heldout import write_examples
+    from study.data.tokenizer import write_tokenizer
+    from study.evaluation.baselines import write_baselines
+    from study.evaluation.predictions import evaluate
+    from study.evaluation.probe import probe
+    from study.training.pretrain import pretrain
+    from study.training.search import search
+
+    arms = load_study(ROOT / "experiments/tiny").settings.arms
+    cheap = [arm for arm in arms if arm not in ("d2l", "double-width", "double-depth")][:CELLS // 2]
+    root = copy_of_project(folder / "many", arms=f"[{', '.join(cheap)}]", seeds="[0, 1]")
+    study = load_study(root / "experiments/tiny")
+    write_corpus(study, study.runs / "corpus")
+    write_tokenizer(study, study.runs / "tokenizer")
+    write_examples(study, study.runs / "examples")
+    write_baselines(study, study.runs / "examples")
+    search(study)
+    for arm, seed in study.cells:
+        for stage in (pretrain, evaluate, probe):
+            stage(study, arm, seed)
+    file = "experiments/tiny/dvc.yaml"
+    for command in ("study compare", "study report", "study track"):
+        run(*command.split(), cwd=study.folder)
+    run("dvc", "commit", "--force", "--quiet", file, cwd=root)
+    assert "up to date" in run("dvc", "repro", file, cwd=root).stdout
+    return {"cells": len(study.cells), "idle_repro": timed(lambda: run("dvc", "repro", file, cwd=root)),
+            "report": timed(lambda: run("study", "report", cwd=study.folder), 1),
+            "compare": timed(lambda: run("study", "compare", cwd=study.folder), 1)}
+
+
+def probing(folder: Path) -> dict[str, float]:
+    """Seconds that probing an encoder of 2 x 128 takes, 5,000 training and 7,600 test rows, [CLS] and mean."""
+    from study.evaluation.baselines import write_baselines
+    from study.evaluation.probe import probe
+    from study.training.pretrain import pretrain
+    from study.training.search import search
+
+    def change(text: str) -> str:
+        text = re.sub(r"probe_documents: .*", "probe_documents: {train: 5000, test: 7600}", text)
+        text = re.sub(r"arms: \[dynamic.*?\]", "arms: [dynamic]", text, count=1, flags=re.S)
+        for key, value in {"hidden_size": 128, "intermediate_size": 512, "layers": "last", "train_sizes": "[]",
+                           "controls": "false", "regularization": "[0.1, 1.0, 10.0]"}.items():
+            text = re.sub(rf"^  {key}: .*$", f"  {key}: {value}", text, flags=re.M)
+        return text
+
+    study = tiny_study(folder / "probing", change)
+    write_baselines(study, study.runs / "examples")
+    search(study)
+    pretrain(study, "dynamic", 0)
+    return {"probe": timed(lambda: probe(study, "dynamic", 0), 1)}
+
+
+
+
+def text_growth(folder: Path, documents: int) -> dict[str, float]:
+    """Tokenising and packing a training split of so many documents."""
+    from study.data.examples import write_store
+    from study.data.tokenizer import load
+
+    study = tiny_study(folder / "text", lambda text: re.sub(
+        r"  documents: .*", f"  documents: {{train: {documents}, validation: 20, test: 20}}", text))
+    backend = load(study.runs / "tokenizer")
+    corpus = study.runs / "corpus" / "train.parquet"
+    import pyarrow.parquet as pq
+
+    size = characters(pq.read_table(corpus).to_pylist()) / 1e6
+    seconds = timed(lambda: write_store(corpus, backend, 3, folder / "store"))
+    return {"seconds": seconds, "megabytes": size, "rate": size / seconds}
+
+
+def characters(content) -> int:
+    """Of all strings in nested lists and dictionaries' values."""
+    if isinstance(content, str):
+        return len(content)
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return sum(map(characters, parts))
+
+
+def step_growth(shape: Shape) -> dict[str, float]:
+    """Seconds of a step at that shape."""
+    from tests.benchmarks.measure import bare_speed
+
+    return {"seconds": shape.rows * shape.length / bare_speed(shape, "float32", 4.0)}
+
+
+def alone(*arguments: str) -> dict[str, float]:
+    """One point of a growth curve, from a process of its own, with its peak memory in MB."""
+    done = subprocess.run([sys.executable, "-m", "tests.benchmarks.harness", *arguments], cwd=ROOT, check=True,
+                          capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def point(kind: str, number: int) -> dict[str, float]:
+    """What `alone` runs."""
+    if kind == "text":
+        with tempfile.TemporaryDirectory() as folder:
+            found = text_growth(Path(folder), number)
+    elif kind == "vocabulary":
+        found = step_growth(Shape("", SMALL.layers, SMALL.width, SMALL.heads, SMALL.length, SMALL.rows, number))
+    else:
+        rows = SMALL.rows * SMALL.length // number
+        found = step_growth(Shape("", SMALL.layers, SMALL.width, SMALL.heads, number, rows, SMALL.vocabulary))
+    return found | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def measure() -> dict:
+    """Everything; harness.json."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        study = tiny_study(folder / "start")
+        from study.training.search import search
+
+        search(study)
+        costs = {"cell_start": cell_start(study), **probing(folder), **many_cells(folder)}
+    growth = {kind: {str(number): alone(kind, str(number)) for number in numbers}
+              for kind, numbers in (("documents", DOCUMENTS), ("vocabulary", VOCABULARIES), ("length", LENGTHS))}
+    return {"costs": costs, "growth": growth}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(point(sys.argv[1].replace("documents", "text"), int(sys.argv[2]))))
+    else:
+        found = measure()
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / "harness.json").write_text(json.dumps(found, indent=1) + "\n")
+        print("  ".join(f"{name}={value:.3g}" for name, value in found["costs"].items()))
