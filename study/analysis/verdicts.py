@@ -9,8 +9,9 @@
                 contradicted; else inconclusive
     exact       what running the check says
 
-Too few seeds decide nothing, and a claim that they cannot decide is not counted in its family. Tests are adjusted by
-Holm within a family, intervals to the level of their test.
+Too few seeds decide nothing, nor does an arm of which a run ended on the unigram plateau: it was stopped before it had
+learnt anything but word frequencies, and where it would have come to nobody knows. A claim that cannot be decided is
+not counted in its family. Tests are adjusted by Holm within a family, intervals to the level of their test.
 """
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ from study.analysis import statistics
 from study.analysis.claims import AnyClaim, Comparing, Equal, Exact, Point, Range, Rate, Untestable, arms_of
 from study.analysis.comparisons import Comparison, compare_arms
 from study.analysis.metrics import METRICS, value
+from study.analysis.results import read_json
 from study.analysis.statistics import Estimate
 from study.config import Loaded
 
@@ -53,7 +55,7 @@ class Verdict:
 def decide_all(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dict]) -> dict[str, Verdict]:
     """The verdict of every claim. checks: for each exact claim, whether it holds and what was measured."""
     found: dict[str, Verdict] = {}
-    tested: dict[str, tuple[Comparing, Comparison]] = {}
+    tested: dict[str, Tested] = {}
     for name, claim in claims.items():
         if reason := why_untested(study, claim):
             found[name] = Verdict("out of scope" if claim.kind == "out of scope" else "untested", reason)
@@ -64,7 +66,7 @@ def decide_all(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dic
         elif isinstance(claim, (Range, Point)):
             found[name] = _number(study, claim)
         elif comparison := compare_arms(study, claim.treatment, claim.baseline, claim.metric):
-            tested[name] = (claim, comparison)
+            tested[name] = Tested(claim, comparison, undecidable(study, claim, comparison))
         else:
             found[name] = Verdict("untested", f"{claim.metric} was not measured in every cell of its arms")
     found |= _families(tested)
@@ -83,24 +85,50 @@ def why_untested(study: Loaded, claim: AnyClaim) -> str | None:
     return None
 
 
-def _families(tested: dict[str, tuple[Comparing, Comparison]]) -> dict[str, Verdict]:
+@dataclass(frozen=True)
+class Tested:
+    """A claim with its comparison, and why it cannot be decided (empty when it can)."""
+    claim: Comparing
+    comparison: Comparison
+    obstacle: str
+
+
+def undecidable(study: Loaded, claim: Comparing, comparison: Comparison) -> str:
+    """Why a comparison decides nothing whatever its numbers are; empty when it may."""
+    n = len(comparison.differences)
+    if n < claim.min_seeds:
+        return f"too few seeds: {n}, where {claim.min_seeds} were asked for beforehand"
+    if claim.metric in ("escape_step", "initial_excess"):
+        return ""
+    for arm in (comparison.treatment, comparison.baseline):
+        if arm is not None and (count := stuck(study, arm)):
+            return f"{count} of {n} runs of {arm} end on the unigram plateau: more steps are needed"
+    return ""
+
+
+def stuck(study: Loaded, arm: str) -> int:
+    """Runs of a trained arm that finished and never got better than word frequencies."""
+    count = 0
+    for seed in study.settings.seeds:
+        training = read_json(study.cell(arm, seed) / "training.json")
+        headline = value(study, arm, seed, "nll")
+        count += (training["status"] == "finished" and training["steps"] > 0 and headline is not None
+                  and value(study, arm, seed, "escape_step") is None)
+    return count
+
+
+def _families(tested: dict[str, Tested]) -> dict[str, Verdict]:
     """Verdicts of comparing claims, with Holm's procedure within each family."""
     found = {}
-    for family in dict.fromkeys(claim.family for claim, _ in tested.values()):
-        names = [name for name, (claim, _) in tested.items() if claim.family == family]
-        p = [_p(*tested[name]) for name in names]
-        known = [i for i, name in enumerate(names) if math.isfinite(p[i]) and _enough(*tested[name])]
+    for family in dict.fromkeys(one.claim.family for one in tested.values()):
+        names = [name for name, one in tested.items() if one.claim.family == family]
+        p = [_p(tested[name].claim, tested[name].comparison) for name in names]
+        known = [i for i, name in enumerate(names) if math.isfinite(p[i]) and not tested[name].obstacle]
         adjusted, divisors = statistics.holm([p[i] for i in known])
         at = {i: (a, d) for i, a, d in zip(known, adjusted, divisors, strict=True)}
         for i, name in enumerate(names):
-            claim, comparison = tested[name]
-            p_holm, divisor = at.get(i, (math.nan, 1))
-            found[name] = _described(claim, comparison, p[i], p_holm, divisor)
+            found[name] = _described(tested[name], p[i], *at.get(i, (math.nan, 1)))
     return found
-
-
-def _enough(claim: Comparing, comparison: Comparison) -> bool:
-    return len(comparison.differences) >= claim.min_seeds
 
 
 def _p(claim: Comparing, comparison: Comparison) -> float:
@@ -108,9 +136,10 @@ def _p(claim: Comparing, comparison: Comparison) -> float:
     return estimate.p_equivalent(claim.margin) if isinstance(claim, Equal) else estimate.p
 
 
-def _described(claim: Comparing, comparison: Comparison, p: float, p_holm: float, divisor: int) -> Verdict:
-    estimate, n = comparison.estimate, len(comparison.differences)
-    name, reason = verdict_of(claim, estimate, n, p_holm, divisor)
+def _described(one: Tested, p: float, p_holm: float, divisor: int) -> Verdict:
+    claim, comparison, estimate = one.claim, one.comparison, one.comparison.estimate
+    n = len(comparison.differences)
+    name, reason = ("inconclusive", one.obstacle) if one.obstacle else verdict_of(claim, estimate, p_holm, divisor)
     level = 1 - (2 if isinstance(claim, Equal) else 1) * ALPHA / divisor
     low, high = estimate.interval(level)
     values = {comparison.treatment: comparison.first.tolist()}
@@ -121,10 +150,8 @@ def _described(claim: Comparing, comparison: Comparison, p: float, p_holm: float
                    comparison.correlation, values=values)
 
 
-def verdict_of(claim: Comparing, estimate: Estimate, n: int, p_holm: float, divisor: int = 1) -> tuple[str, str]:
+def verdict_of(claim: Comparing, estimate: Estimate, p_holm: float, divisor: int = 1) -> tuple[str, str]:
     """Verdict and reason of a direction or equal claim, from its estimate alone."""
-    if n < claim.min_seeds:
-        return "inconclusive", f"too few seeds: {n}, where {claim.min_seeds} were asked for beforehand"
     if not math.isfinite(p_holm):
         return "inconclusive", "no interval can be told"
     if isinstance(claim, Equal):

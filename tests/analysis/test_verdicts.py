@@ -1,4 +1,5 @@
 """Verdicts: the truth table, Holm, and how often they are wrong when nothing is there."""
+import json
 import math
 from types import SimpleNamespace
 
@@ -8,10 +9,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from study.analysis import statistics
+from study.analysis import statistics, verdicts
 from study.analysis.claims import Direction, Equal, Range
+from study.analysis.comparisons import Comparison
 from study.analysis.statistics import Estimate
-from study.analysis.verdicts import _band, verdict_of
+from study.analysis.verdicts import Tested, _band, stuck, undecidable, verdict_of
+from tests.report.fake import fake_study
 
 TEXT = {"says": "", "source": "", "published": "", "expected": "", "scope": "", "contradicts": []}
 ABOUT = TEXT | {"treatment": "a", "baseline": "b", "metric": "nll", "family": "masking", "margin": 0.05, "min_seeds": 3}
@@ -19,10 +22,10 @@ HIGHER, LOWER = (Direction(**ABOUT, kind="direction", claimed=way) for way in ("
 EQUAL = Equal(**ABOUT, kind="equal")
 
 
-def decided(claim, mean, error, n=5, df=4, divisor=1):
+def decided(claim, mean, error, df=4, divisor=1):
     estimate = Estimate(mean, error, df)
     p = estimate.p_equivalent(claim.margin) if isinstance(claim, Equal) else estimate.p
-    return verdict_of(claim, estimate, n, min(1.0, divisor * p), divisor)[0]
+    return verdict_of(claim, estimate, min(1.0, divisor * p), divisor)[0]
 
 
 @pytest.mark.parametrize(("claim", "mean", "error", "verdict"), [
@@ -35,9 +38,43 @@ def test_truth_table(claim, mean, error, verdict):
     assert decided(claim, mean, error) == verdict
 
 
-def test_too_few_seeds_decide_nothing():
-    for claim in (HIGHER, LOWER, EQUAL):
-        assert verdict_of(claim, Estimate(0.9, 0.001, 1), 2, 1e-6)[0] == "inconclusive"
+def compared(n, metric="nll"):
+    first, second = np.arange(n) / 100 + 2, np.arange(n) / 100 + 1
+    estimate = Estimate(1.0, 0.001, n - 1)
+    return Comparison("a", "b", metric, estimate, estimate, first, second)
+
+
+def test_too_few_seeds_decide_nothing_and_take_no_share_of_the_family(monkeypatch):
+    monkeypatch.setattr(verdicts, "stuck", lambda study, arm: 0)
+    few, enough = compared(2), compared(3)
+    tested = {name: Tested(claim, comparison, undecidable(None, claim, comparison))
+              for name, claim, comparison in (("few", HIGHER, few), ("enough", HIGHER, enough), ("equal", EQUAL, few))}
+    found = verdicts._families(tested)
+    assert [one.verdict for one in found.values()] == ["inconclusive", "supported", "inconclusive"]
+    assert found["few"].reason == "too few seeds: 2, where 3 were asked for beforehand"
+    assert found["enough"].p_holm == found["enough"].p
+
+
+def test_an_arm_that_never_left_the_plateau_decides_nothing(monkeypatch):
+    monkeypatch.setattr(verdicts, "stuck", lambda study, arm: {"a": 0, "b": 2}[arm])
+    assert undecidable(None, HIGHER, compared(3)) == \
+        "2 of 3 runs of b end on the unigram plateau: more steps are needed"
+    escape = HIGHER.model_copy(update={"metric": "escape_step"})
+    assert undecidable(None, escape, compared(3, "escape_step")) == ""
+
+
+def test_a_run_is_stuck_when_it_finished_and_never_beat_word_frequencies(tmp_path):
+    study = fake_study(tmp_path)
+    assert stuck(study, "dynamic") == 0
+    records = study.cell("dynamic", 1) / "metrics.jsonl"
+    records.write_text(json.dumps({"step": 12, "tokens": 1, "validation_nll": 3.99}) + "\n")
+    assert stuck(study, "dynamic") == 1     # the unigram level is 4.0
+    training = study.cell("dynamic", 1) / "training.json"
+    content = json.loads(training.read_text())
+    training.write_text(json.dumps(content | {"status": "diverged"}))
+    assert stuck(study, "dynamic") == 0     # that is a result of its own
+    training.write_text(json.dumps(content | {"steps": 0}))
+    assert stuck(study, "dynamic") == 0     # not trained at all
 
 
 def test_what_a_family_costs():
@@ -110,7 +147,7 @@ def test_without_an_effect_verdicts_are_seldom_wrong_and_intervals_cover(seeds, 
     counts, covered = {"supported": 0, "contradicted": 0, "equivalent": 0, "inconclusive": 0}, 0
     for _ in range(STUDIES):
         estimate = statistics.two_way_estimate(simulated(rng, seeds, seed_noise, text_noise))
-        counts[verdict_of(HIGHER, estimate, seeds, estimate.p)[0]] += 1
+        counts[verdict_of(HIGHER, estimate, estimate.p)[0]] += 1
         covered += estimate.low <= 0 <= estimate.high
     assert counts["supported"] / STUDIES <= 0.05
     assert counts["contradicted"] / STUDIES <= 0.05
