@@ -83,10 +83,7 @@ def search(folder: Folder = Path(".")):
 
 @app.command(rich_help_panel=STAGES)
 def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
-    """Train one cell, or go on with it. Example: study pretrain --arm dynamic --seed 0
-
-    Several processes: torchrun --nproc-per-node 2 -m study pretrain --arm dynamic --seed 0
-    """
+    """Train one cell, or go on with it (several processes: torchrun). Example: study pretrain --arm dynamic --seed 0"""
     from study.analysis.claims import register
     from study.console import TrainingBar
     from study.tracking import LiveRun
@@ -168,8 +165,7 @@ def run(folder: Folder = Path("."),
     from study.console import CellsTable
     from study.runner import default_jobs, run_study
 
-    study = _load(folder)
-    cluster = None
+    study, cluster = _load(folder), None
     if ray is not None:
         from study.cluster import Cluster
 
@@ -321,17 +317,6 @@ def export(cell: Annotated[str, typer.Argument(help="cell, as dynamic-0")],
     study = _load(folder)
     kind = run(*reversed(load_cell(study, *study.named(cell))), study.runs / "tokenizer", to)
     _say(f"export: {kind} in {to}; transformers.AutoModel.from_pretrained({str(to)!r}) loads it")
-
-
-@app.command(hidden=True)
-def modules(write: Annotated[bool, typer.Option(help="bring dvc.yaml up to date")] = False):
-    """The modules that each stage imports, as dvc.yaml must list them."""
-    from study.modules import module_lists, write_module_lists
-
-    if write:
-        write_module_lists(Path("dvc.yaml"))
-    for stage, files in module_lists().items():
-        _say(f"{stage}: {' '.join(files)}")
 
 
 def main() -> None:

@@ -66,3 +66,7 @@ def write_module_lists(path: Path) -> None:
         lines = "".join(f"\n      - ${{root}}/{file}" for file in files)
         text = text[:begin] + block.replace("\n    deps:", f"\n    deps:{lines}", 1) + text[end:]
     path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_module_lists(Path("dvc.yaml"))

@@ -157,7 +157,7 @@ def test_dvc_shows_metrics_and_plots(clone):
 def test_stages_list_the_modules_that_they_import():
     for stage, content in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
         listed = [dep.removeprefix("${root}/") for dep in content["deps"] if dep.startswith("${root}/study/")]
-        assert sorted(listed) == sorted(module_lists()[stage]), f"{stage}: run `study modules --write`"
+        assert sorted(listed) == sorted(module_lists()[stage]), f"{stage}: run `python -m study.modules`"
 
 
 def test_every_study_loads_and_links_to_the_one_pipeline():

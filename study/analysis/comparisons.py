@@ -12,7 +12,7 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis import statistics
-from study.analysis.metrics import METRICS, Value, value
+from study.analysis.metrics import METRICS, Value, stuck, value
 from study.analysis.statistics import Estimate
 from study.config import Loaded
 
@@ -87,5 +87,7 @@ def _row(study: Loaded, found: Comparison) -> dict:
             "p": estimate.p, "t_low": seeds.low, "t_high": seeds.high, "correlation": found.correlation,
             "d_z": statistics.effect_size(found.differences),
             "improvement": statistics.improvement(found.first, found.second, METRICS[found.metric].better == "lower"),
+            "stuck": " and ".join(f"{count} of {len(fine)} runs of {arm}" for arm in arms
+                                  if (count := stuck(study, arm))),
             "survivors": found.differences[fine].mean() if 0 < fine.sum() < len(fine) else math.nan,
             "smallest_detectable_effect": estimate.smallest_detectable()}

@@ -171,3 +171,14 @@ def between_share(points: np.ndarray, labels: np.ndarray) -> float:
 
 def _diverged(study: Loaded, arm: str, seed: int) -> Value:
     return Value(float(read_json(study.cell(arm, seed) / "training.json")["status"] == "diverged"))
+
+
+def stuck(study: Loaded, arm: str) -> int:
+    """Runs of a trained arm that finished and never got better than word frequencies."""
+    count = 0
+    for seed in study.settings.seeds:
+        training = read_json(study.cell(arm, seed) / "training.json")
+        headline = value(study, arm, seed, "nll")
+        count += (training["status"] == "finished" and training["steps"] > 0 and headline is not None
+                  and value(study, arm, seed, "escape_step") is None)
+    return count

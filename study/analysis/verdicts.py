@@ -23,8 +23,7 @@ import numpy as np
 from study.analysis import statistics
 from study.analysis.claims import AnyClaim, Comparing, Equal, Exact, Point, Range, Rate, Untestable, arms_of
 from study.analysis.comparisons import Comparison, compare_arms
-from study.analysis.metrics import METRICS, value
-from study.analysis.results import read_json
+from study.analysis.metrics import METRICS, stuck, value
 from study.analysis.statistics import Estimate
 from study.config import Loaded
 
@@ -104,17 +103,6 @@ def undecidable(study: Loaded, claim: Comparing, comparison: Comparison) -> str:
         if arm is not None and (count := stuck(study, arm)):
             return f"{count} of {n} runs of {arm} end on the unigram plateau: more steps are needed"
     return ""
-
-
-def stuck(study: Loaded, arm: str) -> int:
-    """Runs of a trained arm that finished and never got better than word frequencies."""
-    count = 0
-    for seed in study.settings.seeds:
-        training = read_json(study.cell(arm, seed) / "training.json")
-        headline = value(study, arm, seed, "nll")
-        count += (training["status"] == "finished" and training["steps"] > 0 and headline is not None
-                  and value(study, arm, seed, "escape_step") is None)
-    return count
 
 
 def _families(tested: dict[str, Tested]) -> dict[str, Verdict]:

@@ -55,6 +55,8 @@ def compared(found: dict) -> str:
     if low == high == 0:
         return f"{text}: the same to the last digit, for nothing that the arms differ in came to bear."
     text += f", 95 % interval [{low:+.{digits}f}, {high:+.{digits}f}]: "
+    if isinstance(found["stuck"], str) and found["stuck"]:
+        return f"{text}nothing can be said yet, for {found['stuck']} ended on the unigram plateau."
     if low > 0 or high < 0:
         return text + ("better." if (low > 0) == accuracy else "worse.")
     detectable = scale * found["smallest_detectable_effect"]

@@ -12,8 +12,9 @@ from statsmodels.stats.weightstats import ttost_paired
 from study.analysis import statistics, verdicts
 from study.analysis.claims import Direction, Equal, Range
 from study.analysis.comparisons import Comparison
+from study.analysis.metrics import stuck
 from study.analysis.statistics import Estimate
-from study.analysis.verdicts import Tested, _band, stuck, undecidable, verdict_of
+from study.analysis.verdicts import Tested, _band, undecidable, verdict_of
 from tests.report.fake import fake_study
 
 TEXT = {"says": "", "source": "", "published": "", "expected": "", "scope": "", "contradicts": []}

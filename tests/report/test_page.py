@@ -73,6 +73,16 @@ def test_a_missing_stage_is_named(tmp_path):
         compare(study)
 
 
+def test_what_ended_on_the_plateau_says_nothing(tmp_path):
+    study = fake_study(tmp_path)
+    records = study.cell("static", 1) / "metrics.jsonl"
+    records.write_text(re.sub(r'"validation_nll": [0-9.]+', '"validation_nll": 3.99', records.read_text()))
+    text = pages(study)["README.md"].decode()
+    assert text.count("nothing can be said yet, for 1 of 2 runs of static ended on the unigram plateau.") >= 2
+    rows = list(csv.DictReader((study.reports / "tables/comparisons.csv").open()))
+    assert {row["stuck"] for row in rows if row["treatment"] == "static"} == {"1 of 2 runs of static"}
+
+
 def test_small_things():
     assert number(None) == number(float("nan")) == "–"
     assert number(1234.567, 1) == "1,234.6"
