@@ -92,6 +92,17 @@ def test_a_cell_is_one_run_live_resumed_and_rebuilt(study, database):
                                                                                    "report/README.md"}
 
 
+def test_the_reports_cells_lead_to_their_runs(study, database):
+    shutil.copy(database, study.root)
+    track(study)
+    _, found = runs(study, kind="cell")
+    page = (study.reports / "mlflow.html").read_text()
+    assert len(found) == 4
+    for run in found:
+        target = f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        assert f'<li id="{run.data.tags["fingerprint"]}"><a href="{target}">{run.info.run_name}</a></li>' in page
+
+
 def test_only_what_changed_is_written_again(study, database):
     shutil.copy(database, study.root)
     assert track(study) == 6
