@@ -91,6 +91,11 @@ class Loaded(Settings):
     def reports(self) -> Path:
         return self.root / "reports" / self.settings.study
 
+    @property
+    def quotable(self) -> bool:
+        """Whether lines of the corpus may stand in results: of a text as its settings say."""
+        return getattr(self.settings.corpus, "quote", True)
+
     def cell(self, arm: str, seed: int) -> Path:
         return self.runs / f"{arm}-{seed}"
 

@@ -58,6 +58,7 @@ class Text(Settings):
     layout: Literal["wikitext", "documents"]    # a row is a line of WikiText, or a whole document, a paragraph a line
     language: str
     max_documents: PositiveInt | None       # training documents that are read; null: all
+    quote: bool                             # whether lines of it may stand in results and reports
 
 
 class ProbeTask(Settings):

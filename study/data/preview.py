@@ -36,9 +36,9 @@ def shares(batches: list[Batch], lexicon: Lexicon) -> dict:
     return found | {"negative": float(np.concatenate(labels).mean()) if labels else None}
 
 
-def describe_inputs(phases: list[tuple[BatchSource, int]], backend) -> dict:
+def describe_inputs(phases: list[tuple[BatchSource, int]], backend, quotable: bool = True) -> dict:
     """What a cell was fed, phase by phase (a source and the steps taken from it): shares of the first rows of each, how
-    often an example and a mask were seen over all of them, and an example line of the first."""
+    often an example and a mask were seen over all of them, and an example line of the first, if it may be quoted."""
     batches = []
     for made, _ in phases:
         rows, step = 0, 0
@@ -50,7 +50,7 @@ def describe_inputs(phases: list[tuple[BatchSource, int]], backend) -> dict:
     masks = masking.duplicates if masking.schedule == "static" else views
     return {"shares": shares(batches, source.lexicon), "examples": source.rows, "views_per_example": views,
             "views_per_mask": min(views, max(1.0, views / masks)) if views else 0.0,
-            "line": _line(source, backend)}
+            "line": _line(source, backend) if quotable else {"passes": [], "more": False}}
 
 
 def _line(source: BatchSource, backend) -> dict:

@@ -41,7 +41,8 @@ def evaluate(study: Loaded, arm: str, seed: int) -> dict:
             result[task] = {"accuracy": float(correct.mean()), "base_rate": max(rate, 1 - rate), "pairs": len(correct),
                             "trained_on": cell.objective.pair == task}
             arrays[f"{task}/correct"] = correct
-    samples = [] if result["mask_only"] is None else top_predictions(model, heldout, backend, settings.samples)
+    shown = result["mask_only"] is not None and study.quotable
+    samples = top_predictions(model, heldout, backend, settings.samples) if shown else []
     save_arrays(arrays, folder / "evaluation.npz")
     result = numbers(result)
     (folder / "predictions.json").write_text(json.dumps(numbers(samples), indent=1, ensure_ascii=False) + "\n")

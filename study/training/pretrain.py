@@ -73,7 +73,7 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
         return content
     write_cell(study.cell(arm, seed), cell, model, progress, content)
     sources = [(batch_source(cell, data, own, phase), steps) for phase, steps in done_phases(cell, progress)]
-    fed = describe_inputs(sources, load(study.runs / "tokenizer"))
+    fed = describe_inputs(sources, load(study.runs / "tokenizer"), study.quotable)
     (study.cell(arm, seed) / "inputs.json").write_text(json.dumps(fed, indent=1, ensure_ascii=False) + "\n")
     shutil.rmtree(state, ignore_errors=True)
     return content

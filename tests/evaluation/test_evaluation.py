@@ -150,7 +150,7 @@ def arrays(study, store, lexicon):
     """Evaluation sets of the made-up text, as the examples stage builds them for any text."""
     corpus = Text(kind="text", path="made/up", name=None, revision=None, local=None, column="text", language="en",
                   splits={"train": "train", "validation": "validation", "test": "test"}, layout="documents",
-                  max_documents=None)
+                  max_documents=None, quote=True)
     text = study.model_copy(update={"settings": study.settings.model_copy(update={"corpus": corpus})})
     return build_heldout(text, store, store, lexicon, rows=20)
 

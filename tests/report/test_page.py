@@ -1,5 +1,6 @@
 """The report: the same bytes from the same files, everything escaped, nothing fetched, no unequal sets compared."""
 import csv
+import json
 import re
 
 import pytest
@@ -81,6 +82,18 @@ def test_what_ended_on_the_plateau_says_nothing(tmp_path):
     assert text.count("nothing can be said yet, for 1 of 2 runs of static ended on the unigram plateau.") >= 2
     rows = list(csv.DictReader((study.reports / "tables/comparisons.csv").open()))
     assert {row["stuck"] for row in rows if row["treatment"] == "static"} == {"1 of 2 runs of static"}
+
+
+def test_a_text_that_may_not_be_quoted_is_not(tmp_path):
+    study = fake_study(tmp_path)
+    for arm, seed in study.cells:
+        (study.cell(arm, seed) / "predictions.json").write_text("[]")
+        fed = json.loads((study.cell(arm, seed) / "inputs.json").read_text())
+        (study.cell(arm, seed) / "inputs.json").write_text(json.dumps(fed | {"line": {"passes": [], "more": False}}))
+    files = pages(study)
+    for page in ("README.md", "index.html"):
+        assert "The settings keep lines of this text out of the results" in files[page].decode()
+        assert "pass 1" not in files[page].decode()
 
 
 def test_small_things():
