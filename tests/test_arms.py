@@ -304,3 +304,5 @@ def test_views_are_counted(source, tiny):
         assert fed["views_per_example"] == pytest.approx(30, rel=0.2)
         assert fed["views_per_mask"] == pytest.approx(expected(fed["views_per_example"]))
     assert describe_inputs([(source("untrained"), 0)], backend)["views_per_mask"] == 0
+    unquoted = describe_inputs([(source("dynamic"), 0)], backend, quotable=False)["line"]
+    assert unquoted == {"passes": [], "more": False}
