@@ -76,7 +76,8 @@ def draw_speed(median: dict, path: Path) -> None:
         bars = axes.barh([f"{SIDES[what]}, {precision}" for what, precision in labels], speeds,
                          color=[COLOURS[what] for what, _ in labels])
         axes.bar_label(bars, [f"{speed:,.0f}" for speed in speeds], padding=3)
-        axes.set(title=SHAPES[name].words.replace(", batch", ",\nbatch"), xlabel="tokens a second", xlim=(0, max(speeds) * 1.25))
+        axes.set(title=SHAPES[name].words.replace(", batch", ",\nbatch"), xlabel="tokens a second",
+                 xlim=(0, max(speeds) * 1.25))
         axes.title.set_size(8)
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
