@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from study import StudyError
 from study.config import Loaded
+from study.warm import kept_warm
 
 if TYPE_CHECKING:
     from study.cluster import Cluster
@@ -44,6 +45,11 @@ def run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None] = l
     watch is called with their states about twice a second. A cell that fails does not stop the others; StudyError then
     names it, and where its log is.
     """
+    with kept_warm():
+        return _run_study(study, jobs, watch, cluster)
+
+
+def _run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None], cluster: Cluster | None) -> list[State]:
     run_cell = cluster.run_cell if cluster else _run_cell
     _dvc(study, "repro", f"{stages_file(study)}:search")
     cells = [State(name, log=study.root / ".state" / "logs" / f"{study.settings.study}-{name}.log")
