@@ -168,6 +168,18 @@ def clock(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def verified(found: dict) -> str:
+    """What came out when a cell was trained anew, in a line."""
+    weights = "the same" if found["weights_equal"] else "other"
+    text = f"{found['outcome']}: {weights} weights, {found['differing']:,} of {found['numbers']:,} numbers differ"
+    if found["first_differing"] is None:
+        return text
+    gaps = ", ".join(f"{name} {'not comparable' if gap is None else f'{gap:.2g}'}"
+                     for name, gap in found["largest"].items())
+    step = "" if found["parts_at"] is None else f"; the curves part at step {found['parts_at']:,}"
+    return f"{text}, the first {found['first_differing']}; largest difference in {gaps}{step}"
+
+
 TINT = {"supported": "green", "contradicted": "red", "equivalent": "blue"}
 
 

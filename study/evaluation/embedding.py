@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from study import StudyError
@@ -20,18 +21,32 @@ from study.schema import Cell
 
 
 def load_cell(study: Loaded, arm: str, seed: int) -> tuple[Cell, PretrainingModel]:
-    """Settings and trained model of a cell, in evaluation mode. Raises StudyError when it has not been trained."""
+    """Settings and trained model of a cell, in evaluation mode. Raises StudyError when it has not been trained, or its
+    weights are damaged or not those of its settings."""
     folder = study.cell(arm, seed)
     try:
         encoder, heads = load_file(folder / "encoder.safetensors"), load_file(folder / "heads.safetensors")
     except FileNotFoundError as error:
         raise StudyError(f"{error.filename or folder}: no trained cell; run `study pretrain --arm {arm} --seed "
                          f"{seed}`, `dvc repro`, or `dvc pull` where a remote has it") from None
-    cell = validated(Cell, read_yaml(folder / "settings.yaml"), str(folder / "settings.yaml"))
+    except (SafetensorError, OSError) as error:
+        raise StudyError(f"{folder}: damaged weights ({error}); delete them and run `dvc repro`") from None
+    cell = recorded_settings(study, arm, seed)
     use_processor(cell)
-    model = PretrainingModel(cell, encoder["token.weight"].shape[0])
-    model.load_state_dict({f"encoder.{name}": tensor for name, tensor in encoder.items()} | heads)
+    model = PretrainingModel(cell, len(encoder.get("token.weight", ())))
+    try:
+        model.load_state_dict({f"encoder.{name}": tensor for name, tensor in encoder.items()} | heads)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{folder}: weights and settings.yaml do not fit each other ({reason:.200}); run `dvc repro`"
+                         ) from None
     return cell, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def recorded_settings(study: Loaded, arm: str, seed: int) -> Cell:
+    """The settings that a cell was trained with, as they lie beside it."""
+    path = study.cell(arm, seed) / "settings.yaml"
+    return validated(Cell, read_yaml(path), str(path))
 
 
 @dataclass(frozen=True)

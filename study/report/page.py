@@ -126,7 +126,8 @@ def gather(study: Loaded) -> dict:
              "worth": _worth(data, base), "confusion": confusion(study), "total": _totals(training),
              "settings": _flat(study.settings.model_dump(mode="json")),
              "trials": read_json(study.runs / "search" / "trials.json"),
-             "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study)}
+             "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study),
+             "verified": verified(study, training)}
     rows = claim_rows(study)
     return facts | {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows)}
 
@@ -164,6 +165,15 @@ def _totals(training: dict) -> dict:
             "commits": sorted({r["commit"][:10] for r in runs if r.get("commit")}),
             "hosts": len({str(r["hardware"]) for r in runs}), "cells": len(runs),
             "diverged": sum(r["status"] == "diverged" for r in runs)}
+
+
+def verified(study: Loaded, training: dict) -> dict:
+    """What `study verify` found of the cells as they stand: cell -> record; one that was trained again since is left
+    out."""
+    path = study.runs / "verification.json"
+    known = read_json(path) if path.exists() else {}
+    return {cell: found for cell, found in known.items()
+            if cell in training and found["fingerprint"] == training[cell]["fingerprint"]}
 
 
 def _samples(study: Loaded) -> list[dict]:
