@@ -36,6 +36,15 @@ def say(text: str) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
+def code(folder: Folder = Path(".")):
+    """Hashes of the modules that each stage uses. Example: study code experiments/tiny"""
+    from study.modules import write_modules
+
+    study = load_folder(folder)
+    write_modules(study.root / ".state" / "code" / study.settings.study)
+
+
+@app.command(rich_help_panel=STAGES)
 def corpus(folder: Folder = Path(".")):
     """Text as documents of sentences, and the rows of the probe tasks. Example: study corpus experiments/tiny"""
     from study.console import track
@@ -95,7 +104,7 @@ def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
         run(study, arm, seed, processes=processes)
         return
     if not (study.runs / "claims.json").exists():
-        from study.analysis.claims import register      # a second of imports that the first cell alone needs
+        from study.analysis.claims import register  # a second of imports that the first cell alone needs
 
         register(study)
     with LiveRun(study) as live, TrainingBar(f"{arm}-{seed}", cell_settings(study, arm).training.steps) as bar:
@@ -186,6 +195,33 @@ def plan(folder: Folder = Path("."),
     from study.planning import plan as run
 
     show_plan(run(load_folder(folder), measure, track), jobs)
+
+
+@app.command(rich_help_panel=STAGES)
+def verify(folder: Folder = Path("."),
+           cells: Annotated[int, typer.Option(min=1, help="how many, spread over the arms")] = 1,
+           cell: Annotated[list[str] | None, typer.Option(help="this one (may be repeated), as dynamic-0")] = None):
+    """Train cells anew and compare with what is published. Example: study verify experiments/wikitext2 --cells 2
+
+    Status 1 when a cell comes out different. Needs the study's text, but no weights: their hashes are in dvc.lock.
+    """
+    from study.console import TrainingBar, verified
+    from study.evaluation.embedding import recorded_settings
+    from study.runner import make_examples
+    from study.verification import chosen
+    from study.verification import verify as run
+
+    study = load_folder(folder)
+    names, different = cell or chosen(study, cells), False
+    make_examples(study)
+    for name in names:
+        with TrainingBar(name, recorded_settings(study, *study.named(name)).training.steps) as bar:
+            found = run(study, name, bar.update)
+        say(f"verify {name}: {verified(found)}")
+        different |= found["outcome"] == "different"
+    say(f"verify: written to {study.runs / 'verification.json'}; `dvc repro` shows it in the report")
+    if different:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=STAGES)

@@ -27,7 +27,7 @@ from study.runner import DVC, STAGES, State, environment, stages_file
 
 TRIES = 3                                   # further attempts at a cell whose worker died
 CODE = ("study", "experiments", "params.yaml", "dvc.yaml")      # what must be as committed
-MADE = ("corpus", "tokenizer", "examples")  # stages whose outs a worker pulls
+MADE = ("code", "corpus", "tokenizer", "examples")  # stages whose outs a worker pulls
 
 
 @dataclass(frozen=True)

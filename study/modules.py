@@ -1,11 +1,13 @@
 """Which of the package's modules a stage of dvc.yaml uses: the closure of its imports, read from the source.
 
-DVC does not follow imports, so dvc.yaml lists them; a test holds the lists equal to these.
+DVC does not follow imports. The pipeline's first stage writes, for each stage, the hashes of what it uses into a file
+that the stage then depends on. (Listed in dvc.yaml instead, some twenty modules a stage made most of dvc.lock, which
+DVC reads and writes whole at every stage: two seconds at 21 cells, and more with each cell.)
 """
 from __future__ import annotations
 
 import ast
-import re
+import hashlib
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -48,25 +50,16 @@ def closure(entries: tuple[str, ...]) -> list[str]:
     return sorted(str(file.relative_to(PACKAGE.parent)) for file in files if file.name != "__init__.py")
 
 
-def module_lists() -> dict[str, list[str]]:
-    """For each stage, the files that its `deps` must hold; the report's templates too."""
-    lists = {stage: closure(entries) for stage, entries in ENTRIES.items()}
-    lists["report"].append("study/report/templates")
-    return lists
+def used(stage: str) -> list[Path]:
+    """The files of the package that a stage uses; the report's templates too."""
+    files = [PACKAGE.parent / file for file in closure(ENTRIES[stage])]
+    return files + (sorted((PACKAGE / "report" / "templates").iterdir()) if stage == "report" else [])
 
 
-def write_module_lists(path: Path) -> None:
-    """Rewrites the module entries in the `deps` of every stage of a dvc.yaml."""
-    text = path.read_text(encoding="utf-8")
-    for stage, files in module_lists().items():
-        begin = text.index(f"\n  {stage}:\n")
-        following = re.compile(r"\n  [a-z]+:\n|\n[a-z]+:\n").search(text, begin + 2)
-        end = following.start() if following else len(text)
-        block = re.sub(r"\n      - \$\{root\}/study/[^\n]*", "", text[begin:end]).replace("deps: []", "deps:")
-        lines = "".join(f"\n      - ${{root}}/{file}" for file in files)
-        text = text[:begin] + block.replace("\n    deps:", f"\n    deps:{lines}", 1) + text[end:]
-    path.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write_module_lists(Path("dvc.yaml"))
+def write_modules(folder: Path) -> None:
+    """Writes `<stage>.txt` for every stage: SHA-256 and name of each file that it uses."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage in ENTRIES:
+        lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(PACKAGE.parent)}\n"
+                 for file in used(stage)]
+        (folder / f"{stage}.txt").write_text("".join(lines))

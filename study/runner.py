@@ -71,8 +71,14 @@ def _run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None], c
     return cells
 
 
+def make_examples(study: Loaded) -> None:
+    """Text, tokenizer and examples of a study, made where they are not there or no longer what they were."""
+    _dvc(study, "repro", "--quiet", f"{stages_file(study)}:examples")
+
+
 def stale_cells(study: Loaded) -> list[str]:
     """Names of the cells of which DVC would run a stage, in the order of the study."""
+    _dvc(study, "repro", "--quiet", "--single-item", f"{stages_file(study)}:code")
     command = [*DVC, "status", "--json", stages_file(study)]
     done = subprocess.run(command, cwd=study.root, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:
