@@ -49,9 +49,11 @@ def corpus(folder: Folder = Path(".")):
     """Text as documents of sentences, and the rows of the probe tasks. Example: study corpus experiments/tiny"""
     from study.console import track
     from study.data.corpus import write_corpus
+    from study.files import whole_folder
 
     study = load_folder(folder)
-    counts = write_corpus(study, study.runs / "corpus", track)["counts"]
+    with whole_folder(study.runs / "corpus") as place:
+        counts = write_corpus(study, place, track)["counts"]
     say(f"corpus: {counts['train_documents']:,} training documents, {counts['train_words']:,} words")
 
 
@@ -60,9 +62,11 @@ def tokenizer(folder: Folder = Path(".")):
     """A WordPiece vocabulary. Example: study tokenizer experiments/tiny"""
     from study.console import track
     from study.data.tokenizer import write_tokenizer
+    from study.files import whole_folder
 
     study = load_folder(folder)
-    say(f"tokenizer: {write_tokenizer(study, study.runs / 'tokenizer', track):,} pieces")
+    with whole_folder(study.runs / "tokenizer") as place:
+        say(f"tokenizer: {write_tokenizer(study, place, track):,} pieces")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -71,10 +75,12 @@ def examples(folder: Folder = Path(".")):
     from study.console import track
     from study.data.heldout import write_examples
     from study.evaluation.baselines import write_baselines
+    from study.files import whole_folder
 
     study = load_folder(folder)
-    found = write_examples(study, study.runs / "examples", track)
-    write_baselines(study, study.runs / "examples")
+    with whole_folder(study.runs / "examples") as place:
+        found = write_examples(study, place, track)
+        write_baselines(study, place)
     say(f"examples: {found['train']['tokens']:,} training tokens, {found['tokens']['test']['mask_only']:,} masked "
          f"test tokens")
 
@@ -243,6 +249,10 @@ def main() -> None:
         app()
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:                # a full disk, a folder that may not be written, a file in a folder's place
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
 
 

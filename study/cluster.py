@@ -23,6 +23,7 @@ import yaml
 from study import StudyError
 from study.analysis.claims import register
 from study.config import Loaded, read_yaml
+from study.files import write_atomically
 from study.runner import DVC, STAGES, State, environment, stages_file
 
 TRIES = 3                                   # further attempts at a cell whose worker died
@@ -110,8 +111,6 @@ class Cluster:
 
     def _keep(self, cell: str, answer: Answer) -> None:
         """Writes what came back and notes it in dvc.lock; the weights are pulled when all cells are done."""
-        from study.training.checkpoint import write_atomically
-
         if not answer.fine:
             return
         (self.study.runs / cell).mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import numpy as np
 from study import StudyError
 from study.analysis.results import read_arrays, read_json, read_records
 from study.config import Loaded, fingerprint, read_yaml
+from study.files import write_json
 from study.runner import stages_file
 
 NLL, ACCURACY = 0.05, 0.02                  # within these (nats, share of rows) a result of other hardware is the same
@@ -64,7 +64,7 @@ def verify(study: Loaded, name: str, on_record: Callable[[dict, float], None] = 
               "same_machine": hardware() == said["hardware"], "same_versions": versions() == said["versions"]}
     path = study.runs / FILE
     known = read_json(path) if path.exists() else {}
-    path.write_text(json.dumps(known | {name: found}, indent=1, sort_keys=True) + "\n")
+    write_json(path, known | {name: found}, sort_keys=True)
     return found
 
 

@@ -12,6 +12,7 @@ from study import StudyError
 from study.analysis.metrics import METRICS
 from study.analysis.results import read_json
 from study.config import Loaded, read_yaml, validated
+from study.files import write_json
 from study.schema import Name, Settings
 
 MetricName = Literal[tuple(METRICS)]
@@ -161,9 +162,8 @@ def register(study: Loaded) -> None:
     path = study.runs / "claims.json"
     if path.exists() or any((study.cell(arm, seed) / "training.json").exists() for arm, seed in study.cells):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     marks = {name: claim_hash(claim) for name, claim in load_claims(study).items()}
-    path.write_text(json.dumps(marks, indent=1, sort_keys=True) + "\n")
+    write_json(path, marks, sort_keys=True)
 
 
 def exploratory(study: Loaded, claims: dict[str, Claim]) -> set[str]:

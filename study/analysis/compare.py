@@ -5,10 +5,9 @@ Tables go to `reports/<study>/tables/`; what the report needs beside them and is
 """
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 
 import pandas as pd
 
@@ -17,6 +16,9 @@ from study.analysis.comparisons import comparisons
 from study.analysis.results import arms, cells, curves, read_json, tokens
 from study.analysis.verdicts import Verdict, decide_all, unit_scale
 from study.config import Loaded
+from study.files import write_json
+
+_write = partial(write_json, sort_keys=True, ensure_ascii=False)
 
 
 def compare(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dict]) -> dict[str, Verdict]:
@@ -66,7 +68,3 @@ def _claims_table(study: Loaded, claims: dict[str, AnyClaim], verdicts: dict[str
 
 def _plain(value: float) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
-
-
-def _write(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ For the synthetic language each set carries the exact Bayes-optimal NLL of every
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from study.data.examples import Spans, TokenStore, pair_layout, single_layout, w
 from study.data.masking import MASK, mask_rows
 from study.data.neighbours import neighbour_nll
 from study.data.tokenizer import load
+from study.files import write_atomically, write_json
 from study.schema import Masking, Synthetic
 
 _ALL_MASK = {"mask": 1.0, "random": 0.0, "keep": 0.0}
@@ -139,12 +140,14 @@ def content_hash(arrays: dict[str, np.ndarray]) -> str:
 
 def save_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
     """A compressed .npz without time stamps, members in the order of their names."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(arrays):
             info = zipfile.ZipInfo(f"{name}.npy")
             info.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(info, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+    write_atomically(path, buffer.getvalue())
 
 
 def load_heldout(path: Path) -> Heldout:
@@ -188,7 +191,7 @@ def write_examples(study: Loaded, folder: Path, progress=lambda items, **_: item
     references["neighbours"] = {"nll": nll, "perplexity": float(np.exp(nll))}
     references["train"] = {"tokens": len(train.ids), "documents": len(train.documents) - 1,
                            "rows": len(single_layout(train, "full-sentences", study.settings.examples.length))}
-    (folder / "references.json").write_text(json.dumps(references, indent=1, sort_keys=True) + "\n")
+    write_json(folder / "references.json", references, sort_keys=True)
     return references
 
 

@@ -128,7 +128,10 @@ def load(folder: Path):
     path = folder / "tokenizer.json"
     if not path.exists():
         raise StudyError(f"{path}: no tokenizer; run `study tokenizer` (or `dvc repro`) first")
-    return Backend.from_file(str(path))
+    try:
+        return Backend.from_file(str(path))
+    except Exception as error:              # the library raises nothing narrower
+        raise StudyError(f"{path}: damaged ({error}); run `study tokenizer` (or `dvc repro`) again") from None
 
 
 def vocabulary(backend) -> Vocabulary:

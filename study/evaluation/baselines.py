@@ -1,13 +1,13 @@
 """Classifiers that share one protocol, and what they reach without any encoder: TF-IDF and the majority class."""
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 
 from study.config import Loaded
+from study.files import write_json
 from study.schema import Probe, ProbeTask
 
 
@@ -54,5 +54,5 @@ def write_baselines(study: Loaded, folder: Path) -> dict:
                                   test.label.to_numpy(), study.settings.probe)
         majority = float((test.label == train.label.mode()[0]).mean())
         result[task.name] = {"tfidf": score, "majority": {"accuracy": majority}}
-    (folder / "baselines.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(folder / "baselines.json", result)
     return result

@@ -1,7 +1,6 @@
 """A trained cell on the fixed evaluation sets: `evaluation.json` and the row sums that paired comparisons need."""
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -14,6 +13,7 @@ from study.data.heldout import SETS, Heldout, load_heldout, save_arrays
 from study.data.tokenizer import load
 from study.evaluation.embedding import load_cell, tokenize
 from study.evaluation.perplexity import pair_correct, row_sums, summarize, token_nll
+from study.files import write_json
 from study.model.heads import PretrainingModel
 
 TOP = 5
@@ -45,8 +45,8 @@ def evaluate(study: Loaded, arm: str, seed: int) -> dict:
     samples = top_predictions(model, heldout, backend, settings.samples) if shown else []
     save_arrays(arrays, folder / "evaluation.npz")
     result = numbers(result)
-    (folder / "predictions.json").write_text(json.dumps(numbers(samples), indent=1, ensure_ascii=False) + "\n")
-    (folder / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(folder / "predictions.json", numbers(samples), ensure_ascii=False)
+    write_json(folder / "evaluation.json", result)
     return result
 
 

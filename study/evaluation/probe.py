@@ -17,6 +17,7 @@ from study.data.heldout import save_arrays
 from study.data.tokenizer import load
 from study.evaluation.baselines import fit_classifier, logistic, read_task
 from study.evaluation.embedding import embed_layers, load_cell, tokenize
+from study.files import write_json
 from study.model.heads import PretrainingModel, new_model
 from study.schema import Cell, Probe, ProbeTask
 
@@ -56,7 +57,7 @@ def _probe(study: Loaded, arm: str, seed: int, cell: Cell, model: PretrainingMod
         arrays[f"{task.name}/label"] = labels["test"].astype(np.uint8)
         result[task.name] = scores | baselines(study, task)
     save_arrays(arrays, folder / "probe.npz")
-    (folder / "probe.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(folder / "probe.json", result)
     return result
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from study import StudyError
+from study.files import write_atomically
 
 KEPT = 2                                    # checkpoints that stay on disk
 PATTERN = "step-*.safetensors"
@@ -48,21 +47,6 @@ def write_checkpoint(folder: Path, fingerprint: str, progress: Progress, tensors
     for old in sorted(folder.glob(PATTERN))[:-KEPT]:
         old.unlink()
     return path
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content`: readers and crashes see the old bytes or the new ones, nothing between."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StudyError(f"{path}: could not be written ({error.strerror}); free some space and start the cell "
-                         f"again, it goes on from its last checkpoint") from None
 
 
 def read_checkpoint(folder: Path, fingerprint: str) -> tuple[Progress, dict[str, torch.Tensor]] | None:

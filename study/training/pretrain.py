@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 import study as package
 from study import StudyError
@@ -24,6 +24,7 @@ from study.data.examples import TokenStore
 from study.data.heldout import load_heldout
 from study.data.preview import describe_inputs
 from study.data.tokenizer import load
+from study.files import clear_parts, write_atomically, write_json
 from study.model.heads import flops_per_token, parameter_count, use_processor
 from study.schema import Cell
 from study.training.checkpoint import Progress
@@ -74,7 +75,7 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
     write_cell(study.cell(arm, seed), cell, model, progress, content)
     sources = [(batch_source(cell, data, own, phase), steps) for phase, steps in done_phases(cell, progress)]
     fed = describe_inputs(sources, load(study.runs / "tokenizer"), study.quotable)
-    (study.cell(arm, seed) / "inputs.json").write_text(json.dumps(fed, indent=1, ensure_ascii=False) + "\n")
+    write_json(study.cell(arm, seed) / "inputs.json", fed, ensure_ascii=False)
     shutil.rmtree(state, ignore_errors=True)
     return content
 
@@ -104,12 +105,18 @@ def write_cell(folder: Path, cell: Cell, model, progress: Progress, content: dic
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     encoder = {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
     heads = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
-    save_file(encoder, folder / "encoder.safetensors")
-    save_file(heads, folder / "heads.safetensors")
-    (folder / "settings.yaml").write_text(yaml.safe_dump(cell.model_dump(mode="json"), sort_keys=False))
+    clear_parts(folder)
+    write_atomically(folder / "encoder.safetensors", save(encoder))
+    write_atomically(folder / "heads.safetensors", save(heads))
+    write_atomically(folder / "settings.yaml", as_yaml(cell))
     lines = "".join(json.dumps(record) + "\n" for record in progress.records)
-    (folder / "metrics.jsonl").write_text(lines)
-    (folder / "training.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / "metrics.jsonl", lines.encode())
+    write_json(folder / "training.json", content)
+
+
+def as_yaml(cell: Cell) -> bytes:
+    """The settings as settings.yaml has them."""
+    return yaml.safe_dump(cell.model_dump(mode="json"), sort_keys=False).encode()
 
 
 def versions() -> dict[str, str]:

@@ -17,9 +17,10 @@ import yaml
 
 from study import StudyError
 from study.config import Loaded, lineage, resolve
+from study.files import write_atomically, write_json
 from study.model.heads import use_processor
 from study.schema import Cell
-from study.training.pretrain import arm_settings, load_data
+from study.training.pretrain import arm_settings, as_yaml, load_data
 from study.training.trainer import Data, Trainer
 
 WARMUP_TRIALS = 3                           # random trials before TPE has something to go on
@@ -46,14 +47,14 @@ def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict
         for arm in settings.arms:
             found = _search_arm(study, arm, data, progress)
             best[arm] = {key: short(value) for key, value in found.best_params.items()}
-            trials += [_described(arm, trial) for trial in found.trials]
+            trials += [_described(arm, number, trial) for number, trial in enumerate(_finished(found))]
     common = best.get(settings.arms[0], {}) if settings.arms else {}
     best = {arm: dict(_inherited(study, arm, best, common)) for arm in study.settings.arms}
-    (folder / "best.yaml").write_text(yaml.safe_dump(best))
+    write_atomically(folder / "best.yaml", yaml.safe_dump(best).encode())
     for arm, values in best.items():
         cell = resolve(study, arm, values)
-        arm_settings(study, arm).write_text(yaml.safe_dump(cell.model_dump(mode="json"), sort_keys=False))
-    (folder / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
+        write_atomically(arm_settings(study, arm), as_yaml(cell))
+    write_json(folder / "trials.json", trials)
     return best
 
 
@@ -134,9 +135,10 @@ def short(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _described(arm: str, trial) -> dict:
-    """One trial as the report shows it: no times, so that the same search gives the same bytes."""
-    return {"arm": arm, "number": trial.number, "state": trial.state.name.lower(), "value": trial.value,
+def _described(arm: str, number: int, trial) -> dict:
+    """One trial as the report shows it: no times, and no attempt that a crash cut short, so that the same search gives
+    the same bytes."""
+    return {"arm": arm, "number": number, "state": trial.state.name.lower(), "value": trial.value,
             "params": trial.params, "curve": {str(step): value for step, value in
                                               sorted(trial.intermediate_values.items())}}
 
