@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,15 @@ def _merged(base: dict, changes: dict) -> dict:
         else:
             result[key] = value
     return result
+
+
+def flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting as (dotted key, value)."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def fingerprint(cell: Cell, seed: int, data: str) -> str:

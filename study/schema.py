@@ -21,6 +21,14 @@ def _complete(*names: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _inside(value: str) -> str:
+    """Refuses a path that could lead out of the folder it is meant in."""
+    if value.startswith(("/", "~")) or ".." in value.replace("\\", "/").split("/"):
+        raise ValueError("must lie inside its folder: no leading / or ~, and no ..")
+    return value
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 THREE, TWO = _complete("train", "validation", "test"), _complete("train", "test")
 
 
@@ -52,7 +60,7 @@ class Text(Settings):
     path: str                               # hub id
     name: str | None                        # configuration on the hub
     revision: str | None                    # commit on the hub, pinned: the same text comes back
-    local: str | None                       # folder under data/ (or STUDY_DATA) of <split>.parquet
+    local: Inside | None                    # folder under data/ (or STUDY_DATA) of <split>.parquet
     splits: Annotated[dict[Literal["train", "validation", "test"], str], THREE]   # split expressions on the hub
     column: str
     layout: Literal["wikitext", "documents"]    # a row is a line of WikiText, or a whole document, a paragraph a line
@@ -66,17 +74,17 @@ class ProbeTask(Settings):
     name: Name
     path: str
     revision: str | None
-    local: str | None
+    local: Inside | None
     splits: Annotated[dict[Literal["train", "test"], str], TWO]
     text: str
     label: str
-    labels: list[str]                       # names of the classes 0, 1, ...
+    labels: Annotated[list[str], Field(min_length=2)]    # names of the classes 0, 1, ...
     train_rows: PositiveInt | None          # rows drawn (stratified, seeded) from each split; null: all
     test_rows: PositiveInt | None
 
 
 class Tokenizer(Settings):
-    source: str                             # `train`, `lexicon` (the synthetic corpus's words), a vocab.txt, a hub id
+    source: Inside                          # `train`, `lexicon` (the synthetic corpus's words), a vocab.txt, a hub id
     vocabulary_size: PositiveInt
     lowercase: bool
     min_frequency: PositiveInt
@@ -181,6 +189,13 @@ class Range(Settings):
     high: float
     log: bool
 
+    @model_validator(mode="after")
+    def _range(self):
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low {self.low:g} must be less than high {self.high:g}"
+                             f"{', and more than 0 on a logarithmic scale' if self.log else ''}")
+        return self
+
 
 class Search(Settings):
     """Optuna search before training. Tuned arms get equal trials; the other arms take what was best for the first."""
@@ -197,12 +212,12 @@ class Evaluation(Settings):
 
 
 class Probe(Settings):
-    tasks: list[ProbeTask]
-    poolings: list[Literal["cls", "mean"]]
+    tasks: Annotated[list[ProbeTask], Field(min_length=1)]
+    poolings: Annotated[list[Literal["cls", "mean"]], Field(min_length=1)]
     layers: Literal["last", "all"]          # all: mean pooling of every layer too
     train_sizes: list[PositiveInt]          # accuracy with so many training rows, five draws each
     controls: bool                          # shuffled labels, and the common tutorial's own probe
-    regularization: list[Annotated[float, Field(gt=0)]]   # values of C, chosen by cross-validation
+    regularization: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]    # values of C, to choose from
     folds: Annotated[int, Field(ge=2)]
     batch_size: PositiveInt
 
@@ -239,9 +254,9 @@ class Study(Cell):
     """All of `params.yaml`."""
     study: Name
     root: str                               # from this folder to the one that holds experiments/
-    seeds: list[Annotated[int, Field(ge=0)]]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     baseline: Name
-    arms: list[Name]
+    arms: Annotated[list[Name], Field(min_length=1)]
     corpus: Annotated[Synthetic | Text, Field(discriminator="kind")]
     search: Search
     evaluation: Evaluation

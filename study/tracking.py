@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from study import StudyError
-from study.config import Loaded, read_yaml
+from study.config import Loaded, flat, read_yaml
 
 FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json")
 GRACE = 40.0                                # seconds that a cell trains before it is shown
@@ -178,15 +178,9 @@ def _new_cell(client, study: Loaded, experiment: str, about: dict, began: int) -
             "mlflow.note.content": study.arms[arm].about, "status": about.get("status", "running")}
     tags |= {"mlflow.source.git.commit": about["commit"]} if about.get("commit") else {}
     run = client.create_run(experiment, began, tags, f"{arm}-{about['seed']}").info.run_id
-    params = {"arm": arm, "seed": about["seed"]} | _flat(about["settings"])
+    params = {"arm": arm, "seed": about["seed"]} | dict(flat(about["settings"]))
     client.log_batch(run, params=[Param(key, str(value)) for key, value in params.items()])
     return run
-
-
-def _flat(settings: dict, prefix: str = "") -> dict:
-    parts = (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-             for key, value in settings.items())
-    return {key: value for part in parts for key, value in part.items()}
 
 
 def _parent(client, study: Loaded, experiment: str, arm: str) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.analysis.claims import AnyClaim, exploratory
 from study.analysis.comparisons import comparisons
-from study.analysis.results import arms, cells, curves, read_json, tokens
+from study.analysis.results import arms, cells, curves, read_json, tokens, trained_as_said
 from study.analysis.verdicts import Verdict, decide_all, unit_scale
 from study.config import Loaded
 from study.files import write_json
@@ -26,17 +26,17 @@ def compare(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dict])
 
     checks: the outcome of each claim about code (study/checks.py).
     """
-    study.reports.mkdir(parents=True, exist_ok=True)
     examples = study.runs / "examples"
-    _write(study.reports / "data.json", {"corpus": read_json(study.runs / "corpus" / "manifest.json"),
-                                         "references": read_json(examples / "references.json"),
-                                         "baselines": read_json(examples / "baselines.json")})
+    data = {"corpus": read_json(study.runs / "corpus" / "manifest.json"),
+            "references": read_json(examples / "references.json"), "baselines": read_json(examples / "baselines.json")}
     frame = cells(study)
+    trained_as_said(study)
     verdicts = decide_all(study, claims, checks)
     tables = {"cells": frame, "arms": arms(study, frame), "comparisons": comparisons(study), "curves": curves(study),
               "tokens": tokens(study), "claims": _claims_table(study, claims, verdicts)}
     folder = study.reports / "tables"
     folder.mkdir(parents=True, exist_ok=True)
+    _write(study.reports / "data.json", data)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     shown = ("perplexity_mean", "nll_mean", "probe_accuracy_mean", "untrained_accuracy_mean")

@@ -109,7 +109,7 @@ def _probe(study: Loaded, arm: str, seed: int, metric: str) -> Value | None:
         pairs[metric] = tuple(correct(key.split("/")[1]) for key in layers[-2:]) if layers else (None, None)
     if metric == "over_tfidf":
         texts = correct(pooling)
-        level = read_json(study.reports / "data.json")["baselines"][task]["tfidf"]["accuracy"]
+        level = read_json(study.cell(arm, seed) / "probe.json")[task]["tfidf"]["accuracy"]
         return Value(float(texts.mean()) - level, texts - level)
     first, second = pairs[metric]
     if first is None or (second is None and metric not in ("probe_accuracy", "probe_cls",

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis import statistics
-from study.config import Loaded
+from study.config import Loaded, flat, read_yaml, resolve
 
 ESCAPE = 0.1                                # nats under the unigram level: a model that has left the plateau
 
@@ -39,8 +40,21 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise StudyError(f"{path}: cannot be read ({error}); run `dvc repro`") from None
+
+
+def trained_as_said(study: Loaded) -> None:
+    """Raises StudyError naming a cell and a key where a cell was trained with other settings than the study has now."""
+    tuned = read_yaml(study.runs / "search" / "best.yaml")
+    for arm, seed in study.cells:
+        path = study.cell(arm, seed) / "settings.yaml"
+        was, now = (dict(flat(content)) for content in
+                    (read_yaml(path), resolve(study, arm, tuned.get(arm)).model_dump(mode="json")))
+        for key in now.keys() | was.keys():
+            if was.get(key) != now.get(key):
+                raise StudyError(f"{path}: {arm}-{seed} was trained with {key} {was.get(key)}, the study's settings "
+                                 f"now give {now.get(key)}; run `dvc repro`")
 
 
 def cells(study: Loaded) -> pd.DataFrame:

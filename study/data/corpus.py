@@ -88,10 +88,16 @@ def _text_documents(study: Loaded, settings: Text, split: str) -> Iterator[Docum
     return (_sentences(paragraphs, settings.language) for paragraphs in documents)
 
 
+LONGEST = 10_000_000                        # characters a row; the longest article of Wikipedia has about two million
+
+
 def _nonnull(rows, column: str, path: str, split: str) -> Iterator[str]:
     for index, row in enumerate(rows):
         if not isinstance(row[column], str):
             raise StudyError(f"{path} ({split}): row {index}: column {column!r} holds {row[column]!r:.40}, not text")
+        if len(row[column]) > LONGEST:
+            raise StudyError(f"{path} ({split}): row {index}: column {column!r} holds {len(row[column]):,} characters; "
+                             f"split it into documents of at most {LONGEST:,}")
         yield row[column]
 
 
@@ -160,8 +166,9 @@ def _write_task(study: Loaded, task: ProbeTask, folder: Path) -> dict[str, int]:
         frame = _subset(frame, task.train_rows if split == "train" else task.test_rows)
         frame.to_parquet(folder / f"probe-{task.name}-{split}.parquet", index=False)
         counts[f"probe_{task.name}_{split}_rows"] = len(frame)
-        if sorted(pd.unique(frame.label)) != list(range(len(task.labels))):
-            raise StudyError(f"probe task {task.name} ({split}): labels {sorted(pd.unique(frame.label))} do not match "
+        found = sorted(pd.unique(frame.label).tolist())
+        if found != list(range(len(task.labels))):
+            raise StudyError(f"probe task {task.name} ({split}): labels {found} do not match "
                              f"the {len(task.labels)} names in probe.tasks.labels")
     return counts
 
@@ -207,6 +214,7 @@ def load_rows(study: Loaded, path: str, name: str | None, revision: str | None, 
     import datasets
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)     # what goes wrong is said below, in a line
     place = data_folder(study.root) / local / f"{split}.parquet" if local else None
     try:
         if place is not None and place.exists():
@@ -215,12 +223,23 @@ def load_rows(study: Loaded, path: str, name: str | None, revision: str | None, 
             os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "20")
             rows = datasets.load_dataset(path, name, revision=revision, split=expression)
     except Exception as error:  # the hub client raises a family of unrelated classes: all of them end here
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error.__cause__ or error).split())[:160]
         if place is not None and place.exists():
-            raise StudyError(f"{place}: cannot be read as parquet: {reason}") from None
+            raise StudyError(f"{place}: " + ("holds no rows; put the split's text there" if _empty(place) else
+                                             f"cannot be read as parquet: {reason}")) from None
         put = f"; put {split}.parquet in {place.parent}" if place is not None else ""
         raise StudyError(f"study {study.settings.study}: {path} ({split}) could not be loaded from the hub"
                          f"{put} (or set STUDY_DATA to the folder that holds {local}/): {reason}") from None
     if missing := [column for column in columns if column not in rows.column_names]:
         raise StudyError(f"{place or path} ({split}): no column {missing[0]!r}; it has {', '.join(rows.column_names)}")
     return rows
+
+
+def _empty(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_metadata(path).num_rows == 0
+    except (OSError, pa.ArrowException):
+        return False

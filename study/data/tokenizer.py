@@ -5,6 +5,7 @@ Saved with `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, so that `t
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def build(settings: Tokenizer, text: Iterable[str], lexicon: list[str] | None, r
         words = _existing(settings.source, root)
     if missing := [special for special in SPECIALS if special not in words]:
         raise StudyError(f"tokenizer.source {settings.source}: the vocabulary lacks {', '.join(missing)}")
+    if repeated := [word for word, count in Counter(words).items() if count > 1]:
+        raise StudyError(f"tokenizer.source {settings.source}: {repeated[0]!r} stands twice; a line is an id, so "
+                         f"every word must stand once")
     return _wordpiece({word: index for index, word in enumerate(words)}, settings.lowercase)
 
 
@@ -91,6 +95,8 @@ def _from_hub(source: str) -> list[str]:
 def write_tokenizer(study: Loaded, folder: Path, progress=lambda items, **_: items) -> int:
     """Builds and saves the study's tokenizer from its corpus; returns the size of the vocabulary."""
     corpus = study.runs / "corpus"
+    if not (corpus / "train.parquet").exists():
+        raise StudyError(f"{corpus / 'train.parquet'}: no corpus; run `study corpus` (or `dvc repro`) first")
     lexicon = corpus / "lexicon.txt"
     words = lexicon.read_text().splitlines() if lexicon.exists() else None
     backend = build(study.settings.tokenizer, _training_text(corpus, progress), words, study.root)
@@ -101,10 +107,7 @@ def write_tokenizer(study: Loaded, folder: Path, progress=lambda items, **_: ite
 def _training_text(corpus: Path, progress) -> Iterator[str]:
     import pyarrow.parquet as pq
 
-    path = corpus / "train.parquet"
-    if not path.exists():
-        raise StudyError(f"{path}: no corpus; run `study corpus` (or `dvc repro`) first")
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(corpus / "train.parquet")
     batches = file.iter_batches(batch_size=10_000, columns=["text"])
     for batch in progress(batches, total=-(-file.metadata.num_rows // 10_000), description="tokenizer"):
         yield from batch["text"].to_pylist()

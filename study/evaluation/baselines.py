@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from study import StudyError
 from study.config import Loaded
 from study.files import write_json
 from study.schema import Probe, ProbeTask
@@ -15,7 +16,12 @@ def read_task(study: Loaded, task: ProbeTask, split: str):
     """The rows of a probe task: a frame with text and label."""
     import pandas as pd
 
-    return pd.read_parquet(study.runs / "corpus" / f"probe-{task.name}-{split}.parquet")
+    path = study.runs / "corpus" / f"probe-{task.name}-{split}.parquet"
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: no usable rows ({' '.join(str(error).split()):.120}); run `study corpus` (or `dvc "
+                         f"repro`)") from None
 
 
 def fit_classifier(build, train, train_label, test, test_label, settings: Probe) -> tuple[dict, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from study import StudyError
 from study.config import Loaded
 from study.data.heldout import save_arrays
 from study.data.tokenizer import load
@@ -161,8 +162,11 @@ def _vectors(model: PretrainingModel, backend, texts: list[str], length: int, se
 
 def baselines(study: Loaded, task: ProbeTask) -> dict:
     """Accuracies that need no encoder, as the examples stage wrote them."""
-    content = json.loads((study.runs / "examples" / "baselines.json").read_text())
-    return content[task.name]
+    path = study.runs / "examples" / "baselines.json"
+    try:
+        return json.loads(path.read_text())[task.name]
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(f"{path}: no usable baselines of {task.name} ({error!r:.80}); run `study examples`") from None
 
 
 def linear_probe(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, test_label: np.ndarray,

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from study.analysis.metrics import METRICS
 from study.analysis.results import primary, read_json, read_records
-from study.config import Loaded, read_yaml
+from study.config import Loaded, flat, read_yaml
 from study.report.claims import claim_rows, verdict_counts
 from study.report.overview import MANY, confusion, draw_figures
 from study.report.sections import compared, sections
@@ -124,7 +124,7 @@ def gather(study: Loaded) -> dict:
              "metrics": {name: metric.label for name, metric in METRICS.items()},
              "cells": frames["cells"].to_dict("records"), "training": training,
              "worth": _worth(data, base), "confusion": confusion(study), "total": _totals(training),
-             "settings": _flat(study.settings.model_dump(mode="json")),
+             "settings": dict(flat(study.settings.model_dump(mode="json"))),
              "trials": read_json(study.runs / "search" / "trials.json"),
              "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study),
              "verified": verified(study, training)}
@@ -138,13 +138,6 @@ def _table(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise StudyError(f"{path}: not there yet; run `study compare` (or `dvc repro`) first")
     return pd.read_csv(path)
-
-
-def _flat(settings: dict, prefix: str = "") -> dict:
-    result = {}
-    for key, value in settings.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return result
 
 
 def _worth(data: dict, base: dict) -> list[tuple[str, float]]:

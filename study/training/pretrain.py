@@ -38,7 +38,11 @@ def load_data(study: Loaded) -> Data:
     """Training rows, validation set and tokenizer of a study. Raises StudyError when a stage has yet to run."""
     lexicon = Lexicon.of(load(study.runs / "tokenizer"))
     examples = study.runs / "examples"
-    return Data(TokenStore.open(examples / "train"), load_heldout(examples / "validation.npz"), lexicon)
+    train, size = TokenStore.open(examples / "train"), lexicon.vocabulary.size
+    if (largest := int(train.ids.max())) >= size:
+        raise StudyError(f"{examples / 'train'}: token id {largest} is none of the tokenizer's {size:,}: the examples "
+                         f"were made with another one; run `study examples` again")
+    return Data(train, load_heldout(examples / "validation.npz"), lexicon)
 
 
 def arm_settings(study: Loaded, arm: str) -> Path:

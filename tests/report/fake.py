@@ -13,6 +13,9 @@ from study.config import Loaded, load_study, resolve
 from study.data.heldout import SETS, save_arrays
 from tests.conftest import ROOT
 
+TUNED = {"training.learning_rate": 0.004}
+LEVELS = {"tfidf": {"accuracy": 0.8}, "majority": {"accuracy": 0.25}}
+
 
 def fake_study(folder, about="Masks drawn anew.") -> Loaded:
     """Settings, result files and tables' inputs under `folder`."""
@@ -52,12 +55,10 @@ def _shared(study: Loaded) -> None:
     _write(study.runs / "corpus/manifest.json", {"counts": {"train_documents": 3}, "sha256": {"train.parquet": "ab"}})
     _write(study.runs / "examples/references.json", {"hash": {"test": "abcd"}, "tokens": {"test": {"mask_only": 40}},
             "neighbours": {"nll": 3.0, "perplexity": float(np.exp(3.0))}})
-    _write(study.runs / "examples/baselines.json",
-           {"topic": {"tfidf": {"accuracy": 0.8}, "majority": {"accuracy": 0.25}}})
-    values = {"training.learning_rate": 0.004}
-    trial = {"arm": "dynamic", "number": 0, "state": "complete", "value": 2.2, "params": values, "curve": {"4": 2.2}}
+    _write(study.runs / "examples/baselines.json", {"topic": LEVELS})
+    trial = {"arm": "dynamic", "number": 0, "state": "complete", "value": 2.2, "params": TUNED, "curve": {"4": 2.2}}
     _write(study.runs / "search/trials.json", [trial])
-    (study.runs / "search/best.yaml").write_text(yaml.safe_dump({arm: dict(values) for arm in study.settings.arms}))
+    (study.runs / "search/best.yaml").write_text(yaml.safe_dump({arm: dict(TUNED) for arm in study.settings.arms}))
 
 
 def fake_cell(study: Loaded, arm: str, seed: int, nll: float, evaluation_hash: str = "abcd") -> None:
@@ -69,7 +70,7 @@ def fake_cell(study: Loaded, arm: str, seed: int, nll: float, evaluation_hash: s
     sets = dict.fromkeys(SETS, found)
     _write(folder / "evaluation.json", {"hash": evaluation_hash, **sets, "nsp": None, "sop": None})
     score = {"accuracy": 0.7, "c": 1.0, "cv_accuracy": 0.7, "untrained_accuracy": 0.5}
-    _write(folder / "probe.json", {"topic": {"cls": score, "mean": score}})
+    _write(folder / "probe.json", {"topic": {"cls": score, "mean": score, **LEVELS}})
     records = [{"step": step, "tokens": 100 * step, "loss": 4.0 - step / 10, "learning_rate": 0.1, "gradient_norm": 1.0,
                 "validation_nll": 4.2 - step / 6} for step in (0, 4, 8, 12)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
@@ -83,7 +84,8 @@ def fake_cell(study: Loaded, arm: str, seed: int, nll: float, evaluation_hash: s
     line = {"tokens": ["[CLS]", "<i>", "[MASK]"], "kinds": ["untouched", "random", "mask"], "label": None}
     _write(folder / "inputs.json", {"shares": shares, "examples": 8, "views_per_example": 3.0, "views_per_mask": 1.0,
                                     "line": {"passes": [line, line], "more": True}})
-    (folder / "settings.yaml").write_text(yaml.safe_dump(resolve(study, arm).model_dump(mode="json")))
+    cell = resolve(study, arm, TUNED)
+    (folder / "settings.yaml").write_text(yaml.safe_dump(cell.model_dump(mode="json")))
     sample = {"tokens": ["[CLS]", "<b>bold</b>", "[MASK]"],
               "masked": [{"position": 2, "truth": "x|y", "top": [["a", 0.5], ["b", 0.25], ["c", 0.1]]}]}
     _write(folder / "predictions.json", [sample])
