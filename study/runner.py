@@ -5,13 +5,15 @@ cells are brought up to date first, then as many cells as there are jobs, then w
 """
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,8 +47,24 @@ def run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None] = l
     watch is called with their states about twice a second. A cell that fails does not stop the others; StudyError then
     names it, and where its log is.
     """
-    with kept_warm():
+    with one_at_a_time(study), kept_warm():
         return _run_study(study, jobs, watch, cluster)
+
+
+@contextmanager
+def one_at_a_time(study: Loaded) -> Iterator[None]:
+    """Holds a study for one `study run`; a second one waits and then finds what the first has done. (Nothing is left to
+    clear up when the process is killed.)"""
+    place = study.root / ".state" / f"run-{study.settings.study}.lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another `study run` of {study.settings.study} goes on here; waiting for it", file=sys.stderr,
+                  flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None], cluster: Cluster | None) -> list[State]:
