@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := true
 # A study starts a process a stage: each would compile torch and DVC anew where the environment forbids to keep that.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install study test bench ui lock
+.PHONY: help install study test bench soak ui lock
 
 help:                       ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -34,6 +34,10 @@ test: install               ## the tests
 bench: install              ## speed against the usual script, into reports/benchmarks.md (half an hour, nothing beside it)
 	$(BIN)/python -m tests.benchmarks.harness
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
+
+soak: install               ## an hour of kills, restarts and tracker failures (SOAK_ARGS="--minutes 10")
+	STUDY_KILLS=200 $(BIN)/python -m pytest tests/test_crash.py -n 0
+	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 ui: install                 ## MLflow on http://127.0.0.1:5000, over what has been recorded
 	study ui

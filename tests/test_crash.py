@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from study import StudyError
 from study.evaluation.predictions import evaluate
 from study.evaluation.probe import probe
 from study.training.pretrain import pretrain
@@ -144,6 +146,39 @@ def test_a_cell_killed_again_and_again_gets_there(ready, undisturbed):
     assert run(whole_cell, ready) == 0
     assert content(ready.cell("dynamic", 0)) == expected
     assert attempts > 0
+
+
+def test_a_disk_that_fills_up_stops_the_cell_and_leaves_the_last_checkpoint(ready, undisturbed, tmp_path):
+    """The operating system refuses to write more from step 8 on, as a full disk does."""
+    def act() -> None:
+        def full(record, speed) -> None:
+            if record["step"] >= 8:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+        try:
+            pretrain(ready, "dynamic", 0, on_record=full)
+        except StudyError as error:
+            os.write(said, str(error).encode())
+            os._exit(2)
+
+    fresh(ready)
+    said = os.open(tmp_path / "said", os.O_WRONLY | os.O_CREAT)
+    process = FORK.Process(target=act)
+    process.start()
+    process.join()
+    os.close(said)
+    text = (tmp_path / "said").read_text()
+    assert process.exitcode == 2
+    assert re.search(r"step-0{6}\d\d\.safetensors: could not be written \(.*\); make room", text)
+    assert "\n" not in text
+    (state,) = (ready.root / ".state").glob("????????????????")
+    assert [path.name for path in state.iterdir()] == ["step-00000004.safetensors"]
+    steps = []
+    pretrain(ready, "dynamic", 0, on_record=lambda record, speed: steps.append(record["step"]))
+    assert min(steps) == 8
+    expected = undisturbed[0]
+    found = content(ready.cell("dynamic", 0))
+    assert [name for name in found if found[name] != expected[name]] == []
 
 
 def test_a_search_that_was_killed_makes_the_same_trials(tmp_path):
