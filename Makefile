@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := true
 # A study starts a process a stage: each would compile torch and DVC anew where the environment forbids to keep that.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install study test bench soak ui lock
+.PHONY: help install study test bench soak audit ui lock
 
 help:                       ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -38,6 +38,10 @@ bench: install              ## speed against the usual script, into reports/benc
 soak: install               ## an hour of kills, restarts and tracker failures (SOAK_ARGS="--minutes 10")
 	STUDY_KILLS=200 $(BIN)/python -m pytest tests/test_crash.py -n 0
 	$(BIN)/python -m tests.soak $(SOAK_ARGS)
+
+audit: install              ## known faults of the pinned packages (asks PyPI's advisories)
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --disable-pip --no-deps -r requirements.lock
 
 ui: install                 ## MLflow on http://127.0.0.1:5000, over what has been recorded
 	study ui

@@ -78,7 +78,8 @@ class Round:
             done = subprocess.run(command, cwd=self.root, env=environment(self.root, self.server.address), text=True,
                                   capture_output=True, check=False)
             if done.returncode:
-                wrong.append(f"{' '.join(command[-3:])}: status {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
+                said = (done.stdout + done.stderr)[-500:]
+                wrong.append(f"{' '.join(command[-3:])}: status {done.returncode}: {said}")
         if "0 runs written" not in done.stdout:
             wrong.append(f"MLflow was not in line with the files: {done.stdout.strip()}")
         found = small_files(self.root)
@@ -110,7 +111,7 @@ def main() -> None:
         wrong = one.finish(expected)
         rounds, kills, stops = rounds + 1, kills + one.kills, stops + one.stops
         say(f"round {rounds}: {one.kills} kills, the server stopped {one.stops} times, "
-            f"{len(expected)} files: {'as undisturbed' if not wrong else wrong}")
+            f"{len(expected)} files: {wrong or 'as undisturbed'}")
         if not wrong:
             shutil.rmtree(root)
     server.stop()
