@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from study import StudyError
 from study.config import load_study
 from study.report import page
 from tests.conftest import ROOT
@@ -34,7 +35,7 @@ def test_every_command_exists():
 
 @pytest.mark.parametrize("command", ["corpus", "tokenizer", "examples", "search", "pretrain", "evaluate", "probe",
                                      "compare", "report", "track", "ui", "where", "create", "readme", "claims", "run",
-                                     "mask", "predict", "encode", "export"])
+                                     "mask", "predict", "encode", "export", "verify", "plan", "code"])
 def test_every_subcommand_has_an_example(command):
     found = subprocess.run([sys.executable, "-m", "study", command, "--help"], cwd=ROOT, capture_output=True, text=True,
                            check=True).stdout
@@ -43,7 +44,8 @@ def test_every_subcommand_has_an_example(command):
 
 def test_the_table_is_made_from_results(tmp_path):
     study = fake_study(tmp_path)
-    (tmp_path / "README.md").write_text(f"Head\n{page.BEGIN}old{page.END}\ntail\n")
+    begin, end = page.marks(study)
+    (tmp_path / "README.md").write_text(f"Head\n{begin}old{end}\ntail\n")
     compare(study)
     page.write_report(study)
     page.update_readme(study)
@@ -54,7 +56,16 @@ def test_the_table_is_made_from_results(tmp_path):
     assert "| static |" in text
 
 
-def test_the_committed_table_is_that_of_the_committed_results():
-    study = load_study(ROOT)
-    block = page._render("readme.md", page.gather(study) | {"place": "reports/quick"}, escape=False)
-    assert block == TEXT.partition(page.BEGIN)[2].partition(page.END)[0]
+@pytest.mark.parametrize("folder", [".", "experiments/wikitext2"])
+def test_the_committed_findings_are_those_of_the_committed_results(folder):
+    study = load_study(ROOT / folder)
+    begin, end = page.marks(study)
+    assert page.readme_block(study) == TEXT.partition(begin)[2].partition(end)[0]
+
+
+def test_a_readme_without_a_place_for_the_study_says_what_to_put_there(tmp_path):
+    study = fake_study(tmp_path)
+    (tmp_path / "README.md").write_text("Head\n")
+    compare(study)
+    with pytest.raises(StudyError, match="no place for tiny; put the lines <!-- tiny:begin"):
+        page.update_readme(study)

@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
+from study import StudyError
 from study.analysis.metrics import METRICS
 from study.analysis.results import primary, read_json, read_records
 from study.config import Loaded, flat, read_yaml
 from study.report.claims import claim_rows, verdict_counts
+from study.report.discussion import discussion
 from study.report.overview import MANY, confusion, draw_figures
 from study.report.sections import compared, sections
 
@@ -45,16 +47,36 @@ def write_report(study: Loaded) -> Path:
     return page
 
 
-BEGIN, END = "<!-- quick:begin (written by `study readme`) -->\n", "<!-- quick:end -->"
+def marks(study: Loaded) -> tuple[str, str]:
+    """Between these lines of the root's README.md stands what a study found."""
+    name = study.settings.study
+    return f"<!-- {name}:begin (written by `study readme`) -->\n", f"<!-- {name}:end -->"
+
+
+def readme_block(study: Loaded) -> str:
+    """What a study found, for the root's README.md: three sentences, a table (verdicts of what runs decided; of the
+    built-in language the arms) and the learning curves."""
+    facts = gather(study)
+    tested = [row for row in facts["claims"] if row["kind"] in TESTED_BY_RUNS]
+    decided = [row for row in tested if row["verdict"] in ("supported", "contradicted", "equivalent")]
+    counts = ", ".join(f"{count} {name}" for name, count in verdict_counts(tested) if name != "untested")
+    said = [*facts["findings"][:2], f"Of the published claims that these runs test, {counts}."]
+    return _render("readme.md", facts | {"place": study.reports.relative_to(study.root), "said": said,
+                                         "decided": decided}, escape=False)
+
+
+TESTED_BY_RUNS = ("direction", "equal", "range", "point", "rate")
 
 
 def update_readme(study: Loaded) -> Path:
-    """Puts the study's findings, its table of arms and its first figure between the marks of the root's README.md."""
-    path = study.root / "README.md"
+    """Puts what the study found between its marks in the root's README.md. Raises StudyError when it has none."""
+    path, (begin, end) = study.root / "README.md", marks(study)
     text = path.read_text(encoding="utf-8")
-    block = _render("readme.md", gather(study) | {"place": study.reports.relative_to(study.root)}, escape=False)
-    head, _, rest = text.partition(BEGIN)
-    path.write_text(head + BEGIN + block + END + rest.partition(END)[2], encoding="utf-8")
+    if begin not in text or end not in text:
+        raise StudyError(f"{path}: no place for {study.settings.study}; put the lines {begin.strip()} and {end} where "
+                         f"its findings should stand")
+    head, _, rest = text.partition(begin)
+    path.write_text(head + begin + readme_block(study) + end + rest.partition(end)[2], encoding="utf-8")
     return path
 
 
@@ -63,8 +85,7 @@ def _render(name: str, context: dict, escape: bool) -> str:
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=escape, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"number": number, "percent": percent, "span": span, "md": markdown,
-                            "inline_svg": partial(inline_svg, glyphs=set())}
+    environment.filters |= FILTERS | {"inline_svg": partial(inline_svg, glyphs=set())}
     environment.globals["span_md"] = lambda *bounds: markdown(span(*bounds))
     return environment.get_template(name).render(context)
 
@@ -107,6 +128,9 @@ def markdown(text) -> str:
     return re.sub(r"([\\`*_{}\[\]|#])", r"\\\1", text)
 
 
+FILTERS = {"number": number, "percent": percent, "span": span, "md": markdown}
+
+
 def gather(study: Loaded) -> dict:
     """Everything that the pages say, from files."""
     tables = study.reports / "tables"
@@ -129,12 +153,11 @@ def gather(study: Loaded) -> dict:
              "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study),
              "verified": verified(study, training)}
     rows = claim_rows(study)
-    return facts | {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows)}
+    facts |= {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows)}
+    return facts | {"discussion": discussion(study, facts, FILTERS)}
 
 
 def _table(path: Path) -> pd.DataFrame:
-    from study import StudyError
-
     if not path.exists():
         raise StudyError(f"{path}: not there yet; run `study compare` (or `dvc repro`) first")
     return pd.read_csv(path)

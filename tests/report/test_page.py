@@ -8,6 +8,7 @@ import pytest
 from study import StudyError
 from study.analysis.results import escape_step
 from study.report.page import markdown, number, span, write_report
+from tests.conftest import ROOT
 from tests.report.fake import compare, fake_cell, fake_study
 
 
@@ -103,3 +104,36 @@ def test_small_things():
     assert markdown("a|b<c>_d") == "a\\|b&lt;c&gt;\\_d"
     assert escape_step([{"step": 0, "validation_nll": 4.0}, {"step": 5, "validation_nll": 3.8}], 4.0) == 5
     assert escape_step([{"step": 0}], 4.0) is None
+
+
+def test_a_discussion_has_its_numbers_looked_up(tmp_path):
+    study = fake_study(tmp_path)
+    compare(study)
+    assert "Discussion" not in write_report(study).read_text()
+    path = study.folder / "discussion.md"
+    path.write_text('Dynamic is at {{ arm("dynamic").perplexity_mean | number }}, <b>static</b> differs by\n'
+                    '{{ effect("static", "nll").effect | number(3) }} nats.\n\nAnd {{ claim("S0.1").verdict }}.\n')
+    html, text = write_report(study).read_text(), (study.reports / "README.md").read_text()
+    table = {row["arm"]: row for row in csv.DictReader((study.reports / "tables/arms.csv").open())}
+    said = f"Dynamic is at {float(table['dynamic']['perplexity_mean']):.2f}, "
+    assert f"<p>{said}&lt;b&gt;static&lt;/b&gt; differs by 0.2" in html
+    assert said in text
+    assert "And supported." in text
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ('{{ arm("dynamik").n }}', "there is no arm dynamik"), ('{{ claim("Z9").verdict }}', "there is no claim Z9"),
+    ('{{ effect("static", "nlll").effect }}', "no comparison of static on nlll"), ("{{ arm( }}", "line 1"),
+    ('{{ arm("dynamic").perplexty }}', "perplexty"), ("{{ ''.__class__.__mro__ }}", "unsafe")])
+def test_what_a_discussion_cannot_cite_is_named(tmp_path, text, said):
+    study = fake_study(tmp_path)
+    compare(study)
+    (study.folder / "discussion.md").write_text(text)
+    with pytest.raises(StudyError, match=said) as error:
+        write_report(study)
+    assert "discussion.md" in str(error.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*/discussion.md")), ids=str)
+def test_no_number_of_a_discussion_is_typed_by_hand(path):
+    assert re.findall(r"\d+", re.sub(r"\{\{.*?\}\}|`[^`]*`", "", path.read_text(), flags=re.S)) == []

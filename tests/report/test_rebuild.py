@@ -1,0 +1,35 @@
+"""The published reports come out of the committed results byte for byte, without weights, text or a trained cell."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+STUDIES = {"quick": ".", "wikitext2": "experiments/wikitext2"}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_committed_report_is_rebuilt_byte_for_byte(tmp_path, name):
+    tracked = subprocess.run(["git", "ls-files", "params.yaml", "experiments", f"runs/{name}", f"reports/{name}"],
+                             cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for file in filter(None, tracked):
+        if not (ROOT / file).is_symlink():
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / file, tmp_path / file)
+    published = {path.relative_to(tmp_path): path.read_bytes() for path in
+                 (tmp_path / "reports" / name).rglob("*") if path.is_file()}
+    made = [path for path in published if path.name in ("README.md", "index.html") or path.parent.name == "figures"]
+    assert Path(f"reports/{name}/index.html") in made
+    assert not list(tmp_path.rglob("*.safetensors"))
+    for path in made:
+        (tmp_path / path).unlink()
+    subprocess.run([sys.executable, "-m", "study", "report", STUDIES[name]], cwd=tmp_path, check=True,
+                   capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    rebuilt = {path.relative_to(tmp_path): path.read_bytes() for path in
+               (tmp_path / "reports" / name).rglob("*") if path.is_file()}
+    assert rebuilt.keys() == published.keys()
+    assert [str(path) for path in published if rebuilt[path] != published[path]] == []
