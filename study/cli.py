@@ -1,6 +1,7 @@
 """The command line: parse, load settings, call one function."""
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,9 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "true")
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help="A reproducibility study of BERT pre-training. `dvc repro` runs the stages below in order; "
                        "each can also be run by hand.")
+# A full disk, a folder that may not be written, a file in a folder's place: the user's to mend, not ours.
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
+           errno.EEXIST)
 Folder = Annotated[Path, typer.Argument(help="the study: a folder with params.yaml", show_default="this folder")]
 Arm = Annotated[str, typer.Option(help="arm, as in experiments/arms.yaml")]
 Seed = Annotated[int, typer.Option(help="seed of the cell")]
@@ -31,6 +35,16 @@ def load_folder(folder: Path):
     return load_study(folder)
 
 
+def load_cell_of(folder: Path, arm: str, seed: int, stage: str):
+    """The study, when it has the cell and the code of the stage is what DVC takes it for."""
+    from study.modules import check_modules, code_folder
+
+    study = load_folder(folder)
+    study.named(f"{arm}-{seed}")
+    check_modules(code_folder(study), stage)
+    return study
+
+
 def say(text: str) -> None:
     print(text, flush=True)
 
@@ -38,10 +52,9 @@ def say(text: str) -> None:
 @app.command(rich_help_panel=STAGES)
 def code(folder: Folder = Path(".")):
     """Hashes of the modules that each stage uses. Example: study code experiments/tiny"""
-    from study.modules import write_modules
+    from study.modules import code_folder, write_modules
 
-    study = load_folder(folder)
-    write_modules(study.root / ".state" / "code" / study.settings.study)
+    write_modules(code_folder(load_folder(folder)))
 
 
 @app.command(rich_help_panel=STAGES)
@@ -104,8 +117,7 @@ def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
     from study.training.pretrain import cell_settings
     from study.training.pretrain import pretrain as run
 
-    study, processes = load_folder(folder), join()
-    study.named(f"{arm}-{seed}")
+    study, processes = load_cell_of(folder, arm, seed, "pretrain"), join()
     if not processes.first:
         run(study, arm, seed, processes=processes)
         return
@@ -129,9 +141,7 @@ def evaluate(arm: Arm, seed: Seed, folder: Folder = Path(".")):
     """Perplexity on the fixed masks. Example: study evaluate --arm dynamic --seed 0"""
     from study.evaluation.predictions import evaluate as run
 
-    study = load_folder(folder)
-    study.named(f"{arm}-{seed}")
-    found = run(study, arm, seed)["mask_only"]
+    found = run(load_cell_of(folder, arm, seed, "evaluate"), arm, seed)["mask_only"]
     say(f"evaluate {arm}-{seed}: " + (f"perplexity {found['perplexity']:.2f}" if found else "not a masked-word model"))
 
 
@@ -140,8 +150,7 @@ def probe(arm: Arm, seed: Seed, folder: Folder = Path(".")):
     """Linear probes of the frozen encoder. Example: study probe --arm dynamic --seed 0"""
     from study.evaluation.probe import probe as run
 
-    study = load_folder(folder)
-    study.named(f"{arm}-{seed}")
+    study = load_cell_of(folder, arm, seed, "probe")
     for task, scores in run(study, arm, seed).items():
         parts = [f"{pooling} {scores[pooling]['accuracy']:.1%} (untrained {scores[pooling]['untrained_accuracy']:.1%})"
                  for pooling in study.settings.probe.poolings]
@@ -219,13 +228,15 @@ def verify(folder: Folder = Path("."),
 
     study = load_folder(folder)
     names, different = cell or chosen(study, cells), False
+    for name in names:
+        study.named(name)
     make_examples(study)
     for name in names:
         with TrainingBar(name, recorded_settings(study, *study.named(name)).training.steps) as bar:
             found = run(study, name, bar.update)
         say(f"verify {name}: {verified(found)}")
         different |= found["outcome"] == "different"
-    say(f"verify: written to {study.runs / 'verification.json'}; `dvc repro` shows it in the report")
+    say(f"verify: written to {study.runs}/<cell>/verification.json; `dvc repro` shows it in the report")
     if different:
         raise typer.Exit(1)
 
@@ -250,7 +261,9 @@ def main() -> None:
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:                # a full disk, a folder that may not be written, a file in a folder's place
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)

@@ -212,5 +212,6 @@ def create_study(source: Loaded, name: str) -> Path:
     folder.mkdir()
     (folder / "params.yaml").write_text(text, encoding="utf-8")
     (folder / "dvc.yaml").symlink_to("../../dvc.yaml")
+    (folder / "discussion.md").touch()      # of the report; written when there are results
     load_study(folder)
     return folder

@@ -19,6 +19,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob(f".{path.name}.*{PART}"):
+            if not _alive(old.name.split(".")[-2]):
+                old.unlink(missing_ok=True)     # of a process that was killed
         with part.open("wb") as file:
             file.write(content)
             file.flush()
@@ -36,21 +39,28 @@ def write_json(path: Path, content, **keywords) -> None:
     write_atomically(path, (json.dumps(content, indent=1, **keywords) + "\n").encode())
 
 
-def clear_parts(folder: Path) -> None:
-    """Removes what a killed process had not finished in `folder`."""
-    for part in folder.glob(f".*{PART}"):
-        shutil.rmtree(part) if part.is_dir() else part.unlink()
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A new folder that takes the place of `folder` at the end; after an error `folder` is as it was."""
-    part = folder.with_name(f".{folder.name}{PART}")
-    shutil.rmtree(part, ignore_errors=True)
+    part, old = (folder.with_name(f".{folder.name}.{name}{PART}") for name in ("new", "old"))
+    for left in (part, old):
+        shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
         part.rename(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)

@@ -10,6 +10,9 @@ import ast
 import hashlib
 from pathlib import Path
 
+from study import StudyError
+from study.config import Loaded
+
 PACKAGE = Path(__file__).parent
 # The modules whose functions the command of a stage calls (study/cli.py).
 ENTRIES = {
@@ -38,8 +41,8 @@ def _file(module: str) -> Path | None:
 
 
 def closure(entries: tuple[str, ...]) -> list[str]:
-    """Files (relative to the root, sorted) that the entries import, themselves included; packages' own
-    `__init__` hold no code but the first and are left out."""
+    """Files (relative to the root, sorted) that the entries import, themselves included; `__init__` files, which hold
+    next to nothing, are left out."""
     seen, waiting = set(), list(entries)
     while waiting:
         module = waiting.pop()
@@ -54,6 +57,22 @@ def used(stage: str) -> list[Path]:
     """The files of the package that a stage uses; the report's templates too."""
     files = [PACKAGE.parent / file for file in closure(ENTRIES[stage])]
     return files + (sorted((PACKAGE / "report" / "templates").iterdir()) if stage == "report" else [])
+
+
+def check_modules(folder: Path, stage: str) -> None:
+    """Raises StudyError when a module of the stage is no longer what the hashes in `folder` say, so that DVC would note
+    other code than it ran. Where there are none, nobody asked DVC."""
+    path = folder / f"{stage}.txt"
+    for line in path.read_text().splitlines() if path.exists() else ():
+        digest, _, name = line.partition("  ")
+        file = PACKAGE.parent / name
+        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise StudyError(f"{file}: changed since the stage `code` ran; run `dvc repro` again, which begins with it")
+
+
+def code_folder(study: Loaded) -> Path:
+    """Where a study's hashes of code lie."""
+    return study.root / ".state" / "code" / study.settings.study
 
 
 def write_modules(folder: Path) -> None:

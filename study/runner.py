@@ -47,14 +47,17 @@ def run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None] = l
     watch is called with their states about twice a second. A cell that fails does not stop the others; StudyError then
     names it, and where its log is.
     """
-    with one_at_a_time(study), kept_warm():
+    with one_at_a_time(study), kept_warm(threads_of(jobs)):
         return _run_study(study, jobs, watch, cluster)
 
 
 @contextmanager
 def one_at_a_time(study: Loaded) -> Iterator[None]:
-    """Holds a study for one `study run`; a second one waits and then finds what the first has done. (Nothing is left to
-    clear up when the process is killed.)"""
+    """Holds a study for one `study run`; a second one waits and then finds what the first has done.
+
+    The lock is the operating system's, so nothing is left behind by a process that is killed. DVC's processes inherit
+    it: what they still do when the one that started them is gone is waited for, too.
+    """
     place = study.root / ".state" / f"run-{study.settings.study}.lock"
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("w") as file:
@@ -64,6 +67,7 @@ def one_at_a_time(study: Loaded) -> Iterator[None]:
             print(f"another `study run` of {study.settings.study} goes on here; waiting for it", file=sys.stderr,
                   flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        os.set_inheritable(file.fileno(), True)
         yield
 
 
@@ -120,7 +124,7 @@ def environment() -> dict[str, str]:
 
 def _dvc(study: Loaded, *arguments: str) -> None:
     """Runs DVC in the root of the project, its output where ours goes. Raises StudyError when it fails."""
-    done = subprocess.run([*DVC, *arguments], cwd=study.root, check=False, env=environment())
+    done = subprocess.run([*DVC, *arguments], cwd=study.root, check=False, env=environment(), close_fds=False)
     if done.returncode:
         raise StudyError(f"dvc {' '.join(arguments)} failed; its reason stands above")
 
@@ -128,18 +132,23 @@ def _dvc(study: Loaded, *arguments: str) -> None:
 def _run_cell(study: Loaded, cell: State, jobs: int) -> None:
     cell.status, cell.began = "running", time.monotonic()
     cell.log.parent.mkdir(parents=True, exist_ok=True)
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     targets = [f"{stages_file(study)}:{stage}@{cell.name}" for stage in STAGES]
     with cell.log.open("w") as log:
         process = subprocess.Popen([*DVC, "repro", "--single-item", *targets], cwd=study.root,
                                    text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, env=environment() | {"OMP_NUM_THREADS": str(threads)})
+                                   stdin=subprocess.DEVNULL, close_fds=False,
+                                   env=environment() | {"OMP_NUM_THREADS": str(threads_of(jobs))})
         for line in process.stdout:
             log.write(line)
             log.flush()
             cell.line = line.strip() or cell.line
     cell.ended = time.monotonic()
     cell.status = "failed" if process.wait() else "done"
+
+
+def threads_of(jobs: int) -> int:
+    """Processor threads of each of so many cells."""
+    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def default_jobs() -> int:

@@ -57,7 +57,7 @@ class Synthetic(Settings):
 class Text(Settings):
     """Real text through `datasets.load_dataset`, or from a folder of parquet files in the same schema."""
     kind: Literal["text"]
-    path: str                               # hub id
+    path: Inside                            # hub id
     name: str | None                        # configuration on the hub
     revision: str | None                    # commit on the hub, pinned: the same text comes back
     local: Inside | None                    # folder under data/ (or STUDY_DATA) of <split>.parquet
@@ -72,7 +72,7 @@ class Text(Settings):
 class ProbeTask(Settings):
     """One text classification task. `path: corpus` is the task that comes with the synthetic corpus (its topics)."""
     name: Name
-    path: str
+    path: Inside
     revision: str | None
     local: Inside | None
     splits: Annotated[dict[Literal["train", "test"], str], TWO]

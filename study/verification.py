@@ -1,13 +1,16 @@
 """Does a published number come out again? Cells trained anew from their recorded settings and compared with the record.
 
-Everything that a cell says is compared: the learning curve to the last digit, the scores on the fixed evaluation sets,
-the probes, and the weights by the hash that dvc.lock holds, so that a clone without weights can do it too.
+Everything that a cell says is compared: what training.json records of the run, the learning curve to the last digit,
+the scores on the fixed evaluation sets, the probes, the predictions, and the weights by the hash that dvc.lock holds,
+so that a clone without weights can do it too. (Evaluated and probed it is with the study's settings of today.)
 """
 from __future__ import annotations
 
 import datetime
 import hashlib
 import math
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +24,9 @@ from study.files import write_json
 from study.runner import stages_file
 
 NLL, ACCURACY = 0.05, 0.02                  # within these (nats, share of rows) a result of other hardware is the same
+ACCURACIES = re.compile(r"probe\.[^.]+\.(cls|mean)\.accuracy|evaluation\.(nsp|sop)\.accuracy")
+SAME_COURSE = re.compile(r"training\.(status|steps|tokens|rows_seen|parameters|data)|evaluation\.\w+")
+OF_THE_MACHINE = ("seconds", "tokens_per_second", "versions", "hardware", "commit")     # keys of training.json
 WEIGHTS = ("encoder.safetensors", "heads.safetensors")
 FILE = "verification.json"
 
@@ -32,12 +38,13 @@ def chosen(study: Loaded, count: int) -> list[str]:
 
 
 def verify(study: Loaded, name: str, on_record: Callable[[dict, float], None] = lambda record, speed: None) -> dict:
-    """Trains, evaluates and probes one cell anew in a folder of its own and compares. Adds what came out to
-    runs/<study>/verification.json and returns it.
+    """Trains, evaluates and probes one cell anew in a folder of its own and compares. Writes what came out beside the
+    cell, as verification.json, and returns it.
 
-    `outcome` is equal (every byte of weights and every number), within tolerance (scores alike to NLL nats and
-    ACCURACY, as on another processor) or different; `parts_at` the first logged step that is not the same. Raises
-    StudyError when the cell has no results, or the text in this clone is not the one that it was trained on.
+    `outcome` is equal (every byte of weights and every number), within tolerance (the same course and test sets, losses
+    and scores alike to NLL nats and ACCURACY, as on another processor) or different; `parts_at` the first logged step
+    at which the curves part. Raises StudyError when the cell has no results, or the text in this clone is not the one
+    that it was trained on.
     """
     from study.evaluation.predictions import evaluate
     from study.evaluation.probe import probe
@@ -59,18 +66,22 @@ def verify(study: Loaded, name: str, on_record: Callable[[dict, float], None] = 
         found = compared(recorded, scratch.cell(arm, seed), weights)
     finally:
         shutil.rmtree(scratch.folder)
-    found |= {"fingerprint": mark, "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    found |= {"record": record_hash(recorded), "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
               "commit": done["commit"], "machine": hardware()["processor"],
               "same_machine": hardware() == said["hardware"], "same_versions": versions() == said["versions"]}
-    path = study.runs / FILE
-    known = read_json(path) if path.exists() else {}
-    write_json(path, known | {name: found}, sort_keys=True)
+    write_json(recorded / FILE, found, sort_keys=True)
     return found
+
+
+def record_hash(folder: Path) -> str:
+    """Names what a cell's record says: another training of it has another one."""
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (
+        "settings.yaml", "metrics.jsonl", "evaluation.json", "probe.json"))).hexdigest()[:16]
 
 
 def _scratch(study: Loaded, arm: str, recorded: Path) -> Loaded:
     """The study in a new folder: its text, tokenizer and examples, the cell's recorded settings, and no results."""
-    folder = (study.root / ".state" / "verify" / recorded.name).resolve()
+    folder = (study.root / ".state" / "verify" / f"{study.settings.study}-{recorded.name}-{os.getpid()}").resolve()
     shutil.rmtree(folder, ignore_errors=True)
     scratch = study.model_copy(update={"folder": folder, "settings": study.settings.model_copy(update={"root": "."})})
     (scratch.runs / "search").mkdir(parents=True)
@@ -95,20 +106,26 @@ def compared(recorded: Path, anew: Path, weights: dict[str, str]) -> dict:
     same = {name: hashlib.md5((anew / name).read_bytes()).hexdigest() == weights.get(name) for name in WEIGHTS}
     curves = [read_records(folder / "metrics.jsonl") for folder in (recorded, anew)]
     pairs = list(_paired(curves[0], curves[1]))
-    for file in ("evaluation.json", "probe.json"):
-        pairs += _paired(read_json(recorded / file), read_json(anew / file), file.removesuffix(".json"))
+    for file in ("training.json", "evaluation.json", "probe.json", "inputs.json", "predictions.json"):
+        old, new = ({"content": content} if isinstance(content, list) else content
+                    for content in (read_json(recorded / file), read_json(anew / file)))
+        pairs += [pair for pair in _paired(old, new, file.removesuffix(".json"))
+                  if pair[0].partition(".")[2].partition(".")[0] not in OF_THE_MACHINE]
     for file in ("evaluation.npz", "probe.npz"):
         old, new = read_arrays(recorded / file), read_arrays(anew / file)
         pairs += [(f"{file}/{key}", old.get(key) is not None and new.get(key) is not None
                    and np.array_equal(old[key], new[key], equal_nan=old[key].dtype.kind == "f"), True)
-                  for key in old.keys() | new.keys()]
+                  for key in sorted(old.keys() | new.keys())]
     differ = [key for key, a, b in pairs if a != b]
-    gaps = {"nll": _gap(pairs, ("evaluation.mask_only.nll", "evaluation.mixed.nll")),
-            "accuracy": _gap(pairs, tuple(key for key, *_ in pairs if key.startswith("probe.") and key.count(".") == 3
-                                          and key.endswith(".accuracy")))}
+    last = f"curve.{len(curves[0]) - 1}."
+    losses = [key for key, *_ in pairs if re.fullmatch(r"evaluation\.\w+\.nll", key)]
+    losses += [last + "loss", last + "validation_nll", last + "pair_loss"]
+    scores = [key for key, *_ in pairs if ACCURACIES.fullmatch(key)]
+    gaps = {"nll": _gap(pairs, losses), "accuracy": _gap(pairs, scores)}
     equal = all(same.values()) and not differ
-    near = all(gap is not None and gap <= bound
-               for gap, bound in ((gaps["nll"], NLL), (gaps["accuracy"], ACCURACY)))
+    near = (not any(SAME_COURSE.fullmatch(key) for key in differ) and len(curves[0]) == len(curves[1])
+            and all(gap is not None and gap <= bound for gap, bound in ((gaps["nll"], NLL),
+                                                                        (gaps["accuracy"], ACCURACY))))
     return {"outcome": "equal" if equal else "within tolerance" if near else "different",
             "weights_equal": all(same.values()), "numbers": len(pairs), "differing": len(differ),
             "first_differing": differ[0] if differ else None, "largest": gaps, "parts_at": parts_at(*curves)}
@@ -135,8 +152,8 @@ def _paired(old, new, prefix: str = "curve"):
         yield prefix, old, new
 
 
-def _gap(pairs: list[tuple], keys: tuple[str, ...]) -> float | None:
-    """The largest difference of these numbers; None where one side has none."""
+def _gap(pairs: list[tuple], keys: list[str]) -> float | None:
+    """The largest difference of these numbers; None where one side alone has one."""
     gaps = [0.0 if old == new else abs(old - new) if _number(old) and _number(new) else math.inf
             for key, old, new in pairs if key in keys]
     largest = max(gaps, default=0.0)

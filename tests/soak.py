@@ -51,7 +51,10 @@ class Round:
     def kill(self) -> None:
         for process in self.going:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                if self.draw.random() < 0.7:
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:                       # this process alone: what it started lives on
+                    process.kill()
                 self.kills += 1
             process.wait()
         self.going = []
@@ -80,6 +83,8 @@ class Round:
             if done.returncode:
                 said = (done.stdout + done.stderr)[-500:]
                 wrong.append(f"{' '.join(command[-3:])}: status {done.returncode}: {said}")
+            if command[0] == "dvc" and "up to date" not in done.stdout:
+                wrong.append(f"DVC had something left to do: {done.stdout[-500:]}")
         if "0 runs written" not in done.stdout:
             wrong.append(f"MLflow was not in line with the files: {done.stdout.strip()}")
         found = small_files(self.root)
@@ -105,7 +110,6 @@ def main() -> None:
     end = time.monotonic() + 60 * chosen.minutes
     while time.monotonic() < end and not wrong:
         root = copy_of_project(place / f"round-{rounds}", arms="[dynamic, mlm-nsp]", seeds="[0, 1]")
-        (root / STUDY / "params.yaml").write_text((alone / STUDY / "params.yaml").read_text())
         one = Round(root, draw, server)
         one.disturb(min(150, max(30, end - time.monotonic())))
         wrong = one.finish(expected)

@@ -1,6 +1,7 @@
 """Bad input: one line that names the file, key or row and says what to do, exit status 2, and nothing written."""
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,22 +58,17 @@ def cut(name: str, keep: float = 0.5):
     return spoil
 
 
-def arm(name: str, **values):
+def entry(file: str, name: str, **values):
+    """Changes keys of one arm or claim."""
     def spoil(root: Path) -> None:
-        path = root / "experiments/arms.yaml"
-        content = yaml.safe_load(path.read_text())
-        content[name] |= values
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return spoil
-
-
-def claim(name: str, **values):
-    def spoil(root: Path) -> None:
-        path = root / "experiments/claims.yaml"
+        path = root / "experiments" / file
         content = yaml.safe_load(path.read_text())
         content[name] |= values
         path.write_text(json.dumps(content))        # YAML too, and no text in it reads as a number
     return spoil
+
+
+arm, claim = partial(entry, "arms.yaml"), partial(entry, "claims.yaml")
 
 
 def rows(split: str, **columns):

@@ -1,13 +1,18 @@
 """Many at once in one workspace: `study run`, `dvc repro` and `study track` lose nothing and corrupt nothing."""
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from tests.test_pipeline import copy_of_project, run, small_files
+from tests.test_pipeline import BIN, copy_of_project, run, small_files
 
 FILE = "experiments/tiny/dvc.yaml"
 STUDY = (sys.executable, "-m", "study")
+# DVC: another process works on a stage; another process reads dvc.lock; `track`: nothing is trained yet.
+REFUSALS = ("is busy, it is being", "Unable to acquire lock", "no trained cell yet", "cells failed; the first is")
 ARMS, SEEDS = "[dynamic, mlm-nsp]", "[0]"
 
 
@@ -61,7 +66,22 @@ def test_dvc_and_tracking_beside_a_run(alone, tmp_path):
     done = at_once(root, (*STUDY, "run", "experiments/tiny", "--jobs", "2"), *[("dvc", "repro", FILE)] * 2,
                    *[(*STUDY, "track", "experiments/tiny")] * 2)
     for status, text in done:
-        assert status == 0 or any(reason in text for reason in ("is busy", "lock", "no trained cell yet")), text
+        assert status == 0 or any(reason in text for reason in REFUSALS), text
         assert "Traceback" not in text
     run(*STUDY, "run", "experiments/tiny", cwd=root)
+    whole(root, alone)
+
+
+def test_a_killed_run_is_gone_on_with(alone, tmp_path):
+    """kill -9 of `study run` alone, whose DVC processes live on, and of all that it started."""
+    root = copy_of_project(tmp_path / "project", arms=ARMS, seeds=SEEDS)
+    command = [*STUDY, "run", "experiments/tiny", "--jobs", "2"]
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    for all_of_it, seconds in ((False, 9), (True, 6), (False, 4)):
+        going = subprocess.Popen(command, cwd=root, env=environment, start_new_session=True,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        os.killpg(going.pid, signal.SIGKILL) if all_of_it else going.kill()
+        going.wait()
+    run(*command, cwd=root)
     whole(root, alone)

@@ -122,20 +122,19 @@ def test_a_cell_that_was_killed_anywhere_ends_as_if_it_never_was(ready, undistur
     expected, operations, seconds = undisturbed
     assert operations > 40
     assert {"encoder.safetensors", "metrics.jsonl", "probe.json", "evaluation.npz"} <= expected.keys()
-    killed = 0
     for point in points(operations, seconds):
         fresh(ready)
-        killed += run(whole_cell, ready, **point) == -signal.SIGKILL
+        ended = run(whole_cell, ready, **point)
+        assert ended == -signal.SIGKILL or "seconds" in point, point        # by the clock it may have been done
         assert run(whole_cell, ready) == 0, point
         found = content(ready.cell("dynamic", 0))
         assert found.keys() == expected.keys(), point
         assert [name for name in expected if found[name] != expected[name]] == [], point
         assert not list((ready.root / ".state").glob("*/step-*")), point
-    assert killed > 0.8 * KILLS
 
 
 def test_a_cell_killed_again_and_again_gets_there(ready, undisturbed):
-    """Killed at every third file operation after the last one that it got to, until it gets through."""
+    """Killed three times, each after a third of the file operations of a whole cell."""
     expected, operations, _ = undisturbed
     fresh(ready)
     attempts = 0
@@ -193,6 +192,7 @@ def test_a_search_that_was_killed_makes_the_same_trials(tmp_path):
         shutil.rmtree(place)
         shutil.rmtree(study.root / ".state")
         point = ({"kill_at": draw.randint(1, count.value)} if number % 2 else {"seconds": draw.uniform(0, seconds)})
-        run(search, study, **point)
+        ended = run(search, study, **point)
+        assert ended == -signal.SIGKILL or "seconds" in point, point
         assert run(search, study) == 0, point
         assert content(place) == expected, point

@@ -103,7 +103,7 @@ def test_a_server_that_is_stopped_and_started(server, study, monkeypatch, capsys
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     server.start()
     began = time.monotonic()
-    assert train(study, lambda step: server.stop() if step == MANY // 2 else None) < 0.05
+    assert train(study, lambda step: server.stop() if step == MANY // 2 else None) < 0.25
     assert time.monotonic() - began < MANY * 0.02 + tracking.PATIENCE + 5
     assert capsys.readouterr().err.count("`study track` will fill it in") == 1
     with pytest.raises(StudyError, match="run `study track` again"):
@@ -170,14 +170,14 @@ def test_a_tracker_that_never_answers(study, hangs, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", hangs)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     began = time.monotonic()
-    assert train(study) < 0.05
+    assert train(study) < 0.25
     assert time.monotonic() - began < MANY * 0.02 + tracking.PATIENCE + 5
     assert "tracking stopped" in capsys.readouterr().err
 
 
 def test_a_tracker_that_refuses(study, refuses, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", refuses)
-    assert train(study) < 0.05
+    assert train(study) < 0.25
     assert capsys.readouterr().err.count("tracking stopped") == 1
     with pytest.raises(StudyError, match="run `study track` again") as error:
         track(study)
@@ -190,7 +190,7 @@ def test_a_database_that_another_process_has_locked(study, capsys, monkeypatch):
     path = study.root / "mlflow.db"
     with sqlite3.connect(path, isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert train(study) < 0.05
+        assert train(study) < 0.25
         assert "tracking stopped" in capsys.readouterr().err
         other.execute("ROLLBACK")
     track(study)

@@ -11,7 +11,7 @@ from study.evaluation.predictions import evaluate
 from study.evaluation.probe import probe
 from study.training.pretrain import pretrain
 from study.training.search import search
-from study.verification import chosen, parts_at, verify
+from study.verification import chosen, parts_at, record_hash, verify
 from tests.conftest import tiny_study
 
 NAME = "dynamic-0"
@@ -38,7 +38,7 @@ def recorded(tmp_path_factory):
 def kept(recorded):
     """The study, its recorded files put back after the test."""
     folder = recorded.cell("dynamic", 0)
-    before = {path: path.read_bytes() for path in [*folder.iterdir(), recorded.folder / "dvc.lock"]}
+    before = {path: path.read_bytes() for path in [*folder.iterdir(), recorded.folder / "dvc.lock"] if path.is_file()}
     yield recorded
     for path, content in before.items():
         path.write_bytes(content)
@@ -50,8 +50,9 @@ def test_a_cell_comes_out_again_to_the_last_bit(kept):
     assert found["weights_equal"]
     assert (found["differing"], found["parts_at"]) == (0, None)
     assert found["numbers"] > 200
-    assert json.loads((kept.runs / "verification.json").read_text())[NAME] == found
-    assert not (kept.root / ".state" / "verify" / NAME).exists()
+    assert json.loads((kept.runs / NAME / "verification.json").read_text()) == found
+    assert (found["same_machine"], found["same_versions"]) == (True, True)
+    assert not list((kept.root / ".state" / "verify").iterdir())
 
 
 def test_other_weights_with_the_same_numbers_are_not_equal(kept):
@@ -82,6 +83,39 @@ def test_the_step_at_which_curves_part_is_named(kept):
     found = verify(kept, NAME)
     assert found["parts_at"] == records[-2]["step"]
     assert found["outcome"] == "within tolerance"
+
+
+@pytest.mark.parametrize(("file", "keys", "value", "outcome"), [
+    ("training.json", ["status"], "diverged", "different"), ("training.json", ["steps"], 11, "different"),
+    ("training.json", ["seconds"], 1e9, "equal"), ("training.json", ["hardware", "processor"], "another", "equal"),
+    ("evaluation.json", ["hash"], "0" * 64, "different"), ("evaluation.json", ["span", "nll"], 9.0, "different"),
+    ("evaluation.json", ["mask_only"], None, "different"),
+    ("probe.json", ["topic", "cls", "accuracy"], 0.99, "different"),
+    ("inputs.json", ["shares", "mask"], 0.5, "within tolerance")])
+def test_what_matters_is_compared(kept, file, keys, value, outcome):
+    path = kept.cell("dynamic", 0) / file
+    content = json.loads(path.read_text())
+    part = content
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    path.write_text(json.dumps(content))
+    assert verify(kept, NAME)["outcome"] == outcome
+
+
+def test_a_loss_that_ends_elsewhere_is_different(kept):
+    path = kept.cell("dynamic", 0) / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records[-1]["validation_nll"] += 1
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert verify(kept, NAME)["outcome"] == "different"
+
+
+def test_the_record_has_another_name_when_the_cell_is_trained_again(kept):
+    path = kept.cell("dynamic", 0) / "metrics.jsonl"
+    before = record_hash(path.parent)
+    path.write_text(path.read_text().replace("1", "2", 1))
+    assert record_hash(path.parent) != before
 
 
 def test_a_probe_that_reads_much_better_is_different(kept):

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,25 +20,41 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone for
 
 @pytest.fixture(scope="module")
 def waiting():
-    with warm.kept_warm():
+    with warm.kept_warm(1):
         place = os.environ[warm.NAME]
-        for _ in range(600):
-            if os.path.exists(place):
-                break
-            time.sleep(0.1)
+        wait_for(lambda: os.path.exists(place), 120)
         yield place
+
+
+SLEEPER = """
+import sys, time
+from study import warm
+warm.LOADED = ()
+warm.run_command = lambda: time.sleep(100) or 0
+warm.serve(sys.argv[1], int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def sleeper(tmp_path):
+    """A process that waits, each of whose commands sleeps; the environment in which it is asked."""
+    place = str(tmp_path / "socket")
+    process = subprocess.Popen([sys.executable, "-c", SLEEPER, place, str(os.getpid())], cwd=ROOT)
+    wait_for(lambda: os.path.exists(place))
+    yield process, os.environ | {warm.NAME: place}
+    process.kill()
+    process.wait()
 
 
 def run(*arguments: str, **keywords) -> subprocess.CompletedProcess:
     return subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, **keywords)
 
 
-def children() -> set[int]:
-    """Processes whose parent waits for commands."""
-    found = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in found.splitlines()]
-    servers = {row[0] for row in rows if "-m study.warm" in row[2] and row[1] == str(os.getpid())}
-    return {int(row[0]) for row in rows if row[1] in servers}
+def children(parent: int) -> set[int]:
+    """Processes of a process, those that are gone and not yet buried left out."""
+    found = subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in found.splitlines()]
+    return {int(row[0]) for row in rows if int(row[1]) == parent and not row[2].startswith("Z")}
 
 
 @pytest.mark.parametrize("arguments", [["where"], ["where", "no-such-folder"], ["--help"], ["no-such-command"]])
@@ -52,27 +70,73 @@ def test_a_waiting_process_is_asked(waiting):
     assert run("where", env=os.environ | {warm.NAME: waiting + "-gone"}).returncode == 0      # nobody there: by itself
 
 
-def test_a_killed_command_leaves_no_process(waiting):
-    asking = subprocess.Popen([*COMMAND, "ui", "--port", "59871"], cwd=ROOT, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
-    wait_for(lambda: children())
-    asking.send_signal(signal.SIGKILL)
+def test_a_killed_command_leaves_no_process(sleeper):
+    server, environment = sleeper
+    asking = subprocess.Popen([*COMMAND, "where"], cwd=ROOT, env=environment)
+    wait_for(lambda: children(server.pid))
+    asking.kill()
     asking.wait()
-    wait_for(lambda: not children())
+    wait_for(lambda: not children(server.pid))
 
 
-def test_a_killed_worker_is_a_failure(waiting):
-    asking = subprocess.Popen([*COMMAND, "ui", "--port", "59872"], cwd=ROOT, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
-    wait_for(lambda: children())
-    for child in children():
+def test_a_killed_worker_is_a_failure(sleeper):
+    server, environment = sleeper
+    asking = subprocess.Popen([*COMMAND, "where"], cwd=ROOT, env=environment)
+    wait_for(lambda: children(server.pid))
+    time.sleep(0.5)                         # until the command is taken
+    for child in children(server.pid):
         os.kill(child, signal.SIGKILL)
     assert asking.wait(30) == 1
 
 
-def wait_for(condition) -> None:
-    for _ in range(300):
+def test_when_the_one_that_waits_is_gone_a_command_runs_by_itself(sleeper):
+    """Even while a command that it forked lives on."""
+    server, environment = sleeper
+    asking = subprocess.Popen([*COMMAND, "where"], cwd=ROOT, env=environment)
+    wait_for(lambda: children(server.pid))
+    time.sleep(0.5)
+    server.kill()
+    server.wait()
+    done = run("where", env=environment, timeout=60)
+    assert (done.returncode, "report:" in done.stdout) == (0, True)
+    asking.kill()
+    asking.wait()
+
+
+def test_code_that_changed_since_it_was_loaded_is_not_run(tmp_path):
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "study", root / "study", ignore=shutil.ignore_patterns("__pycache__"))
+    place = str(tmp_path / "socket")
+    server = subprocess.Popen([sys.executable, "-c", SLEEPER, place, str(os.getpid())], cwd=root,
+                              env=os.environ | {"PYTHONPATH": str(root)})
+    wait_for(lambda: os.path.exists(place))
+    (root / "study/cli.py").write_text((root / "study/cli.py").read_text() + "\n# edited\n")
+    done = run("--help", env=os.environ | {warm.NAME: place}, timeout=60)
+    server.kill()
+    server.wait()
+    assert (done.returncode, "Stages of the pipeline" in done.stdout) == (0, True)
+
+
+def test_it_ends_with_the_process_that_started_it(tmp_path):
+    place = str(tmp_path / "socket")
+    starts = subprocess.Popen([sys.executable, "-c", STARTS, place], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    server = int(starts.stdout.readline())
+    starts.kill()                           # at once, while the server still loads
+    starts.wait()
+    wait_for(lambda: not os.path.exists(f"/proc/{server}") or "Z" in Path(f"/proc/{server}/stat").read_text(), 120)
+
+
+STARTS = """
+import os, subprocess, sys, time
+print(subprocess.Popen([sys.executable, "-m", "study.warm", sys.argv[1], str(os.getpid())]).pid, flush=True)
+time.sleep(100)
+"""
+
+
+def wait_for(condition, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         if condition():
             return
-        time.sleep(0.1)
-    raise AssertionError("did not come about in 30 s")
+        time.sleep(0.05)
+    raise AssertionError(f"did not come about in {seconds} s")

@@ -51,7 +51,7 @@ def trained_as_said(study: Loaded) -> None:
         path = study.cell(arm, seed) / "settings.yaml"
         was, now = (dict(flat(content)) for content in
                     (read_yaml(path), resolve(study, arm, tuned.get(arm)).model_dump(mode="json")))
-        for key in now.keys() | was.keys():
+        for key in sorted(now.keys() | was.keys()):
             if was.get(key) != now.get(key):
                 raise StudyError(f"{path}: {arm}-{seed} was trained with {key} {was.get(key)}, the study's settings "
                                  f"now give {now.get(key)}; run `dvc repro`")

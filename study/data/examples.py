@@ -53,6 +53,15 @@ class TokenStore:
                              f"run `study examples` again")
         return cls(ids=ids, sha256=meta["sha256"], **offsets)
 
+    def check(self, folder: Path) -> None:
+        """Raises StudyError when the content is not what was hashed when it was made."""
+        digest = hashlib.sha256(self.ids[:-1])
+        for name in OFFSETS:
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        if digest.hexdigest() != self.sha256:
+            raise StudyError(f"{folder}: not what was written there (SHA-256 {digest.hexdigest()[:12]}, meta.json says "
+                             f"{self.sha256[:12]}); run `study examples` again")
+
     @property
     def document_ends(self) -> np.ndarray:          # (documents,) offset of each document's closing [SEP]
         return self.documents[1:] - 1

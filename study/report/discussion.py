@@ -17,7 +17,7 @@ from study.config import Loaded
 def discussion(study: Loaded, facts: dict, filters: dict) -> list[str]:
     """Its paragraphs with the numbers filled in; none where nothing was written. Raises StudyError with the line for
     what cannot be looked up."""
-    from jinja2 import StrictUndefined, TemplateError
+    from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
     path = study.folder / "discussion.md"
@@ -30,10 +30,12 @@ def discussion(study: Loaded, facts: dict, filters: dict) -> list[str]:
                "neighbours": facts["data"]["references"]["neighbours"]["perplexity"]}
     try:
         text = environment.from_string(path.read_text(encoding="utf-8")).render(context)
-    except TemplateError as error:
+    except StudyError:
+        raise
+    except Exception as error:              # whatever its places for numbers ask for
         line = f" line {error.lineno}:" if getattr(error, "lineno", None) else ""
-        raise StudyError(f"{path}:{line} {error.message}; see study/report/discussion.py for what can be cited"
-                         ) from None
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{path}:{line} {reason}; see study/report/discussion.py for what can be cited") from None
     return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 

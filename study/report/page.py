@@ -18,6 +18,7 @@ from study.report.claims import claim_rows, verdict_counts
 from study.report.discussion import discussion
 from study.report.overview import MANY, confusion, draw_figures
 from study.report.sections import compared, sections
+from study.verification import FILE, record_hash
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -184,12 +185,14 @@ def _totals(training: dict) -> dict:
 
 
 def verified(study: Loaded, training: dict) -> dict:
-    """What `study verify` found of the cells as they stand: cell -> record; one that was trained again since is left
+    """What `study verify` found of the cells as they stand: cell -> record; one whose record has changed since is left
     out."""
-    path = study.runs / "verification.json"
-    known = read_json(path) if path.exists() else {}
-    return {cell: found for cell, found in known.items()
-            if cell in training and found["fingerprint"] == training[cell]["fingerprint"]}
+    found = {}
+    for cell in training:
+        path = study.runs / cell / FILE
+        if path.exists() and (one := read_json(path))["record"] == record_hash(path.parent):
+            found[cell] = one
+    return found
 
 
 def _samples(study: Loaded) -> list[dict]:

@@ -24,7 +24,7 @@ from study.data.examples import TokenStore
 from study.data.heldout import load_heldout
 from study.data.preview import describe_inputs
 from study.data.tokenizer import load
-from study.files import clear_parts, write_atomically, write_json
+from study.files import write_atomically, write_json
 from study.model.heads import flops_per_token, parameter_count, use_processor
 from study.schema import Cell
 from study.training.checkpoint import Progress
@@ -39,6 +39,7 @@ def load_data(study: Loaded) -> Data:
     lexicon = Lexicon.of(load(study.runs / "tokenizer"))
     examples = study.runs / "examples"
     train, size = TokenStore.open(examples / "train"), lexicon.vocabulary.size
+    train.check(examples / "train")
     if (largest := int(train.ids.max())) >= size:
         raise StudyError(f"{examples / 'train'}: token id {largest} is none of the tokenizer's {size:,}: the examples "
                          f"were made with another one; run `study examples` again")
@@ -109,7 +110,6 @@ def write_cell(folder: Path, cell: Cell, model, progress: Progress, content: dic
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     encoder = {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
     heads = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
-    clear_parts(folder)
     write_atomically(folder / "encoder.safetensors", save(encoder))
     write_atomically(folder / "heads.safetensors", save(heads))
     write_atomically(folder / "settings.yaml", as_yaml(cell))
