@@ -7,6 +7,7 @@ It is paragraphs of plain text with places for numbers:
     {{ claim("L13").measured }}  {{ claim("L13").verdict }}
     {{ reference.unigram_perplexity | number }}          evaluation.json's headline of the baseline
     {{ neighbours | number }}                            perplexity that counts of neighbours reach
+    {{ study.training.steps | number(0) }}               a setting
 """
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ def discussion(study: Loaded, facts: dict, filters: dict) -> list[str]:
     environment.filters |= filters
     context = {"arm": _by("arm", facts["arms"], path), "claim": _by("id", facts["claims"], path),
                "effect": _effects(facts["comparisons"], path), "reference": facts["reference"],
-               "neighbours": facts["data"]["references"]["neighbours"]["perplexity"]}
+               "neighbours": facts["data"]["references"]["neighbours"]["perplexity"], "study": facts["study"]}
     try:
         text = environment.from_string(path.read_text(encoding="utf-8")).render(context)
     except StudyError:
