@@ -236,7 +236,7 @@ def verify(folder: Folder = Path("."),
             found = run(study, name, bar.update)
         say(f"verify {name}: {verified(found)}")
         different |= found["outcome"] == "different"
-    say(f"verify: written to {study.runs}/<cell>/verification.json; `dvc repro` shows it in the report")
+    say(f"verify: written to {study.runs.resolve()}/<cell>/verification.json; `dvc repro` shows it in the report")
     if different:
         raise typer.Exit(1)
 

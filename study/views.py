@@ -39,7 +39,7 @@ def readme(folder: Folder = Path(".")):
     """Puts a study's findings at the head of README.md. Example: study readme"""
     from study.report.page import update_readme
 
-    say(f"readme: {update_readme(load_folder(folder))}")
+    say(f"readme: {update_readme(load_folder(folder)).resolve()}")
 
 
 @app.command(rich_help_panel=READ)

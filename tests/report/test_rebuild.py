@@ -14,9 +14,9 @@ STUDIES = {"quick": ".", "wikitext2": "experiments/wikitext2"}
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_committed_report_is_rebuilt_byte_for_byte(tmp_path, name):
-    tracked = subprocess.run(["git", "ls-files", "params.yaml", "experiments", f"runs/{name}", f"reports/{name}"],
-                             cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    for file in filter(None, tracked):
+    parts = ("params.yaml", "discussion.md", "experiments", f"runs/{name}", f"reports/{name}")
+    tracked = subprocess.run(["git", "ls-files", *parts], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for file in tracked.split():
         if not (ROOT / file).is_symlink():
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / file, tmp_path / file)
