@@ -235,6 +235,7 @@ def test_a_diverged_cell_goes_through_every_stage(tiny):
     shutil.copytree(tiny.runs, wild.runs, ignore=shutil.ignore_patterns("*-0"))
     path = wild.runs / "search" / "no-warmup.yaml"
     path.write_text(re.sub(r"learning_rate: .*", "learning_rate: 1.0e+9", path.read_text()))
+    (wild.runs / "search" / "best.yaml").write_text("dynamic: {}\nno-warmup: {training.learning_rate: 1.0e+9}\n")
     for arm, seed in wild.cells:
         done = pretrain(wild, arm, seed)
         assert done["status"] == ("diverged" if arm == "no-warmup" else "finished")

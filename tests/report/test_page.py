@@ -116,7 +116,9 @@ def test_a_discussion_has_its_numbers_looked_up(tmp_path):
     html, text = write_report(study).read_text(), (study.reports / "README.md").read_text()
     table = {row["arm"]: row for row in csv.DictReader((study.reports / "tables/arms.csv").open())}
     said = f"Dynamic is at {float(table['dynamic']['perplexity_mean']):.2f}, "
-    assert f"<p>{said}&lt;b&gt;static&lt;/b&gt; differs by 0.2" in html
+    effects = csv.DictReader((study.reports / "tables/comparisons.csv").open())
+    effect = next(row["effect"] for row in effects if row["treatment"] == "static" and row["metric"] == "nll")
+    assert f"<p>{said}&lt;b&gt;static&lt;/b&gt; differs by {float(effect):.3f} nats.</p>" in html
     assert said in text
     assert "And supported." in text
 
