@@ -54,12 +54,12 @@ def verify(study: Loaded, name: str, on_record: Callable[[dict, float], None] = 
     recorded = study.cell(arm, seed)
     said, weights = read_json(recorded / "training.json"), recorded_weights(study, name)
     scratch = _scratch(study, arm, recorded)
-    mark = fingerprint(cell_settings(scratch, arm), seed, load_data(study).train.sha256)
-    if mark != said["fingerprint"]:
-        raise StudyError(f"{recorded / 'training.json'}: {name} was trained on other text or with other settings than "
-                         f"lie beside it (fingerprint {said['fingerprint']}, here {mark}); run `dvc repro "
-                         f"{stages_file(study)}:examples`, or train it again")
     try:
+        mark = fingerprint(cell_settings(scratch, arm), seed, load_data(study).train.sha256)
+        if mark != said["fingerprint"]:
+            raise StudyError(f"{recorded / 'training.json'}: {name} was trained on other text or with other settings "
+                             f"than lie beside it (fingerprint {said['fingerprint']}, here {mark}); run `dvc repro "
+                             f"{stages_file(study)}:examples`, or train it again")
         done = pretrain(scratch, arm, seed, on_record=on_record)
         evaluate(scratch, arm, seed)
         probe(scratch, arm, seed)

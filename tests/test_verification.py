@@ -131,6 +131,7 @@ def test_other_settings_or_text_than_recorded_are_refused(kept):
     path.write_text(path.read_text().replace("rate: 0.15", "rate: 0.2"))
     with pytest.raises(StudyError, match=r"training\.json: dynamic-0 was trained on other text or with other settings"):
         verify(kept, NAME)
+    assert not list((kept.root / ".state" / "verify").iterdir())
 
 
 def test_what_was_never_recorded_is_named(kept):
