@@ -109,6 +109,22 @@ def search(folder: Folder = Path(".")):
 
 
 @app.command(rich_help_panel=STAGES)
+def trials(arm: Arm, folder: Folder = Path(".")):
+    """The search of one tuned arm alone; `study search` then finds it made. Example: study trials --arm dynamic
+
+    Arms may be searched side by side, on several machines where STUDY_STORAGE is the address of a database
+    (postgresql://...) that all reach.
+    """
+    from study.console import track
+    from study.training.pretrain import load_data
+    from study.training.search import search_arm
+
+    study = load_folder(folder)
+    found = search_arm(study, arm, load_data(study), track)
+    say(f"trials {arm}: {len(found.trials)}, best validation NLL {found.best_value:.3f}")
+
+
+@app.command(rich_help_panel=STAGES)
 def pretrain(arm: Arm, seed: Seed, folder: Folder = Path(".")):
     """Train one cell, or go on with it (several processes: torchrun). Example: study pretrain --arm dynamic --seed 0"""
     from study.console import TrainingBar

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,9 @@ import yaml
 
 from study import StudyError
 from study.analysis.claims import register
-from study.config import Loaded, read_yaml
+from study.config import STORAGE, Loaded, read_yaml
 from study.files import write_atomically
-from study.runner import DVC, STAGES, State, environment, stages_file
+from study.runner import DVC, STAGES, STUDY, State, environment, stages_file, trials_of
 
 TRIES = 3                                   # further attempts at a cell whose worker died
 CODE = ("study", "experiments", "params.yaml", "dvc.yaml")      # what must be as committed
@@ -40,6 +41,11 @@ class Parcel:
     files: dict[str, bytes]
     stages: str
     runs: str
+
+    @property
+    def pull(self) -> tuple[str, ...]:
+        """The command that brings the data."""
+        return *DVC, "pull", *(f"{self.stages}:{stage}" for stage in MADE)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,11 @@ class Cluster:
             except (OSError, ValueError) as error:
                 raise StudyError(f"no Ray cluster at {address} ({error}); `ray start --head` starts one") from None
 
+    @property
+    def tunes(self) -> bool:
+        """Whether there is a storage that workers can reach; without one the head tunes."""
+        return STORAGE in os.environ
+
     def parcel(self):
         """The parcel in Ray's store; made, and the data pushed, when the first cell asks for it."""
         with self.lock:
@@ -96,18 +107,28 @@ class Cluster:
 
     def run_cell(self, study: Loaded, cell: State, jobs: int) -> None:
         """Has a worker train, evaluate and probe a cell; a cell whose worker died is given to another one."""
-        cell.status, cell.began = "running", time.monotonic()
-        task = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=TRIES)(work)
-        try:
-            answer = self.ray.get(task.remote(self.parcel(), cell.name))
-        except (self.ray.exceptions.RayError, StudyError) as error:
-            answer = Answer(False, str(error), {}, {})
-        cell.log.parent.mkdir(parents=True, exist_ok=True)
-        cell.log.write_text(answer.text)
+        answer = self._ask(cell, train)
         with self.lock:
             self._keep(cell.name, answer)
-        cell.line = answer.text.strip().rpartition("\n")[2]
-        cell.ended, cell.status = time.monotonic(), "done" if answer.fine else "failed"
+
+    def run_trials(self, study: Loaded, search: State, jobs: int) -> None:
+        """Has a worker make the trials of one arm, in the storage that all share."""
+        self._ask(search, tune, os.environ[STORAGE])
+        self.sent = None                    # the next parcel holds what the search found
+
+    def _ask(self, state: State, function: Callable[..., Answer], *further) -> Answer:
+        """A worker's answer to function(parcel, name of the state, ...); what was said goes to the state's log."""
+        state.status, state.began = "running", time.monotonic()
+        task = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=TRIES)(function)
+        try:
+            answer = self.ray.get(task.remote(self.parcel(), state.name, *further))
+        except (self.ray.exceptions.RayError, StudyError) as error:
+            answer = Answer(False, str(error), {}, {})
+        state.log.parent.mkdir(parents=True, exist_ok=True)
+        state.log.write_text(answer.text)
+        state.line = answer.text.strip().rpartition("\n")[2]
+        state.ended, state.status = time.monotonic(), "done" if answer.fine else "failed"
+        return answer
 
     def _keep(self, cell: str, answer: Answer) -> None:
         """Writes what came back and notes it in dvc.lock; the weights are pulled when all cells are done."""
@@ -128,23 +149,35 @@ class Cluster:
             _checked(self.study.root, "pull", *(f"{stages_file(self.study)}:pretrain@{cell}" for cell in self.done))
 
 
-def work(parcel: Parcel, cell: str) -> Answer:
+def train(parcel: Parcel, cell: str) -> Answer:
     """On a worker: one cell in the clone of this commit."""
-    root = workspace(parcel)
-    names = [f"{stage}@{cell}" for stage in STAGES]
+    root, names = workspace(parcel), [f"{stage}@{cell}" for stage in STAGES]
     targets = [f"{parcel.stages}:{name}" for name in names]
-    said = []
-    for arguments in (("pull", *(f"{parcel.stages}:{stage}" for stage in MADE)), ("repro", "--single-item", *targets),
-                      ("push", *targets)):
-        done = subprocess.run([*DVC, *arguments], cwd=root, capture_output=True, text=True, check=False,
-                              env=environment() | {"PYTHONPATH": str(root)})
-        said += [done.stdout, done.stderr]
-        if done.returncode:
-            return Answer(False, "".join(said), {}, {})
+    fine, said = _all(root, {}, parcel.pull, (*DVC, "repro", "--single-item", *targets), (*DVC, "push", *targets))
+    if not fine:
+        return Answer(False, said, {}, {})
     lock = read_yaml((root / parcel.stages).with_name("dvc.lock"))["stages"]
     files = {path.name: path.read_bytes() for path in (root / parcel.runs / cell).iterdir()
              if path.suffix != ".safetensors" and path.name != ".gitignore"}
-    return Answer(True, "".join(said), {name: lock[name] for name in names}, files)
+    return Answer(True, said, {name: lock[name] for name in names}, files)
+
+
+def tune(parcel: Parcel, search: str, storage: str) -> Answer:
+    """On a worker: the trials of one arm, into the shared storage; a search cut short is gone on with."""
+    trials = (*STUDY, *trials_of(search), str(Path(parcel.stages).parent))
+    return Answer(*_all(workspace(parcel), {STORAGE: storage}, parcel.pull, trials), {}, {})
+
+
+def _all(root: Path, extra: dict[str, str], *commands: tuple[str, ...]) -> tuple[bool, str]:
+    """Runs the commands in turn until one fails: whether none did, and what they said."""
+    said = []
+    for command in commands:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False,
+                              env=environment() | {"PYTHONPATH": str(root)} | extra)
+        said += [done.stdout, done.stderr]
+        if done.returncode:
+            return False, "".join(said)
+    return True, "".join(said)
 
 
 def workspace(parcel: Parcel) -> Path:

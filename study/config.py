@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ import yaml
 
 from study import StudyError
 from study.schema import Arm, Cell, Settings, Study
+
+STORAGE = "STUDY_STORAGE"                   # the variable that names another storage of a search's trials
 
 
 def read_yaml(path: Path) -> dict:
@@ -104,6 +107,12 @@ class Loaded(Settings):
     def cells(self) -> list[tuple[str, int]]:
         return [(arm, seed) for arm in self.settings.arms for seed in self.settings.seeds]
 
+    @property
+    def storage(self) -> str:
+        """Optuna's address of the search's trials, for `optuna-dashboard`: what STUDY_STORAGE says, which workers on
+        other machines can reach, or else SQLite in `.state/search-<study>.db`."""
+        place = self.root.resolve() / ".state" / f"search-{self.settings.study}.db"
+        return os.environ.get(STORAGE) or f"sqlite:///{place}"
 
     def named(self, cell: str) -> tuple[str, int]:
         """Arm and seed of a cell by its name, as `dynamic-0`. Raises StudyError when the study has no such cell."""
@@ -134,6 +143,8 @@ def load_study(folder: str | Path = ".") -> Loaded:
         if baseline is not None and cell == resolve(loaded, baseline):
             raise StudyError(f"{folder / 'params.yaml'}: arms: {name} does not differ from {baseline} under this "
                              f"study's settings; take it out")
+    if untrained := [arm for arm in settings.search.arms if not resolve(loaded, arm).training.steps]:
+        raise StudyError(f"{folder / 'params.yaml'}: search.arms: {untrained[0]} is not trained; take it out")
     return loaded
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from study.cluster import Cluster
 
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+STUDY = (sys.executable, "-m", "study")
 STAGES = ("pretrain", "evaluate", "probe")
 
 
@@ -72,25 +73,51 @@ def one_at_a_time(study: Loaded) -> Iterator[None]:
 
 
 def _run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None], cluster: Cluster | None) -> list[State]:
-    run_cell = cluster.run_cell if cluster else _run_cell
+    _tune(study, jobs, watch, cluster)
     _dvc(study, "repro", f"{stages_file(study)}:search")
-    cells = [State(name, log=study.root / ".state" / "logs" / f"{study.settings.study}-{name}.log")
-             for name in stale_cells(study)]
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run_cell, study, cell, jobs) for cell in cells]
-        while not all(job.done() for job in waiting):
-            watch(cells)
-            time.sleep(0.5)
-    watch(cells)
-    for job in waiting:
-        job.result()
+    cells = _states(study, stale_cells(study))
+    _side_by_side(study, cells, cluster.run_cell if cluster else _run_cell, jobs, watch)
     if cluster:
         cluster.fetch()
-    if failed := [cell for cell in cells if cell.status == "failed"]:
-        raise StudyError(f"{len(failed)} of {len(cells)} cells failed; the first is {failed[0].name}: see "
-                         f"{failed[0].log}, then run again")
+    _complain(cells, "cells")
     _dvc(study, "repro", stages_file(study))
     return cells
+
+
+def _tune(study: Loaded, jobs: int, watch: Callable[[list[State]], None], cluster: Cluster | None) -> None:
+    """The trials of several tuned arms side by side; the search stage then finds them made."""
+    arms = study.settings.search.arms if study.settings.search.trials else []
+    if len(arms) < 2 or jobs < 2 or cluster and not cluster.tunes:
+        return
+    _dvc(study, "repro", f"{stages_file(study)}:examples")
+    if not _stale(study, f"{stages_file(study)}:search"):
+        return
+    searches = _states(study, [f"search-{arm}" for arm in arms])
+    _side_by_side(study, searches, cluster.run_trials if cluster else _run_trials, jobs, watch)
+    _complain(searches, "searches")
+
+
+def _states(study: Loaded, names: list[str]) -> list[State]:
+    logs = study.root / ".state" / "logs"
+    return [State(name, log=logs / f"{study.settings.study}-{name}.log") for name in names]
+
+
+def _side_by_side(study: Loaded, states: list[State], work: Callable[[Loaded, State, int], None], jobs: int,
+                  watch: Callable[[list[State]], None]) -> None:
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(work, study, state, jobs) for state in states]
+        while not all(job.done() for job in waiting):
+            watch(states)
+            time.sleep(0.5)
+    watch(states)
+    for job in waiting:
+        job.result()
+
+
+def _complain(states: list[State], what: str) -> None:
+    if failed := [state for state in states if state.status == "failed"]:
+        raise StudyError(f"{len(failed)} of {len(states)} {what} failed; the first is {failed[0].name}: see "
+                         f"{failed[0].log}, then run again")
 
 
 def make_examples(study: Loaded) -> None:
@@ -101,13 +128,18 @@ def make_examples(study: Loaded) -> None:
 def stale_cells(study: Loaded) -> list[str]:
     """Names of the cells of which DVC would run a stage, in the order of the study."""
     _dvc(study, "repro", "--quiet", "--single-item", f"{stages_file(study)}:code")
-    command = [*DVC, "status", "--json", stages_file(study)]
+    stages = _stale(study, stages_file(study))
+    stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in STAGES}
+    return [name for arm, seed in study.cells if (name := f"{arm}-{seed}") in stale]
+
+
+def _stale(study: Loaded, target: str) -> list[str]:
+    """Names of the stages of the target that DVC would run."""
+    command = [*DVC, "status", "--json", target]
     done = subprocess.run(command, cwd=study.root, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:
         raise StudyError(f"dvc status failed: {' '.join(done.stderr.split())[-300:]}")
-    stages = [name.rpartition(":")[2] for name in json.loads(done.stdout or "{}")]
-    stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in STAGES}
-    return [name for arm, seed in study.cells if (name := f"{arm}-{seed}") in stale]
+    return [name.rpartition(":")[2] for name in json.loads(done.stdout or "{}")]
 
 
 def stages_file(study: Loaded) -> str:
@@ -130,20 +162,34 @@ def _dvc(study: Loaded, *arguments: str) -> None:
 
 
 def _run_cell(study: Loaded, cell: State, jobs: int) -> None:
-    cell.status, cell.began = "running", time.monotonic()
-    cell.log.parent.mkdir(parents=True, exist_ok=True)
     targets = [f"{stages_file(study)}:{stage}@{cell.name}" for stage in STAGES]
-    with cell.log.open("w") as log:
-        process = subprocess.Popen([*DVC, "repro", "--single-item", *targets], cwd=study.root,
-                                   text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, close_fds=False,
+    _run_logged(study, cell, jobs, *DVC, "repro", "--single-item", *targets)
+
+
+def _run_trials(study: Loaded, search: State, jobs: int) -> None:
+    folder = str(study.folder.resolve().relative_to(study.root.resolve()))
+    _run_logged(study, search, jobs, *STUDY, *trials_of(search.name), folder)
+
+
+def trials_of(name: str) -> tuple[str, ...]:
+    """The command, less the study's folder, that makes the trials of `search-<arm>`."""
+    return "trials", "--arm", name.removeprefix("search-")
+
+
+def _run_logged(study: Loaded, state: State, jobs: int, *command: str) -> None:
+    """A command in the root of the project, its output into the state's log and, the newest line, into the state."""
+    state.status, state.began = "running", time.monotonic()
+    state.log.parent.mkdir(parents=True, exist_ok=True)
+    with state.log.open("w") as log:
+        process = subprocess.Popen(command, cwd=study.root, text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, close_fds=False,
                                    env=environment() | {"OMP_NUM_THREADS": str(threads_of(jobs))})
         for line in process.stdout:
             log.write(line)
             log.flush()
-            cell.line = line.strip() or cell.line
-    cell.ended = time.monotonic()
-    cell.status = "failed" if process.wait() else "done"
+            state.line = line.strip() or state.line
+    state.ended = time.monotonic()
+    state.status = "failed" if process.wait() else "done"
 
 
 def threads_of(jobs: int) -> int:

@@ -12,8 +12,9 @@ import pytest
 
 from study import StudyError
 from study.cluster import Cluster
-from study.config import load_study
+from study.config import STORAGE, load_study
 from tests.test_pipeline import BIN, copy_of_project, run
+from tests.training.test_search import counts
 
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@localhost")
 
@@ -22,7 +23,8 @@ def committed(folder, steps: int):
     """A project whose tiny study has two cells of so many steps, with a folder as its DVC remote."""
     head = copy_of_project(folder / "head", arms="[dynamic, static]", seeds="[0]")
     params = head / "experiments/tiny/params.yaml"
-    params.write_text(re.sub(r"^  steps: 12$", f"  steps: {steps}", params.read_text(), flags=re.M))
+    text = re.sub(r"^  steps: 12$", f"  steps: {steps}", params.read_text(), flags=re.M)
+    params.write_text(text.replace("  arms: [dynamic]\n", "  arms: [dynamic, static]\n"))
     (folder / "remote").mkdir()
     run("dvc", "remote", "add", "--default", "shared", str(folder / "remote"), cwd=head)
     run(*GIT, "add", "--all", cwd=head)
@@ -80,8 +82,10 @@ def kill_worker_of(cell: str, workers, within: float) -> None:
     raise AssertionError(f"{cell} was not seen to train within {within} s")
 
 
-def test_workers_train_what_the_head_restores_even_if_one_is_killed(tmp_path, workers, two_nodes):
+def test_workers_train_what_the_head_restores_even_if_one_is_killed(tmp_path, workers, two_nodes, monkeypatch):
+    """And make the trials of the search, in one storage that all reach."""
     head = committed(tmp_path, steps=400)
+    monkeypatch.setenv(STORAGE, f"sqlite:///{tmp_path}/shared.db")
     log = (tmp_path / "log").open("w")
     study = subprocess.Popen([sys.executable, "-m", "study", "run", "experiments/tiny", "--ray", two_nodes], cwd=head,
                              stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": str(head)})
@@ -89,7 +93,10 @@ def test_workers_train_what_the_head_restores_even_if_one_is_killed(tmp_path, wo
     status = study.wait(timeout=300)
     said = (tmp_path / "log").read_text()
     assert status == 0, said
-    assert len(list(workers.glob("study-*/*/.ready"))) == 2           # a clone a node
+    assert len(list(workers.glob("study-*/*/.ready"))) == 4           # a clone a node for each, the trials and the cells
+    assert counts(os.environ[STORAGE]) == {"dynamic": 2, "static": 2}
+    for arm in ("dynamic", "static"):
+        assert f"trials {arm}: 2, best" in (head / f".state/logs/tiny-search-{arm}.log").read_text()
     for cell in ("dynamic-0", "static-0"):
         assert f"Stage 'experiments/tiny/dvc.yaml:pretrain@{cell}' didn't change, skipping" in said
         assert f"> study pretrain --arm {cell.removesuffix('-0')} --seed 0" not in said     # not on the head

@@ -3,20 +3,23 @@
 Every tuned arm gets the same number of trials at the same budget, on a seed that no reported cell uses, scored by
 validation NLL. An arm that is not tuned takes what was best for the nearest tuned arm that it descends from (or for the
 first tuned one), so that it differs from its baseline in nothing else. The sampler is seeded by the number of the
-trial: a search that is stopped and gone on with makes the same trials as one that never stopped.
+trial: a search that is stopped and gone on with makes the same trials as one that never stopped. Trials of different
+arms know nothing of each other, so arms can be tuned side by side, on several machines through one storage, with the
+same trials again; those of one arm follow each other, for each is chosen by the ones before.
 """
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from study import StudyError
-from study.config import Loaded, lineage, resolve
+from study.config import STORAGE, Loaded, lineage, resolve
 from study.files import write_atomically, write_json
 from study.model.heads import use_processor
 from study.schema import Cell
@@ -30,14 +33,9 @@ def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict
     """Runs what is left of the search; writes best.yaml (tuned values of every arm), trials.json and `<arm>.yaml`, the
     settings that each arm is trained with. Returns best.yaml's content.
 
-    The storage is `.state/search-<study>.db` (SQLite); it is kept, so that a search goes on where it stopped.
+    The storage is kept, so that a search goes on where it stopped.
     """
-    import optuna
-
     settings, folder = study.settings.search, study.runs / "search"
-    if untrained := [arm for arm in settings.arms if not resolve(study, arm).training.steps]:
-        raise StudyError(f"{study.folder / 'params.yaml'}: search.arms: {untrained[0]} is not trained; take it out")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.yaml"):
         old.unlink()
@@ -45,7 +43,7 @@ def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict
     if settings.trials:
         data = load_data(study)
         for arm in settings.arms:
-            found = _search_arm(study, arm, data, progress)
+            found = search_arm(study, arm, data, progress)
             best[arm] = {key: short(value) for key, value in found.best_params.items()}
             trials += [_described(arm, number, trial) for number, trial in enumerate(_finished(found))]
     common = best.get(settings.arms[0], {}) if settings.arms else {}
@@ -64,15 +62,25 @@ def _inherited(study: Loaded, arm: str, best: dict[str, dict], common: dict) -> 
     return next((best[name] for name in line if name in best), common)
 
 
-def _search_arm(study: Loaded, arm: str, data: Data, progress: Callable):
+def search_arm(study: Loaded, arm: str, data: Data, progress: Callable = lambda items, **_: items):
+    """Runs what is left of one arm's trials; the Optuna study. One process at a time may work on an arm."""
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = study.settings.search
-    place = storage(study)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    found = optuna.create_study(storage=f"sqlite:///{place.resolve()}", load_if_exists=True, direction="minimize",
-                                study_name=_name(study, arm, data),
-                                pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS))
+    if arm not in settings.arms:
+        raise StudyError(f"{study.folder / 'params.yaml'}: search.arms: {arm} is not among them "
+                         f"({', '.join(settings.arms) or 'none is tuned'})")
+    (study.root / ".state").mkdir(exist_ok=True)
+    try:
+        found = optuna.create_study(storage=study.storage, load_if_exists=True, direction="minimize",
+                                    study_name=_name(study, arm, data),
+                                    pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS))
+    except (ImportError, SQLAlchemyError) as error:         # the address may hold a password: it is not shown
+        kind = f"what {STORAGE} names" if os.environ.get(STORAGE) else "SQLite under .state"
+        raise StudyError(f"search of {arm}: {kind} cannot be used as Optuna's storage: "
+                         f"{str(error).splitlines()[0]}") from None
     for trial in found.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         found.tell(trial.number, state=optuna.trial.TrialState.FAIL)      # left over from a search that was stopped
     done = _finished(found)
@@ -141,8 +149,3 @@ def _described(arm: str, number: int, trial) -> dict:
     return {"arm": arm, "number": number, "state": trial.state.name.lower(), "value": trial.value,
             "params": trial.params, "curve": {str(step): value for step, value in
                                               sorted(trial.intermediate_values.items())}}
-
-
-def storage(study: Loaded) -> Path:
-    """The SQLite file of the search, for `optuna-dashboard`."""
-    return study.root / ".state" / f"search-{study.settings.study}.db"
