@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from study import StudyError
 from study.config import Loaded
+from study.recovery import keep, mend
 from study.warm import kept_warm
 
 if TYPE_CHECKING:
@@ -48,20 +49,22 @@ def run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None] = l
     watch is called with their states about twice a second. A cell that fails does not stop the others; StudyError then
     names it, and where its log is.
     """
-    with one_at_a_time(study), kept_warm(threads_of(jobs)):
+    with one_at_a_time(study) as interrupted, kept_warm(threads_of(jobs)):
+        mend(study, interrupted)
         return _run_study(study, jobs, watch, cluster)
 
 
 @contextmanager
-def one_at_a_time(study: Loaded) -> Iterator[None]:
-    """Holds a study for one `study run`; a second one waits and then finds what the first has done.
+def one_at_a_time(study: Loaded) -> Iterator[bool]:
+    """Holds a study for one `study run`; a second one waits and then finds what the first has done. Gives whether the
+    one before was killed.
 
     The lock is the operating system's, so nothing is left behind by a process that is killed. DVC's processes inherit
     it: what they still do when the one that started them is gone is waited for, too.
     """
     place = study.root / ".state" / f"run-{study.settings.study}.lock"
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("w") as file:
+    with place.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -69,7 +72,14 @@ def one_at_a_time(study: Loaded) -> Iterator[None]:
                   flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         os.set_inheritable(file.fileno(), True)
-        yield
+        interrupted = bool(place.read_text())
+        place.write_text("running\n")
+        try:
+            yield interrupted
+        except StudyError:
+            place.write_text("")
+            raise
+        place.write_text("")
 
 
 def _run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None], cluster: Cluster | None) -> list[State]:
@@ -81,6 +91,7 @@ def _run_study(study: Loaded, jobs: int, watch: Callable[[list[State]], None], c
         cluster.fetch()
     _complain(cells, "cells")
     _dvc(study, "repro", stages_file(study))
+    keep(study)
     return cells
 
 
@@ -105,10 +116,13 @@ def _states(study: Loaded, names: list[str]) -> list[State]:
 def _side_by_side(study: Loaded, states: list[State], work: Callable[[Loaded, State, int], None], jobs: int,
                   watch: Callable[[list[State]], None]) -> None:
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(work, study, state, jobs) for state in states]
-        while not all(job.done() for job in waiting):
+        waiting, ended = [pool.submit(work, study, state, jobs) for state in states], 0
+        while ended < len(waiting):
             watch(states)
             time.sleep(0.5)
+            if (now := sum(job.done() for job in waiting)) > ended:
+                keep(study)
+                ended = now
     watch(states)
     for job in waiting:
         job.result()
