@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := true
 # A study starts a process a stage: each would compile torch and DVC anew where the environment forbids to keep that.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install study test bench soak audit ui lock
+.PHONY: help install study test docs bench soak audit ui lock
 
 help:                       ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -31,6 +31,10 @@ study: install              ## the quick study, to its report (STUDY=experiments
 test: install               ## the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+docs: install               ## the pages on arms, claims, corpora, probe tasks and clusters, into site/
+	$(BIN)/python -m sphinx --fail-on-warning --quiet docs site
+	@echo $(CURDIR)/site/index.html
+
 bench: install              ## speed against the usual script, into reports/benchmarks.md (half an hour, nothing beside it)
 	$(BIN)/python -m tests.benchmarks.harness
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
@@ -47,6 +51,6 @@ ui: install                 ## MLflow on http://127.0.0.1:5000, over what has be
 	study ui
 
 lock:                       ## resolve requirements.lock again (needs uv); torch's own pins bring its GPU libraries
-	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-annotate --no-emit-find-links pyproject.toml \
+	uv pip compile --universal --python-version 3.11 --extra test --extra docs --no-header --no-annotate --no-emit-find-links pyproject.toml \
 	  | grep -vE '^(nvidia-|cuda-|triton|torch==)' > requirements.lock
 	echo 'torch==2.13.0' >> requirements.lock

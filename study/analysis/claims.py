@@ -88,7 +88,7 @@ class Rate(Claim):
 
 
 class Exact(Claim):
-    """A property of code or arithmetic: decided by running `check` (study/evaluation/checks.py)."""
+    """A property of code or arithmetic: decided by running `check` (study/checks.py)."""
     kind: Literal["exact"]
     check: Literal[CHECKS]
     claimed: float | str | None             # of `stated`: what is claimed, what the source itself says, and where

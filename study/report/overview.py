@@ -1,6 +1,7 @@
 """The figures over all arms of a study."""
 from __future__ import annotations
 
+from study.analysis import statistics
 from study.analysis.comparisons import HEADLINES
 from study.analysis.results import read_arrays, read_json
 from study.config import Loaded
@@ -87,3 +88,21 @@ def confusion(study: Loaded) -> dict | None:
         rows = found if rows is None else [[a + b for a, b in zip(*pair, strict=True)]
                                            for pair in zip(rows, found, strict=True)]
     return {"labels": task.labels, "rows": list(zip(task.labels, rows, strict=True))}
+
+
+def further_tasks(study: Loaded, facts: dict) -> list[dict]:
+    """The probe tasks after the first: name, reference levels, and a row an arm with its mean over seeds, 95 % t
+    interval and the same encoders untrained."""
+    pooling, cells = facts["primary"].removeprefix(f"{facts['task']}_"), facts["frames"]["cells"]
+    found = []
+    for task in study.settings.probe.tasks[1:]:
+        rows = []
+        for arm in study.settings.arms:
+            part = cells[cells.arm == arm]
+            trained, untrained = (statistics.t_estimate(part[f"{task.name}_{pooling}_{kind}"].dropna().to_numpy(float))
+                                  for kind in ("accuracy", "untrained_accuracy"))
+            rows.append({"arm": arm, "n": len(part), "mean": trained.mean, "low": trained.low, "high": trained.high,
+                         "untrained": untrained.mean})
+        found.append({"name": task.name, "pooling": pooling, "levels": facts["data"]["baselines"][task.name],
+                      "rows": rows})
+    return found

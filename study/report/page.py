@@ -16,7 +16,7 @@ from study.analysis.results import primary, read_json, read_records
 from study.config import Loaded, flat, read_yaml
 from study.report.claims import claim_rows, verdict_counts
 from study.report.discussion import discussion
-from study.report.overview import MANY, confusion, draw_figures
+from study.report.overview import MANY, confusion, draw_figures, further_tasks
 from study.report.sections import compared, sections
 from study.verification import FILE, record_hash
 
@@ -153,7 +153,7 @@ def gather(study: Loaded) -> dict:
              "trials": read_json(study.runs / "search" / "trials.json"),
              "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study),
              "verified": verified(study, training)}
-    rows = claim_rows(study)
+    rows, facts["further"] = claim_rows(study), further_tasks(study, facts)
     facts |= {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows)}
     return facts | {"discussion": discussion(study, facts, FILTERS)}
 
