@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from study import StudyError
 from study.config import Loaded
 from study.recovery import keep, mend
+from study.storage import open_storage
 from study.warm import kept_warm
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _tune(study: Loaded, jobs: int, watch: Callable[[list[State]], None], cluste
     _dvc(study, "repro", f"{stages_file(study)}:examples")
     if not _stale(study, f"{stages_file(study)}:search"):
         return
+    open_storage(study)                     # its tables are made before several ask for them
     searches = _states(study, [f"search-{arm}" for arm in arms])
     _side_by_side(study, searches, cluster.run_trials if cluster else _run_trials, jobs, watch)
     _complain(searches, "searches")

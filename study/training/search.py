@@ -12,17 +12,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from study import StudyError
-from study.config import STORAGE, Loaded, lineage, resolve
+from study.config import Loaded, lineage, resolve
 from study.files import write_atomically, write_json
 from study.model.heads import use_processor
 from study.schema import Cell
+from study.storage import open_storage
 from study.training.pretrain import arm_settings, as_yaml, load_data
 from study.training.trainer import Data, Trainer
 
@@ -65,22 +65,15 @@ def _inherited(study: Loaded, arm: str, best: dict[str, dict], common: dict) -> 
 def search_arm(study: Loaded, arm: str, data: Data, progress: Callable = lambda items, **_: items):
     """Runs what is left of one arm's trials; the Optuna study. One process at a time may work on an arm."""
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = study.settings.search
     if arm not in settings.arms:
         raise StudyError(f"{study.folder / 'params.yaml'}: search.arms: {arm} is not among them "
                          f"({', '.join(settings.arms) or 'none is tuned'})")
-    (study.root / ".state").mkdir(exist_ok=True)
-    try:
-        found = optuna.create_study(storage=study.storage, load_if_exists=True, direction="minimize",
-                                    study_name=_name(study, arm, data),
-                                    pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS))
-    except (ImportError, SQLAlchemyError) as error:         # the address may hold a password: it is not shown
-        kind = f"what {STORAGE} names" if os.environ.get(STORAGE) else "SQLite under .state"
-        raise StudyError(f"search of {arm}: {kind} cannot be used as Optuna's storage: "
-                         f"{str(error).splitlines()[0]}") from None
+    found = optuna.create_study(storage=open_storage(study), load_if_exists=True, direction="minimize",
+                                study_name=_name(study, arm, data),
+                                pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS))
     for trial in found.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         found.tell(trial.number, state=optuna.trial.TrialState.FAIL)      # left over from a search that was stopped
     done = _finished(found)

@@ -86,7 +86,7 @@ def test_a_storage_that_is_not_there_is_said_without_its_password(alone):
         done = subprocess.run([sys.executable, "-m", "study", "trials", "--arm", "dynamic"], cwd=alone.folder,
                               env=os.environ | {STORAGE: address}, capture_output=True, text=True)
         assert done.returncode == 2
-        assert done.stderr.startswith("error: search of dynamic: what STUDY_STORAGE names cannot be used")
+        assert done.stderr.startswith("error: search: what STUDY_STORAGE names cannot be used")
         assert reason in done.stderr and "secret" not in done.stderr and done.stderr.count("\n") == 1
 
 
