@@ -93,7 +93,7 @@ def test_workers_train_what_the_head_restores_even_if_one_is_killed(tmp_path, wo
     status = study.wait(timeout=300)
     said = (tmp_path / "log").read_text()
     assert status == 0, said
-    assert len(list(workers.glob("study-*/*/.ready"))) == 4           # a clone a node for each, the trials and the cells
+    assert len(list(workers.glob("study-*/*/.ready"))) == 4           # a clone a node for the trials, and for the cells
     assert counts(os.environ[STORAGE]) == {"dynamic": 2, "static": 2}
     for arm in ("dynamic", "static"):
         assert f"trials {arm}: 2, best" in (head / f".state/logs/tiny-search-{arm}.log").read_text()

@@ -59,13 +59,15 @@ def test_an_arm_of_ones_own_is_trained_and_reported(followed):
     assert "run: 4 cells were stale" in said["arms.md"]
     assert "reports/mine/index.html" in said["arms.md"]
     report = (root / "reports/mine/README.md").read_text()
-    assert "A quarter of the tokens are selected." in report and "A rate above 15 % does no harm." in report
+    assert "A quarter of the tokens are selected." in report
+    assert "A rate above 15 % does no harm." in report
 
 
 def test_a_claim_of_ones_own_gets_a_verdict_and_is_exploratory(followed):
     root, said = followed
     assert "run: 0 cells were stale" in said["claims.md"]
-    assert re.search(r"W\.25.*inconclusive", said["claims.md"], re.S) and "exploratory" in said["claims.md"]
+    assert re.search(r"W\.25.*inconclusive", said["claims.md"], re.S)
+    assert "exploratory" in said["claims.md"]
     assert "### W.25: Selecting a quarter of the tokens" in (root / "reports/mine/README.md").read_text()
 
 
@@ -79,14 +81,16 @@ def test_text_of_ones_own_is_studied(followed):
 
 def test_a_second_probe_task_needs_no_code_and_no_training(followed):
     root, said = followed
-    assert "run: 4 cells were stale" in said["probe-tasks.md"] and "pretrain " not in said["probe-tasks.md"]
+    assert "run: 4 cells were stale" in said["probe-tasks.md"]
+    assert "pretrain " not in said["probe-tasks.md"]
     markdown = (root / "reports/reference/README.md").read_text()
     section = markdown.partition("## Probe of classes\n")[2].partition("\n## ")[0]
     assert "TF-IDF" in section
     for arm in ("dynamic", "all-mask"):
         assert re.search(rf"\| {arm} \| 2 \| \d+\.\d \| \\\[.*?\\\] \| \d+\.\d \|", section)
     page = (root / "reports/reference/index.html").read_text()
-    assert '<section id="task-1"><h2>Probe of classes</h2>' in page and 'href="#task-1"' in page
+    assert '<section id="task-1"><h2>Probe of classes</h2>' in page
+    assert 'href="#task-1"' in page
 
 
 def test_commands_that_are_only_shown_exist():

@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import yaml
 

@@ -66,7 +66,8 @@ def test_study_run_tunes_arms_side_by_side_with_the_same_trials(alone, tmp_path)
         log = (root / f".state/logs/tiny-search-{arm}.log").read_text()
         assert re.search(rf"^trials {arm}: 3, best validation NLL \d\.\d{{3}}$", log, flags=re.M)
     again = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=root)
-    assert "search-" not in again.stdout and "0 cells were stale" in again.stdout
+    assert "search-" not in again.stdout
+    assert "0 cells were stale" in again.stdout
 
 
 def test_another_storage_may_keep_the_trials(alone, tmp_path, monkeypatch):
@@ -87,7 +88,9 @@ def test_a_storage_that_is_not_there_is_said_without_its_password(alone):
                               env=os.environ | {STORAGE: address}, capture_output=True, text=True)
         assert done.returncode == 2
         assert done.stderr.startswith("error: search: what STUDY_STORAGE names cannot be used")
-        assert reason in done.stderr and "secret" not in done.stderr and done.stderr.count("\n") == 1
+        assert reason in done.stderr
+        assert "secret" not in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_only_a_tuned_arm_has_trials(alone):
