@@ -22,6 +22,7 @@ from pathlib import Path
 
 from study import StudyError
 from study.config import Loaded, flat, read_yaml
+from study.dashboards import experiment_tags
 
 FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json")
 GRACE = 40.0                                # seconds that a cell trains before it is shown
@@ -46,7 +47,7 @@ def _client(study: Loaded):
 
 
 @contextmanager
-def _opened(study: Loaded) -> Iterator[tuple]:
+def opened(study: Loaded) -> Iterator[tuple]:
     """A client and the study's experiment, for one process at a time: cells that start at once must not make two
     databases, experiments or arms."""
     os.environ.update(QUIET | os.environ)
@@ -58,17 +59,32 @@ def _opened(study: Loaded) -> Iterator[tuple]:
         yield client, _experiment(client, study)
 
 
+@contextmanager
+def reported(study: Loaded, command: str) -> Iterator[None]:
+    """Turns what MLflow raises into a StudyError that says to run the command again."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:
+        raise StudyError(f"MLflow at {tracking_uri(study)}: {error!r:.160}; run `study {command}` again") from None
+
+
 def _experiment(client, study: Loaded) -> str:
     name = study.settings.study
     if found := client.get_experiment_by_name(name):
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
+        for key, text in experiment_tags(study).items():
+            if found.tags.get(key) != text:
+                client.set_experiment_tag(found.experiment_id, key, text)
         return found.experiment_id
     place = (study.root / "mlartifacts" / name).resolve().as_uri()     # a server has its own
-    return client.create_experiment(name, None if tracking_uri(study).startswith("http") else place)
+    return client.create_experiment(name, None if tracking_uri(study).startswith("http") else place,
+                                    experiment_tags(study))
 
 
-def _find(client, experiment: str, **tags: str) -> list:
+def find_runs(client, experiment: str, **tags: str) -> list:
     return client.search_runs([experiment], " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in tags))
 
 
@@ -159,8 +175,8 @@ class LiveRun:
 
     def _open(self, about: dict) -> tuple:
         """A client, the run of this cell, new or gone on with, and the last step that it has."""
-        with _opened(self.study) as (client, experiment):
-            found = _find(client, experiment, fingerprint=about["fingerprint"])
+        with opened(self.study) as (client, experiment):
+            found = find_runs(client, experiment, fingerprint=about["fingerprint"])
             if not found:
                 return client, _new_cell(client, self.study, experiment, about, int(1000 * time.time())), -1
         run = found[0].info.run_id
@@ -184,7 +200,7 @@ def _new_cell(client, study: Loaded, experiment: str, about: dict, began: int) -
 
 
 def _parent(client, study: Loaded, experiment: str, arm: str) -> str:
-    if found := _find(client, experiment, kind="arm", arm=arm):
+    if found := find_runs(client, experiment, kind="arm", arm=arm):
         return found[0].info.run_id
     tags = {"kind": "arm", "arm": arm, "factor": study.arms[arm].factor, "mlflow.note.content": study.arms[arm].about}
     return client.create_run(experiment, tags=tags, run_name=arm).info.run_id
@@ -198,16 +214,11 @@ def track(study: Loaded) -> int:
     trained = [cell for cell in study.cells if (study.cell(*cell) / "training.json").exists()]
     if not trained:
         raise StudyError(f"{study.runs}: no trained cell yet; run `dvc repro` in the study's folder")
-    try:
-        with _opened(study) as (client, experiment):
-            written = sum(_track_cell(client, study, experiment, arm, seed) for arm, seed in trained)
-            written += sum(_track_arm(client, study, experiment, arm) for arm in dict(trained))
-            _write_links(client, study, experiment)
-            return written
-    except Exception as error:
-        if isinstance(error, StudyError):
-            raise
-        raise StudyError(f"MLflow at {tracking_uri(study)}: {error!r:.160}; run `study track` again") from None
+    with reported(study, "track"), opened(study) as (client, experiment):
+        written = sum(_track_cell(client, study, experiment, arm, seed) for arm, seed in trained)
+        written += sum(_track_arm(client, study, experiment, arm) for arm in dict(trained))
+        _write_links(client, study, experiment)
+        return written
 
 
 def _write_links(client, study: Loaded, experiment: str) -> None:
@@ -218,7 +229,7 @@ def _write_links(client, study: Loaded, experiment: str) -> None:
     uri = tracking_uri(study)
     served = uri.startswith("http")
     cells = sorted((run.data.tags["fingerprint"], run.info.run_name, run.info.run_id)
-                   for run in _find(client, experiment, kind="cell"))
+                   for run in find_runs(client, experiment, kind="cell"))
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent / "report" / "templates"), autoescape=True)
     study.reports.mkdir(parents=True, exist_ok=True)
     (study.reports / "mlflow.html").write_text(templates.get_template("mlflow.html").render(
@@ -238,7 +249,7 @@ def _track_cell(client, study: Loaded, experiment: str, arm: str, seed: int) -> 
     folder = study.cell(arm, seed)
     files = [path for name in FILES if (path := folder / name).exists()]
     results, content = {path.name: read_json(path) for path in files if path.suffix == ".json"}, _content(files)
-    found = _find(client, experiment, kind="cell", arm=arm, seed=str(seed))
+    found = find_runs(client, experiment, kind="cell", arm=arm, seed=str(seed))
     if len(found) == 1 and found[0].data.tags.get("content") == content:
         return 0
     for old in found:

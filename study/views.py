@@ -51,6 +51,14 @@ def ui(folder: Folder = Path("."), port: Annotated[int, typer.Option(help="port 
 
 
 @app.command(rich_help_panel=READ)
+def register(folder: Folder = Path(".")):
+    """The best encoder into MLflow's model registry, with a card. Example: study register experiments/wikitext2"""
+    from study.registry import register_best
+
+    say(f"register: {register_best(load_folder(folder))}")
+
+
+@app.command(rich_help_panel=READ)
 def where(folder: Folder = Path(".")):
     """Where the report of a study is. Example: study where experiments/tiny"""
     page = load_folder(folder).reports.resolve() / "index.html"

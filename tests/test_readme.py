@@ -35,7 +35,8 @@ def test_every_command_exists():
 
 @pytest.mark.parametrize("command", ["corpus", "tokenizer", "examples", "search", "pretrain", "evaluate", "probe",
                                      "compare", "report", "track", "ui", "where", "create", "readme", "claims", "run",
-                                     "mask", "predict", "encode", "export", "verify", "plan", "code", "trials"])
+                                     "mask", "predict", "encode", "export", "verify", "plan", "code", "trials",
+                                     "register"])
 def test_every_subcommand_has_an_example(command):
     found = subprocess.run([sys.executable, "-m", "study", command, "--help"], cwd=ROOT, capture_output=True, text=True,
                            check=True).stdout

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from study import StudyError
-from study.tracking import FILES, LiveRun, _client, _find, track, tracking_uri, ui
+from study.tracking import FILES, LiveRun, _client, find_runs, track, tracking_uri, ui
 from tests.conftest import ROOT
 from tests.report.fake import compare, fake_cell, fake_study
 
@@ -47,7 +47,7 @@ def study(tmp_path, monkeypatch):
 
 def runs(study, **tags):
     client = _client(study)
-    return client, _find(client, client.get_experiment_by_name(study.settings.study).experiment_id, **tags)
+    return client, find_runs(client, client.get_experiment_by_name(study.settings.study).experiment_id, **tags)
 
 
 def records(study):

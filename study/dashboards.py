@@ -1,0 +1,71 @@
+"""How a study opens in MLflow: its description, and views of its runs that stand in the menu *Views*.
+
+MLflow's pages keep a saved view as a tag of the experiment: a name, times (ms) and the state of the page as JSON.
+"""
+from __future__ import annotations
+
+import json
+
+from study.config import Loaded
+
+VIEW = "mlflow.sharedViewState."
+NOTE = """**{study}**: {arms} arms, {seeds} seeds each, scored on the same hidden tokens and the same texts.
+
+*Views* (top right) has the comparisons ready. A run without a parent is an arm, with means over its seeds; its children
+are the cells. Charts: the second icon beside the search field.
+
+| metric | unit | better |
+|---|---|---|
+| `perplexity` | test perplexity on [MASK]; of arms with the interval, `perplexity_low` and `_high` | lower |
+| `nll`, `test_mask_only_nll`, `test_mixed_nll` | nats a token; all selected words hidden, or 80/10/10 | lower |
+| `probe_accuracy` | share of test rows that a linear probe of the frozen encoder gets right | higher |
+| `share_closed` | share of the nats between word frequencies and the best possible | higher |
+| `validation_perplexity`, `loss` | along training, by step; the loss in nats | lower |
+| `tokens_per_second`, `seconds`, `flops` | work and speed of a cell | |
+"""
+
+
+def experiment_tags(study: Loaded) -> dict[str, str]:
+    """The tags of the study's experiment: its description, its kind and its saved views."""
+    note = NOTE.format(study=study.settings.study, arms=len(study.settings.arms), seeds=len(study.settings.seeds))
+    return {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"} | {
+        f"{VIEW}{key}": json.dumps({"name": name, "createdAt": number, "updatedAt": number,
+                                    "state": json.dumps(state)}, sort_keys=True)
+        for number, (key, (name, state)) in enumerate(VIEWS.items())}
+
+
+def _columns(metrics: tuple[str, ...], tags: tuple[str, ...] = (), parameters: tuple[str, ...] = ()) -> list[str]:
+    return [f"{kind}.`{name}`" for kind, names in (("tags", tags), ("params", parameters), ("metrics", metrics))
+            for name in names]
+
+
+def _line(metric: str, scale: str) -> dict:
+    return {"type": "LINE", "uuid": metric, "metricSectionId": "curves", "metricKey": metric, "displayName": metric,
+            "selectedMetricKeys": [metric], "scaleType": scale, "xAxisKey": "step", "xAxisScaleType": "linear",
+            "selectedXAxisMetricKey": "", "yAxisKey": "metric", "yAxisExpressions": [], "lineSmoothness": 0,
+            "range": {}, "runsCountToCompare": 100, "deleted": False, "isGenerated": False}
+
+
+def _bar(metric: str) -> dict:
+    return {"type": "BAR", "uuid": metric, "metricSectionId": "ends", "metricKey": metric, "dataAccessKey": None,
+            "displayName": metric, "runsCountToCompare": 100, "deleted": False, "isGenerated": False}
+
+
+def _section(uuid: str, name: str) -> dict:
+    return {"uuid": uuid, "name": name, "display": True, "isReordered": True}
+
+
+VIEWS = {
+    "arms": ("Arms: perplexity and probe accuracy", {
+        "searchFilter": "tags.kind = 'arm'", "orderByKey": "metrics.`perplexity`", "orderByAsc": True,
+        "selectedColumns": _columns(("perplexity", "perplexity_low", "perplexity_high", "probe_accuracy",
+                                     "probe_accuracy_low", "probe_accuracy_high", "n"), tags=("factor",))}),
+    "curves": ("Learning curves: cells by arm", {
+        "searchFilter": "tags.kind = 'cell'", "orderByKey": "metrics.`perplexity`", "orderByAsc": True,
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "arm"}]},
+        "selectedColumns": _columns(("perplexity", "probe_accuracy"), tags=("status",), parameters=("seed",)),
+        "compareRunCharts": [_line("validation_perplexity", "log"), _line("loss", "linear"),
+                             _line("gradient_norm", "linear"), _bar("perplexity"), _bar("probe_accuracy")],
+        "compareRunSections": [_section("curves", "Learning curves"), _section("ends", "At the end")],
+        "isAccordionReordered": True}),
+}
