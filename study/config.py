@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,16 @@ def load_study(folder: str | Path = ".") -> Loaded:
                              f"study's settings; take it out")
     if untrained := [arm for arm in settings.search.arms if not resolve(loaded, arm).training.steps]:
         raise StudyError(f"{folder / 'params.yaml'}: search.arms: {untrained[0]} is not trained; take it out")
+    _check_pipeline(loaded)
     return loaded
+
+
+def _check_pipeline(study: Loaded) -> None:
+    """There is one pipeline, of which each study has a copy: DVC cannot follow a link in a past commit, and so would
+    compare nothing with it."""
+    one, copy = study.root / "dvc.yaml", study.folder / "dvc.yaml"
+    if one.exists() and copy.exists() and one.read_bytes() != copy.read_bytes():
+        raise StudyError(f"{copy}: is not the pipeline of the project, {one.resolve()}; copy that over it")
 
 
 def lineage(arms: dict[str, Arm], name: str, path: Path) -> list[str]:
@@ -211,7 +221,7 @@ def fingerprint(cell: Cell, seed: int, data: str) -> str:
 
 
 def create_study(source: Loaded, name: str) -> Path:
-    """Makes experiments/<name> with the settings of `source` and a link to the one dvc.yaml; returns the folder."""
+    """Makes experiments/<name> with the settings of `source` and a copy of the one dvc.yaml; returns the folder."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise StudyError(f"{name!r}: a study's name has lower-case letters, digits and hyphens")
     folder = source.root / "experiments" / name
@@ -222,7 +232,7 @@ def create_study(source: Loaded, name: str) -> Path:
     text = re.sub(r"^root:.*$", "root: ../..", text, count=1, flags=re.M)
     folder.mkdir()
     (folder / "params.yaml").write_text(text, encoding="utf-8")
-    (folder / "dvc.yaml").symlink_to("../../dvc.yaml")
+    shutil.copy(source.root / "dvc.yaml", folder)
     (folder / "discussion.md").touch()      # of the report; written when there are results
     load_study(folder)
     return folder

@@ -159,7 +159,7 @@ def _stale(study: Loaded, target: str) -> list[str]:
 
 
 def stages_file(study: Loaded) -> str:
-    """The study's dvc.yaml as seen from the root; a link to the one pipeline is left as it is."""
+    """The study's dvc.yaml as seen from the root."""
     return str((study.folder.resolve() / "dvc.yaml").relative_to(study.root.resolve()))
 
 

@@ -208,3 +208,22 @@ def test_what_all_arms_share_no_arm_can_change(section, study):
     content = study.arms["static"].model_dump() | {"changes": {section: {"length": 8}}}
     with pytest.raises(StudyError, match=section):
         validated(Arm, content, "arms.yaml: static")
+
+
+@pytest.mark.parametrize("name", ["tiny", "wikitext2", "wikitext103", "wikipedia"])
+def test_every_study_has_the_one_pipeline(name):
+    assert (ROOT / "experiments" / name / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
+    assert not (ROOT / "experiments" / name / "dvc.yaml").is_symlink()
+
+
+def test_a_pipeline_of_its_own_is_refused(tmp_path):
+    mine = tmp_path / "experiments" / "mine"
+    mine.mkdir(parents=True)
+    params = (project(tmp_path) / "params.yaml").read_text()
+    (mine / "params.yaml").write_text(params.replace("root: .\n", "root: ../..\n"))
+    for folder in (tmp_path, mine):
+        (folder / "dvc.yaml").write_text("stages: {}\n")
+    load_study(mine)
+    (mine / "dvc.yaml").write_text("stages: {more: {cmd: ls}}\n")
+    with pytest.raises(StudyError, match=r"mine/dvc\.yaml: is not the pipeline of the project, .*; copy that over it"):
+        load_study(mine)

@@ -213,3 +213,23 @@ def test_import_of_the_package_is_cheap():
     heavy = "torch", "mlflow", "optuna", "transformers", "datasets", "pandas", "matplotlib"
     code = f"import sys, study, study.cli; print([m for m in {heavy!r} if m in sys.modules])"
     assert run(sys.executable, "-c", code, cwd=ROOT).stdout.strip() == "[]"
+
+
+def test_dvc_compares_with_a_past_commit(clone, tmp_path):
+    """Metrics and curves as they were; a link in the place of dvc.yaml would be no pipeline in a past commit."""
+    root = tmp_path / "clone"
+    shutil.copytree(clone, root, symlinks=True)
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@localhost")
+    run(*git, "add", "--all", "--force", "runs/tiny", "reports/tiny", cwd=root)
+    run(*git, "add", "--all", cwd=root)
+    run(*git, "commit", "--quiet", "--message", "first", cwd=root)
+    path = root / "reports/tiny/metrics.json"
+    metrics = json.loads(path.read_text())
+    before, metrics["dynamic"]["nll"] = metrics["dynamic"]["nll"], 1.25
+    path.write_text(json.dumps(metrics))
+    said = run("dvc", "metrics", "diff", "--json", "HEAD", cwd=root / "experiments/tiny")
+    assert "validation failed" not in said.stderr
+    (found,) = (found for name, found in json.loads(said.stdout)["diff"].items() if name.endswith("tiny/metrics.json"))
+    assert found["dynamic.nll"] == {"old": before, "new": 1.25, "diff": 1.25 - before}
+    said = run("dvc", "plots", "diff", "HEAD", "--out", str(tmp_path / "plots"), cwd=root / "experiments/tiny")
+    assert "curves.csv" in (tmp_path / "plots/index.html").read_text()

@@ -17,9 +17,8 @@ def test_a_committed_report_is_rebuilt_byte_for_byte(tmp_path, name):
     parts = ("params.yaml", "discussion.md", "experiments", f"runs/{name}", f"reports/{name}")
     tracked = subprocess.run(["git", "ls-files", *parts], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for file in tracked.split():
-        if not (ROOT / file).is_symlink():
-            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / file, tmp_path / file)
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / file, tmp_path / file)
     published = {path.relative_to(tmp_path): path.read_bytes() for path in
                  (tmp_path / "reports" / name).rglob("*") if path.is_file()}
     made = [path for path in published if path.name in ("README.md", "index.html") or path.parent.name == "figures"]
