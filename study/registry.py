@@ -121,4 +121,5 @@ def card(study: Loaded, arm: str, seed: int) -> str:
         layers=cell.model.num_hidden_layers, width=cell.model.hidden_size, norm=cell.model.norm,
         steps=training["steps"], tokens=training["tokens"], count=len(study.cells), uri=tracking_uri(study),
         corpus="the built-in language" if corpus.kind == "synthetic" else corpus.path, model=model_name(study),
-        alias=ALIAS, perplexity=scores["perplexity"], unigram=scores["unigram_perplexity"], fingerprint=training["fingerprint"])
+        alias=ALIAS, perplexity=scores["perplexity"], unigram=scores["unigram_perplexity"],
+        fingerprint=training["fingerprint"])

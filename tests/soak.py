@@ -71,11 +71,16 @@ class Round:
                 self.stops += 1
             time.sleep(self.draw.uniform(0.5, 25))
             self.kill()
-            if self.server.process is None or self.server.process.poll() is not None:
-                self.server.start()
+            self.serve()
+
+    def serve(self) -> None:
+        """Starts the server where it does not run."""
+        if self.server.process is None or self.server.process.poll() is not None:
+            self.server.start()
 
     def finish(self, expected: dict[str, bytes]) -> list[str]:
         """What is wrong at the end; nothing, it is hoped."""
+        self.serve()
         wrong = []
         for command in (RUN, ("dvc", "repro", FILE), (sys.executable, "-m", "study", "track", STUDY)):
             done = subprocess.run(command, cwd=self.root, env=environment(self.root, self.server.address), text=True,

@@ -2,6 +2,7 @@
 
 The server is a real one, stopped with SIGKILL and started again over the same database.
 """
+import http.client
 import http.server
 import os
 import socket
@@ -164,6 +165,50 @@ def refuses(request):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+@pytest.fixture
+def slow(server):
+    """The real server behind a line on which every answer takes half a second."""
+    class Passing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            time.sleep(0.5)
+            line = http.client.HTTPConnection("127.0.0.1", server.port)
+            line.request(self.command, self.path, body, {name: text for name, text in self.headers.items()
+                                                         if name.lower() not in ("host", "accept-encoding")})
+            answer = line.getresponse()
+            content = answer.read()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.getheader("Content-Type", "application/json"))
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server.stop()
+    server.start()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Passing) as line:
+        threading.Thread(target=line.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{line.server_address[1]}"
+        line.shutdown()
+
+
+def test_a_tracker_that_is_slow(study, slow, server, monkeypatch):
+    """The cell does not wait for it but at its end, and not long; what is lacking then, `track` fills in."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", slow)
+    began = time.monotonic()
+    assert train(study) < 0.25
+    assert time.monotonic() - began < MANY * 0.02 + tracking.PATIENCE + 5
+    (study.cell("dynamic", 1) / "predictions.json").write_text('["slow"]')     # not as a test before has left it
+    track(study)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    whole(study)
+    assert track(study) == 0
 
 
 def test_a_tracker_that_never_answers(study, hangs, monkeypatch, capsys):
