@@ -67,7 +67,7 @@ def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram
         _end_labels(axes, ends, colors)
         axes.set_xlabel("training tokens, millions")
         axes.set_ylabel("validation perplexity on [MASK]")
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.yaxis)
 
     return draw(7.2, 4.2, paint)
 
@@ -94,10 +94,11 @@ def _end_labels(axes, ends: list[tuple], colors: dict[str, str]) -> None:
                       arrowprops={"arrowstyle": "-", "color": colors[arm], "linewidth": 0.5, "alpha": 0.6})
 
 
-def _plain_ticks(axis) -> None:
+def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """Ticks of a logarithmic axis at these multiples of powers of ten, as people write them."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -216,18 +217,3 @@ def planes(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str], 
                       ncols=min(4, len(names)), markerscale=2.5)
 
     return draw(7.2, 3.8, paint)
-
-
-def search_trials(trials: list[dict]) -> str:
-    """Each trial of the search: the first tuned setting against validation NLL."""
-    key = next(iter(trials[0]["params"]))
-
-    def paint(axes) -> None:
-        for index, arm in enumerate(dict.fromkeys(t["arm"] for t in trials)):
-            part = [t for t in trials if t["arm"] == arm and t["value"] is not None]
-            axes.plot([t["params"][key] for t in part], [t["value"] for t in part], "o", color=COLORS[index], label=arm)
-        axes.set_xlabel(key)
-        axes.set_ylabel("validation NLL (nats)")
-        axes.legend()
-
-    return draw(5.2, 3.0, paint)

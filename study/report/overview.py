@@ -6,6 +6,7 @@ from study.analysis.comparisons import HEADLINES
 from study.analysis.results import read_arrays, read_json
 from study.config import Loaded
 from study.report import figures
+from study.report.search import search_figure
 from study.report.sections import BASELINE, effects
 
 MANY = 8                                    # arms; beyond that, figures over all of them name only the baseline
@@ -33,8 +34,9 @@ def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]
                             "alt": "NLL on [MASK] by frequency in training: where an arm gains or loses."}
     drawn |= _probes(study, facts, colors, named)
     if any(t["value"] is not None for t in facts["trials"]):
-        drawn["search"] = {"title": "Search", "alt": "Validation NLL of each trial against the tuned setting.",
-                           "svg": figures.search_trials(facts["trials"])}
+        drawn["search"] = {"title": "Search", "svg": search_figure(facts["trials"], study.settings.search.space),
+                           "alt": "Validation NLL of each trial of the search, in turn with the best so far, and by each "
+                                  "tuned setting; hollow: stopped early."}
     return drawn
 
 

@@ -17,6 +17,7 @@ from study.config import Loaded, flat, read_yaml
 from study.report.claims import claim_rows, verdict_counts
 from study.report.discussion import discussion
 from study.report.overview import MANY, confusion, draw_figures, further_tasks
+from study.report.search import chosen, importances, trial_counts
 from study.report.sections import compared, sections
 from study.verification import FILE, record_hash
 
@@ -150,8 +151,9 @@ def gather(study: Loaded) -> dict:
              "cells": frames["cells"].to_dict("records"), "training": training,
              "worth": _worth(data, base), "confusion": confusion(study), "total": _totals(training),
              "settings": dict(flat(study.settings.model_dump(mode="json"))),
-             "trials": read_json(study.runs / "search" / "trials.json"),
-             "best": read_yaml(study.runs / "search" / "best.yaml"), "samples": _samples(study),
+             "trials": (trials := read_json(study.runs / "search" / "trials.json")),
+             "searched": trial_counts(trials), "mattered": importances(trials, study.settings.search.space),
+             "chosen": chosen(read_yaml(study.runs / "search" / "best.yaml")), "samples": _samples(study),
              "verified": verified(study, training)}
     rows, facts["further"] = claim_rows(study), further_tasks(study, facts)
     facts |= {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows)}
