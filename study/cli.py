@@ -117,11 +117,11 @@ def trials(arm: Arm, folder: Folder = Path(".")):
     """
     from study.console import track
     from study.training.pretrain import load_data
-    from study.training.search import search_arm
+    from study.training.search import finished, search_arm
 
     study = load_folder(folder)
     found = search_arm(study, arm, load_data(study), track)
-    say(f"trials {arm}: {len(found.trials)}, best validation NLL {found.best_value:.3f}")
+    say(f"trials {arm}: {len(finished(found))}, best validation NLL {found.best_value:.3f}")
 
 
 @app.command(rich_help_panel=STAGES)

@@ -28,7 +28,8 @@ from study.files import write_atomically
 from study.runner import DVC, STAGES, STUDY, State, environment, stages_file, trials_of
 
 TRIES = 3                                   # further attempts at a cell whose worker died
-CODE = ("study", "experiments", "params.yaml", "dvc.yaml")      # what must be as committed
+# What must be as committed; a lock that a run has written is sent along.
+CODE = ("study", "experiments", "params.yaml", "dvc.yaml", ":(exclude)experiments/*/dvc.lock")
 MADE = ("code", "corpus", "tokenizer", "examples")  # stages whose outs a worker pulls
 
 
@@ -85,7 +86,7 @@ class Cluster:
     @property
     def tunes(self) -> bool:
         """Whether there is a storage that workers can reach; without one the head tunes."""
-        return STORAGE in os.environ
+        return bool(os.environ.get(STORAGE))
 
     def parcel(self):
         """The parcel in Ray's store; made, and the data pushed, when the first cell asks for it."""

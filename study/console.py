@@ -76,12 +76,12 @@ class CellsTable:
             for cell in ended:
                 if cell.name not in self.said:
                     self.said.add(cell.name)
-                    print(f"{len(self.said)}/{len(cells)}  {cell.name}  {cell.status}  "
+                    print(f"{len(self.said & {one.name for one in cells})}/{len(cells)}  {cell.name}  {cell.status}  "
                           f"{cell.ended - cell.began:.0f} s", file=sys.stderr, flush=True)
             return
         if not self.live.is_started:
             self.live.start()
-        table = Table(title=f"{len(ended)} of {len(cells)} cells, {self.jobs} at a time", title_justify="left")
+        table = Table(title=f"{len(ended)} of {len(cells)} done, {self.jobs} at a time", title_justify="left")
         for name in ("cell", "state", "seconds", "newest line"):
             table.add_column(name, no_wrap=True, justify="right" if name == "seconds" else "left")
         now = time.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -16,55 +17,54 @@ import yaml
 from study.config import Loaded
 from study.files import write_atomically
 
-PATIENCE = 1.0                              # seconds in which a DVC that lives has written its table
+PATIENCE = 1.0                              # seconds in which a DVC that lives has written some more
 
 
 def mend(study: Loaded, interrupted: bool) -> None:
-    """Removes DVC's table when it is broken, and restores dvc.lock when it is, or when the run before was interrupted
-    and it ends sooner than it did; then copies it."""
+    """Removes DVC's table when it is broken. Completes dvc.lock from the copy when it is broken, or when the run before
+    was interrupted and a stage is missing; else copies it.
+
+    A stage too many does no harm: DVC runs a stage whose settings or files are not those of the lock.
+    """
     table = study.root / ".dvc" / "tmp" / "rwlock"
-    if _broken(table):
-        time.sleep(PATIENCE)
-        if _broken(table):
-            table.unlink(missing_ok=True)
-            _say(f"{table} was left half written by a DVC that was killed; removed")
+    if _stays_so(table, lambda content: not _is_json(content)):
+        table.unlink(missing_ok=True)
+        _say(f"{table} was left half written by a DVC that was killed; removed")
     path, copy = study.folder / "dvc.lock", _copy(study)
-    found, kept = stages(path), stages(copy)
-    if kept and path.exists() and (found is None or interrupted and _cut_short(found, kept)):
-        write_atomically(path, copy.read_bytes())
-        _say(f"{path} was left half written by a DVC that was killed; restored as it last was whole")
+    if not path.exists():                   # somebody wants everything done again
+        copy.unlink(missing_ok=True)
+        return
+    kept, broken = stages(copy) or {}, _stays_so(path, lambda content: _stages(content) is None)
+    found = stages(path) or {}
+    last = next(reversed(found), None)
+    if last in kept and interrupted and _leaves(found[last]) < _leaves(kept[last]):
+        del found[last]                     # it has lost its end
+    if kept and (broken or interrupted) and kept.keys() - found.keys():
+        _write(path, kept | found)
+        _say(f"{path} was left half written by a DVC that was killed; completed as it last was whole")
     elif found:
-        write_atomically(copy, path.read_bytes())
+        _write(copy, found)
 
 
 def keep(study: Loaded) -> None:
-    """Copies dvc.lock, unless it is being written just now."""
+    """Adds to the copy what dvc.lock holds, unless it is being written just now."""
     path, copy = study.folder / "dvc.lock", _copy(study)
-    content = path.read_bytes() if path.exists() else b""
-    found = _stages(content)
-    if found and not _cut_short(found, stages(copy) or {}):
-        write_atomically(copy, content)
+    if found := stages(path):
+        _write(copy, (stages(copy) or {}) | found)
 
 
 def stages(path: Path) -> dict[str, dict] | None:
-    """The stages in a dvc.lock; none where there is no file, None where it cannot be read."""
+    """The stages in a dvc.lock; none where there is no file, None where it is not whole."""
     return _stages(path.read_bytes()) if path.exists() else {}
 
 
 def _stages(content: bytes) -> dict[str, dict] | None:
     try:
-        found = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-        return dict(found["stages"] or {}) if found else {}
+        found = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        found = dict(found["stages"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         return None
-
-
-def _cut_short(found: dict[str, dict], kept: dict[str, dict]) -> bool:
-    """Whether a stage is missing, or the last one has lost its end."""
-    if kept.keys() - found.keys():
-        return True
-    last = next(reversed(found), None)
-    return last is not None and (_leaves(found[last]) < _leaves(kept.get(last)) or not _whole(found[last]))
+    return found if content.endswith(b"\n") and _whole(found[next(reversed(found))]) else None
 
 
 def _whole(entry: dict | None) -> bool:
@@ -79,18 +79,30 @@ def _leaves(tree) -> int:
     return sum(map(_leaves, tree)) if isinstance(tree, list) else tree is not None
 
 
+def _write(path: Path, found: dict[str, dict]) -> None:
+    content = {"schema": "2.0", "stages": found}
+    write_atomically(path, yaml.dump(content, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False,
+                                     allow_unicode=True).encode())
+
+
+def _stays_so(path: Path, broken: Callable[[bytes], bool]) -> bool:
+    """Whether the file is broken and nobody is about to finish it."""
+    if not path.exists() or not broken(content := path.read_bytes()):
+        return False
+    time.sleep(PATIENCE)
+    return path.exists() and path.read_bytes() == content
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
+
+
 def _copy(study: Loaded) -> Path:
     return study.root / ".state" / f"dvc-{study.settings.study}.lock"
-
-
-def _broken(table: Path) -> bool:
-    try:
-        json.loads(table.read_bytes())
-    except FileNotFoundError:
-        pass
-    except ValueError:
-        return True
-    return False
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from study import StudyError
 from study.analysis.results import read_json, read_records
 from study.config import Loaded
-from study.tracking import find_runs, opened, reported, tracking_uri
+from study.tracking import find_runs, opened, reported
 
 ALIAS = "best"
 CARD = """# {name}, trained in the study {study}
@@ -24,9 +24,6 @@ Chosen among {count} cells by validation NLL. It is a small encoder made to comp
 else; what is in its text, it has learnt. Fingerprint `{fingerprint}`.
 
 ```python
-import mlflow
-
-mlflow.set_tracking_uri("{uri}")
 fill = mlflow.transformers.load_model("models:/{model}@{alias}")
 ```
 """
@@ -37,8 +34,9 @@ def model_name(study: Loaded) -> str:
     return f"{study.settings.study}-encoder"
 
 
-def best_cell(study: Loaded) -> tuple[str, int]:
-    """The finished cell with weights here that `transformers` has an equal of and whose last validation NLL is lowest.
+def best_cell(study: Loaded) -> tuple[tuple[str, int], int]:
+    """The finished cell with weights here that `transformers` has an equal of and whose last validation NLL is lowest,
+    and among how many it is the best.
 
     Raises StudyError when there is none.
     """
@@ -61,22 +59,24 @@ def best_cell(study: Loaded) -> tuple[str, int]:
     if not scores:
         raise StudyError(f"{study.runs}: no cell with weights that could be registered; run `dvc repro`, or `dvc pull` "
                          f"where a remote has them")
-    return min(scores, key=scores.__getitem__)
+    return min(scores, key=scores.__getitem__), len(scores)
 
 
 def register_best(study: Loaded) -> str:
     """Makes the best cell that was tracked the newest version of the study's model, with alias and card, unless it is
     that already; what was done, in a line. Raises StudyError when there are no weights, or MLflow cannot be written.
     """
-    arm, seed = best_cell(study)
+    (arm, seed), count = best_cell(study)
+    fingerprint = read_json(study.cell(arm, seed) / "training.json")["fingerprint"]
     with reported(study, "register"), opened(study) as (client, experiment):
-        if not (found := find_runs(client, experiment, kind="cell", arm=arm, seed=str(seed))):
-            raise StudyError(f"{arm}-{seed} is not in MLflow yet; run `study track` first")
-        number = _register(study, client, found[0].info.run_id, arm, seed)
+        if not (found := find_runs(client, experiment, kind="cell", fingerprint=fingerprint)):
+            raise StudyError(f"{arm}-{seed} is not in MLflow yet as it is now; run `study track` first")
+        number = _register(study, client, found[0].data.tags["mlflow.parentRunId"], arm, seed, count)
     return f"{arm}-{seed} is version {number} of {model_name(study)}, {ALIAS}"
 
 
-def _register(study: Loaded, client, run: str, arm: str, seed: int) -> str:
+def _register(study: Loaded, client, run: str, arm: str, seed: int, count: int) -> str:
+    """Under the run of the arm, which stays where cells are written again."""
     import mlflow.transformers
     import transformers
 
@@ -98,15 +98,16 @@ def _register(study: Loaded, client, run: str, arm: str, seed: int) -> str:
             transformers.pipeline("fill-mask", model=str(Path(folder) / "exported")), Path(folder) / "model",
             pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in
                               ("torch", "transformers")])
-        client.log_artifacts(run, str(Path(folder) / "model"), "encoder")
-    made = client.create_model_version(name, f"runs:/{run}/encoder", run, description=card(study, arm, seed),
-                                       tags={"fingerprint": fingerprint, "arm": arm})
+        client.log_artifacts(run, str(Path(folder) / "model"), f"encoder-{fingerprint}")
+    made = client.create_model_version(name, f"runs:/{run}/encoder-{fingerprint}", run,
+                                       tags={"fingerprint": fingerprint, "arm": arm},
+                                       description=card(study, arm, seed, count))
     client.set_registered_model_alias(name, ALIAS, made.version)
     return made.version
 
 
-def card(study: Loaded, arm: str, seed: int) -> str:
-    """The model card of a cell."""
+def card(study: Loaded, arm: str, seed: int, count: int) -> str:
+    """The model card of a cell that is the best of `count`."""
     from study.evaluation.embedding import recorded_settings
 
     folder, cell = study.cell(arm, seed), recorded_settings(study, arm, seed)
@@ -119,7 +120,7 @@ def card(study: Loaded, arm: str, seed: int) -> str:
     return CARD.format(
         name=f"{arm}-{seed}", study=study.settings.study, about=study.arms[arm].about, probes=probes, seed=seed,
         layers=cell.model.num_hidden_layers, width=cell.model.hidden_size, norm=cell.model.norm,
-        steps=training["steps"], tokens=training["tokens"], count=len(study.cells), uri=tracking_uri(study),
+        steps=training["steps"], tokens=training["tokens"], count=count,
         corpus="the built-in language" if corpus.kind == "synthetic" else corpus.path, model=model_name(study),
         alias=ALIAS, perplexity=scores["perplexity"], unigram=scores["unigram_perplexity"],
         fingerprint=training["fingerprint"])

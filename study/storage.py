@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from study import StudyError
 from study.config import STORAGE, Loaded
@@ -15,9 +16,14 @@ def open_storage(study: Loaded):
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
+    if study.storage.startswith("sqlite:///") and not study.storage.startswith("sqlite:////"):
+        raise StudyError(f"search: {STORAGE} names SQLite by a relative path, which is another file in every folder; "
+                         f"write sqlite:////and/the/whole/path.db")
     (study.root / ".state").mkdir(exist_ok=True)
     try:
         return optuna.storages.get_storage(study.storage)
-    except (ImportError, SQLAlchemyError) as error:         # the address may hold a password: it is not shown
+    except (ImportError, RuntimeError, SQLAlchemyError, ValueError) as error:
+        # the address, which may hold a password, is not shown
         kind = f"what {STORAGE} names" if os.environ.get(STORAGE) else "SQLite under .state"
-        raise StudyError(f"search: {kind} cannot be used as Optuna's storage: {str(error).splitlines()[0]}") from None
+        reason = re.sub(r"://[^@/\s]*@", "://", str(error).splitlines()[0])
+        raise StudyError(f"search: {kind} cannot be used as Optuna's storage: {reason}") from None

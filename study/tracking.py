@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import queue
+import re
 import sys
 import threading
 import time
@@ -67,7 +68,8 @@ def reported(study: Loaded, command: str) -> Iterator[None]:
     except StudyError:
         raise
     except Exception as error:
-        raise StudyError(f"MLflow at {tracking_uri(study)}: {error!r:.160}; run `study {command}` again") from None
+        said = f"MLflow at {tracking_uri(study)}: {error!r:.160}; run `study {command}` again"
+        raise StudyError(re.sub(r"://[^@/\s]*@", "://", said)) from None     # an address may hold a password
 
 
 def _experiment(client, study: Loaded) -> str:

@@ -41,8 +41,8 @@ class Attention(nn.Module):
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool) -> Tensor:
     """What scaled_dot_product_attention gives, as plain products (B, A, T, H/A): in bfloat16 on a processor torch's
-    own takes four times as long forward and back. The softmax is in float32, as there: with one in bfloat16 a model of
-    WikiText-2 (one seed) left the unigram plateau some hundred steps later."""
+    own takes four times as long forward and back. The probabilities that the gradient is made of stay in float32: with
+    bfloat16 ones a model of WikiText-2 (one seed) left the unigram plateau some hundred steps later."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()

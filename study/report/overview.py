@@ -35,8 +35,8 @@ def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]
     drawn |= _probes(study, facts, colors, named)
     if any(t["value"] is not None for t in facts["trials"]):
         drawn["search"] = {"title": "Search", "svg": search_figure(facts["trials"], study.settings.search.space),
-                           "alt": "Validation NLL of each trial of the search, in turn with the best so far, and by each "
-                                  "tuned setting; hollow: stopped early."}
+                           "alt": "Validation NLL of each trial of the search, in turn with the best so far, and by "
+                                  "each tuned setting; hollow: stopped early."}
     return drawn
 
 

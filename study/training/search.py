@@ -44,7 +44,7 @@ def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict
         for arm in settings.arms:
             found = search_arm(study, arm, data, progress)
             best[arm] = {key: short(value) for key, value in found.best_params.items()}
-            trials += [_described(arm, number, trial) for number, trial in enumerate(_finished(found))]
+            trials += [_described(arm, number, trial) for number, trial in enumerate(finished(found))]
     common = best.get(settings.arms[0], {}) if settings.arms else {}
     best = {arm: dict(_inherited(study, arm, best, common)) for arm in study.settings.arms}
     write_atomically(folder / "best.yaml", yaml.safe_dump(best).encode())
@@ -75,7 +75,7 @@ def search_arm(study: Loaded, arm: str, data: Data, progress: Callable = lambda 
                                 pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS))
     for trial in found.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         found.tell(trial.number, state=optuna.trial.TrialState.FAIL)      # left over from a search that was stopped
-    done = _finished(found)
+    done = finished(found)
     for number in progress(range(len(done), settings.trials), description=f"search {arm}",
                            total=settings.trials - len(done)):
         found.sampler = optuna.samplers.TPESampler(seed=settings.seed + number, n_startup_trials=WARMUP_TRIALS)
@@ -85,7 +85,8 @@ def search_arm(study: Loaded, arm: str, data: Data, progress: Callable = lambda 
     return found
 
 
-def _finished(found) -> list:
+def finished(found) -> list:
+    """The trials of an Optuna study that count: complete or pruned."""
     from optuna.trial import TrialState
 
     return [trial for trial in found.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]

@@ -211,3 +211,21 @@ def test_operations_a_token_are_those_that_torch_counts(cell, transform):
         model(ids, types, None, positions, ids.reshape(-1)[positions], None).words.backward()
     expected = heads.flops_per_token(cell, V, T) * ids.numel()
     assert counted.get_total_flops() == pytest.approx(expected, rel=1e-6)
+
+
+def test_gradients_of_attention_in_bfloat16_are_nearer_the_exact_ones_than_with_probabilities_in_bfloat16():
+    generator = torch.Generator().manual_seed(0)
+    shape = (16, 2, 32, 32)
+    parts = [torch.randn(shape, generator=generator).bfloat16() for _ in range(4)]
+
+    def gradients(attention, dtype):
+        query, key, value = (part.to(dtype).requires_grad_() for part in parts[:3])
+        attention(query, key, value).backward(parts[3].to(dtype))
+        return torch.stack([query.grad, key.grad]).double()
+
+    def rounded(query, key, value):
+        return ((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)).softmax(-1) @ value
+
+    exact = gradients(rounded, torch.float64)
+    ours = gradients(lambda *three: attend(*three, None, 0.0, False), torch.bfloat16)
+    assert (ours - exact).abs().mean() < 0.9 * (gradients(rounded, torch.bfloat16) - exact).abs().mean()

@@ -83,7 +83,8 @@ def test_another_storage_may_keep_the_trials(alone, tmp_path, monkeypatch):
 
 def test_a_storage_that_is_not_there_is_said_without_its_password(alone):
     for address, reason in (("nonsense", "Could not parse"), ("sqlite:////nowhere/x.db", "unable to open"),
-                            ("postgresql://me:secret@127.0.0.1:1/x", "")):
+                            ("postgresql://me:secret@127.0.0.1:1/x", ""), ("postgresql://me:secret@h:port/x", ""),
+                            ("redis://me:secret@127.0.0.1:1", "")):
         done = subprocess.run([sys.executable, "-m", "study", "trials", "--arm", "dynamic"], cwd=alone.folder,
                               env=os.environ | {STORAGE: address}, capture_output=True, text=True)
         assert done.returncode == 2
@@ -91,6 +92,12 @@ def test_a_storage_that_is_not_there_is_said_without_its_password(alone):
         assert reason in done.stderr
         assert "secret" not in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_sqlite_by_a_relative_path_is_refused(alone, monkeypatch):
+    monkeypatch.setenv(STORAGE, "sqlite:///here.db")
+    with pytest.raises(StudyError, match="names SQLite by a relative path, .* write sqlite:////and/the/whole/path.db"):
+        search_arm(alone, "dynamic", load_data(alone))
 
 
 def test_only_a_tuned_arm_has_trials(alone):
