@@ -24,10 +24,15 @@ from study.schema import Arm, Cell, Settings, Study
 STORAGE = "STUDY_STORAGE"                   # the variable that names another storage of a search's trials
 
 
+def parse_yaml(content: str | bytes) -> Any:
+    """What a YAML text holds. Raises yaml.YAMLError where it is none, or repeats a key."""
+    return yaml.load(content, Loader=_UniqueKeys)
+
+
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file. Raises StudyError when it cannot be read, is no mapping or repeats a key."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; a study is a folder with params.yaml "
                          f"(`study create NAME` makes one)") from None
@@ -38,7 +43,7 @@ def read_yaml(path: Path) -> dict:
     return content
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """A safe loader that refuses repeated keys and reads 1e-3 as a number (YAML 1.1 takes it for text)."""
 
     def construct_mapping(self, node, deep=False):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from study.config import Loaded
+from study.config import Loaded, parse_yaml
 from study.files import write_atomically
 
 PATIENCE = 1.0                              # seconds in which a DVC that lives has written some more
@@ -60,8 +60,7 @@ def stages(path: Path) -> dict[str, dict] | None:
 
 def _stages(content: bytes) -> dict[str, dict] | None:
     try:
-        found = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        found = dict(found["stages"])
+        found = dict(parse_yaml(content)["stages"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         return None
     return found if content.endswith(b"\n") and _whole(found[next(reversed(found))]) else None

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from study import StudyError
 from study.analysis.results import read_records
 from study.config import load_study, resolve
 from study.data.batches import BatchSource, Lexicon, gather
@@ -20,7 +21,6 @@ from study.evaluation.baselines import write_baselines
 from study.evaluation.predictions import evaluate
 from study.evaluation.probe import probe
 from study.report.page import write_report
-from study.schema import Search
 from study.training.pretrain import cell_settings, load_data, pretrain
 from study.training.search import search
 from tests.conftest import ROOT, tiny_study
@@ -288,12 +288,13 @@ def test_left_to_right_shows_the_next_token(tiny):
     assert shares["selected"] is None
 
 
-def test_an_untrained_arm_cannot_be_tuned(tiny):
-    from study import StudyError
-
-    tuned = Search.model_validate(tiny.settings.search.model_dump() | {"arms": ["untrained"], "trials": 1})
-    with pytest.raises(StudyError, match="untrained is not trained"):
-        search(tiny.model_copy(update={"settings": tiny.settings.model_copy(update={"search": tuned})}))
+def test_an_untrained_arm_cannot_be_tuned(tiny, tmp_path):
+    (tmp_path / "experiments").mkdir()
+    shutil.copy(tiny.folder / "experiments/arms.yaml", tmp_path / "experiments")
+    text = (tiny.folder / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("search:\n  arms: [dynamic]", "search:\n  arms: [untrained]"))
+    with pytest.raises(StudyError, match=r"params\.yaml: search\.arms: untrained is not trained; take it out"):
+        load_study(tmp_path)
 
 
 def test_views_are_counted(source, tiny):

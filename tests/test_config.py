@@ -210,12 +210,6 @@ def test_what_all_arms_share_no_arm_can_change(section, study):
         validated(Arm, content, "arms.yaml: static")
 
 
-@pytest.mark.parametrize("name", ["tiny", "wikitext2", "wikitext103", "wikipedia"])
-def test_every_study_has_the_one_pipeline(name):
-    assert (ROOT / "experiments" / name / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
-    assert not (ROOT / "experiments" / name / "dvc.yaml").is_symlink()
-
-
 def test_a_pipeline_of_its_own_is_refused(tmp_path):
     mine = tmp_path / "experiments" / "mine"
     mine.mkdir(parents=True)
