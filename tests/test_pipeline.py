@@ -233,4 +233,6 @@ def test_dvc_compares_with_a_past_commit(clone, tmp_path):
     found = json.loads(said.stdout)["../../reports/tiny/metrics.json"]
     assert found["dynamic.nll"] == {"old": before, "new": 1.25, "diff": pytest.approx(1.25 - before)}
     said = run("dvc", "plots", "diff", "HEAD", "--out", str(tmp_path / "plots"), cwd=root / "experiments/tiny")
-    assert "curves.csv" in (tmp_path / "plots/index.html").read_text()
+    page = (tmp_path / "plots/index.html").read_text()
+    assert "reports_tiny_tables_curves_csv" in page
+    assert set(re.findall(r'"rev": "(\w+)"', page)) == {"HEAD", "workspace"}
