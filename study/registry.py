@@ -93,6 +93,7 @@ def _register(study: Loaded, client, run: str, arm: str, seed: int, count: int) 
     with tempfile.TemporaryDirectory() as folder:
         cell, model = load_cell(study, arm, seed)
         transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()    # the pipeline leaves the pair head out, and says so
         export(model, cell, study.runs / "tokenizer", Path(folder) / "exported")
         mlflow.transformers.save_model(
             transformers.pipeline("fill-mask", model=str(Path(folder) / "exported")), Path(folder) / "model",
