@@ -1,10 +1,11 @@
-"""How a study opens in MLflow: its description, and views of its runs that stand in the menu *Views*.
+"""How a study opens in MLflow: its description, views of its runs that stand in the menu *Views*, the way to them.
 
 MLflow's pages keep a saved view as a tag of the experiment: a name, times (ms) and the state of the page as JSON.
 """
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from study.config import Loaded
 
@@ -32,6 +33,20 @@ def experiment_tags(study: Loaded) -> dict[str, str]:
         f"{VIEW}{key}": json.dumps({"name": name, "createdAt": number, "updatedAt": number,
                                     "state": json.dumps(state)}, sort_keys=True)
         for number, (key, (name, state)) in enumerate(VIEWS.items())}
+
+
+def write_links(study: Loaded, uri: str, experiment: str, runs: list) -> None:
+    """mlflow.html beside the report, to which its table of cells leads: MLflow names runs as it likes, so the report,
+    the same for the same results, cannot."""
+    from jinja2 import Environment, FileSystemLoader
+
+    served = uri.startswith("http")
+    cells = sorted((run.data.tags["fingerprint"], run.info.run_name, run.info.run_id) for run in runs)
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent / "report" / "templates"), autoescape=True)
+    study.reports.mkdir(parents=True, exist_ok=True)
+    (study.reports / "mlflow.html").write_text(templates.get_template("mlflow.html").render(
+        study=study.settings.study, server=uri.rstrip("/") if served else "http://127.0.0.1:5000", served=served,
+        cells=cells, experiment=experiment))
 
 
 def _columns(metrics: tuple[str, ...], tags: tuple[str, ...] = (), parameters: tuple[str, ...] = ()) -> list[str]:

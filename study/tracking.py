@@ -23,7 +23,7 @@ from pathlib import Path
 
 from study import StudyError
 from study.config import Loaded, flat, read_yaml
-from study.dashboards import experiment_tags
+from study.dashboards import experiment_tags, write_links
 
 FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json")
 GRACE = 40.0                                # seconds that a cell trains before it is shown
@@ -219,24 +219,8 @@ def track(study: Loaded) -> int:
     with reported(study, "track"), opened(study) as (client, experiment):
         written = sum(_track_cell(client, study, experiment, arm, seed) for arm, seed in trained)
         written += sum(_track_arm(client, study, experiment, arm) for arm in dict(trained))
-        _write_links(client, study, experiment)
+        write_links(study, tracking_uri(study), experiment, find_runs(client, experiment, kind="cell"))
         return written
-
-
-def _write_links(client, study: Loaded, experiment: str) -> None:
-    """mlflow.html beside the report, to which its table of cells leads: MLflow names runs as it likes, so the report,
-    the same for the same results, cannot."""
-    from jinja2 import Environment, FileSystemLoader
-
-    uri = tracking_uri(study)
-    served = uri.startswith("http")
-    cells = sorted((run.data.tags["fingerprint"], run.info.run_name, run.info.run_id)
-                   for run in find_runs(client, experiment, kind="cell"))
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent / "report" / "templates"), autoescape=True)
-    study.reports.mkdir(parents=True, exist_ok=True)
-    (study.reports / "mlflow.html").write_text(templates.get_template("mlflow.html").render(
-        study=study.settings.study, server=uri.rstrip("/") if served else "http://127.0.0.1:5000", served=served,
-        cells=cells, experiment=experiment))
 
 
 def _content(paths: list[Path], text: str = "") -> str:
