@@ -63,7 +63,7 @@ def _stages(content: bytes) -> dict[str, dict] | None:
         found = dict(parse_yaml(content)["stages"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         return None
-    return found if content.endswith(b"\n") and _whole(found[next(reversed(found))]) else None
+    return found if content.endswith(b"\n") and _whole(found.get(next(reversed(found), None))) else None
 
 
 def _whole(entry: dict | None) -> bool:
