@@ -16,12 +16,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
+from study.recovery import stages
 from tests.benchmarks.speed import RESULTS
 from tests.benchmarks.workload import ROOT, SMALL, Shape
 from tests.conftest import tiny_study
 from tests.test_pipeline import copy_of_project, run
 
-CELLS = 100
+CELLS = (10, 30, 100)
 VOCABULARIES, LENGTHS, DOCUMENTS = (4096, 8192, 16384, 32768), (32, 64, 128, 256), (500, 1000, 2000, 4000)
 
 START = """
@@ -55,8 +58,9 @@ def cell_start(study) -> float:
     return statistics.median(times)
 
 
-def many_cells(folder: Path) -> dict[str, float]:
-    """Seconds that a study of CELLS trained cells takes for `dvc repro` with nothing to do, and for its report."""
+def many_cells(folder: Path) -> dict[int, dict[str, float]]:
+    """Of studies of so many trained cells: seconds and peak memory (MB) of `dvc repro` with nothing to do, seconds of
+    its comparisons and of its report."""
     from study.config import load_study
     from study.data.corpus import write_corpus
     from study.data.heldout import write_examples
@@ -68,25 +72,58 @@ def many_cells(folder: Path) -> dict[str, float]:
     from study.training.search import search
 
     arms = load_study(ROOT / "experiments/tiny").settings.arms
-    cheap = [arm for arm in arms if arm not in ("d2l", "double-width", "double-depth")][:CELLS // 2]
-    root = copy_of_project(folder / "many", arms=f"[{', '.join(cheap)}]", seeds="[0, 1]")
-    study = load_study(root / "experiments/tiny")
-    write_corpus(study, study.runs / "corpus")
-    write_tokenizer(study, study.runs / "tokenizer")
-    write_examples(study, study.runs / "examples")
-    write_baselines(study, study.runs / "examples")
-    search(study)
-    for arm, seed in study.cells:
-        for stage in (pretrain, evaluate, probe):
-            stage(study, arm, seed)
-    file = "experiments/tiny/dvc.yaml"
-    for command in ("study compare", "study report", "study track"):
-        run(*command.split(), cwd=study.folder)
-    run("dvc", "commit", "--force", "--quiet", file, cwd=root)
-    assert "up to date" in run("dvc", "repro", file, cwd=root).stdout
-    return {"cells": len(study.cells), "idle_repro": timed(lambda: run("dvc", "repro", file, cwd=root)),
-            "report": timed(lambda: run("study", "report", cwd=study.folder), 1),
-            "compare": timed(lambda: run("study", "compare", cwd=study.folder), 1)}
+    cheap = [arm for arm in arms if arm not in ("d2l", "double-width", "double-depth")]
+    root, found = copy_of_project(folder / "many"), {}
+    params = root / "experiments/tiny/params.yaml"
+    for cells in CELLS:
+        chosen = f"arms: [{', '.join(cheap[:cells // 2])}]"
+        text = re.sub(r"^arms: \[.*?\]", chosen, params.read_text(), flags=re.M | re.S)
+        params.write_text(re.sub(r"^seeds: .*", "seeds: [0, 1]", text, flags=re.M))
+        study = load_study(root / "experiments/tiny")
+        if not found:
+            write_corpus(study, study.runs / "corpus")
+            write_tokenizer(study, study.runs / "tokenizer")
+            write_examples(study, study.runs / "examples")
+            write_baselines(study, study.runs / "examples")
+        search(study)
+        for arm, seed in study.cells:
+            if not (study.runs / f"{arm}-{seed}").exists():
+                for stage in (pretrain, evaluate, probe):
+                    stage(study, arm, seed)
+        found[len(study.cells)] = around(study, root)
+    return found
+
+
+def around(study, root: Path) -> dict[str, float]:
+    """Those numbers of one study whose cells are there."""
+    def seconds(*command: str, cwd: Path = study.folder, repeats: int = 1) -> float:
+        return timed(lambda: run(*command, cwd=cwd), repeats)
+
+    run("study", "code", cwd=study.folder)
+    times = {name: seconds("study", name) for name in ("compare", "report", "track")}
+    note(study)
+    idle = ("dvc", "repro", "experiments/tiny/dvc.yaml")
+    assert "up to date" in run(*idle, cwd=root).stdout
+    return times | {"seconds": seconds(*idle, cwd=root, repeats=3), "memory": peak_memory(*idle, cwd=root)}
+
+
+def peak_memory(*command: str, cwd: Path) -> float:
+    """MB, of a command and what it starts."""
+    measured = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
+                "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)")
+    return float(run(sys.executable, "-c", measured, *command, cwd=cwd).stdout)
+
+
+def note(study) -> None:
+    """Notes all stages in dvc.lock, some at a time: DVC writes the whole file anew for each."""
+    lock, found = study.folder / "dvc.lock", {}
+    cells = [f"{stage}@{arm}-{seed}" for arm, seed in study.cells for stage in ("pretrain", "evaluate", "probe")]
+    names = ["code", "corpus", "tokenizer", "examples", "search", *cells, "compare", "report", "track"]
+    for start in range(0, len(names), 30):
+        lock.unlink(missing_ok=True)
+        run("dvc", "commit", "--force", "--quiet", *names[start:start + 30], cwd=study.folder)
+        found |= stages(lock) or {}
+    lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": found}, sort_keys=False))
 
 
 def probing(folder: Path) -> dict[str, float]:
@@ -109,8 +146,6 @@ def probing(folder: Path) -> dict[str, float]:
     search(study)
     pretrain(study, "dynamic", 0)
     return {"probe": timed(lambda: probe(study, "dynamic", 0), 1)}
-
-
 
 
 def text_growth(folder: Path, documents: int) -> dict[str, float]:
@@ -172,10 +207,13 @@ def measure() -> dict:
         from study.training.search import search
 
         search(study)
-        costs = {"cell_start": cell_start(study), **probing(folder), **many_cells(folder)}
+        cells = many_cells(folder)
+        most = cells[max(cells)]
+        costs = {"cell_start": cell_start(study), **probing(folder), "cells": max(cells), "idle_repro": most["seconds"],
+                 "report": most["report"], "compare": most["compare"]}
     growth = {kind: {str(number): alone(kind, str(number)) for number in numbers}
               for kind, numbers in (("documents", DOCUMENTS), ("vocabulary", VOCABULARIES), ("length", LENGTHS))}
-    return {"costs": costs, "growth": growth}
+    return {"costs": costs, "growth": {**growth, "cells": {str(count): point for count, point in cells.items()}}}
 
 
 if __name__ == "__main__":

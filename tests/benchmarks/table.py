@@ -27,7 +27,7 @@ def write_table() -> Path:
     page = environment.get_template("benchmarks.md").render(
         machine=machine, repeats=len(measured["small"]["usual"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
-        precisions=PRECISIONS, median=median, harness=_harness(), axes=AXES)
+        precisions=PRECISIONS, median=median, harness=_harness(), axes=AXES, work=MEASURED)
     draw_speed(median, RESULTS / "speed.png")
     path = RESULTS.parent / "benchmarks.md"
     path.write_text(page)
@@ -44,14 +44,16 @@ def _harness() -> dict | None:
     return found
 
 
-AXES = {"documents": "training documents", "vocabulary": "vocabulary", "length": "row length, tokens a step equal"}
+AXES = {"documents": "training documents", "vocabulary": "vocabulary", "length": "row length, tokens a step equal",
+        "cells": "cells"}
+MEASURED = {"documents": "tokenising and packing", "cells": "dvc repro, nothing to do"}       # else a training step
 
 
 def draw_growth(growth: dict, path: Path) -> None:
     """Seconds and peak memory against documents, vocabulary and length."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
     panels = figure.subplots(2, len(growth))
     for column, (kind, points) in enumerate(growth.items()):
         numbers = [int(number) for number in points]
@@ -61,7 +63,7 @@ def draw_growth(growth: dict, path: Path) -> None:
             axes.set(ylabel=label, ylim=0, xlim=0)
             axes.spines[["top", "right"]].set_visible(False)
         panels[1, column].set_xlabel(AXES[kind])
-        panels[0, column].set_title("tokenising and packing" if kind == "documents" else "a training step", size=9)
+        panels[0, column].set_title(MEASURED.get(kind, "a training step"), size=9)
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
