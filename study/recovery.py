@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from study.config import Loaded, parse_yaml
-from study.files import write_atomically
+from study.config import Loaded
+from study.dvc import stages_of, write_lock
 
 PATIENCE = 1.0                              # seconds in which a DVC that lives has written some more
 
@@ -60,7 +60,7 @@ def stages(path: Path) -> dict[str, dict] | None:
 
 def _stages(content: bytes) -> dict[str, dict] | None:
     try:
-        found = dict(parse_yaml(content)["stages"])
+        found = stages_of(content)
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         return None
     return found if content.endswith(b"\n") and _whole(found.get(next(reversed(found), None))) else None
@@ -79,9 +79,7 @@ def _leaves(tree) -> int:
 
 
 def _write(path: Path, found: dict[str, dict]) -> None:
-    content = {"schema": "2.0", "stages": found}
-    write_atomically(path, yaml.dump(content, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False,
-                                     allow_unicode=True).encode())
+    write_lock(path, {"schema": "2.0", "stages": found})
 
 
 def _stays_so(path: Path, broken: Callable[[bytes], bool]) -> bool:

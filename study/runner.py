@@ -27,7 +27,7 @@ from study.warm import kept_warm
 if TYPE_CHECKING:
     from study.cluster import Cluster
 
-DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+DVC = (sys.executable, "-m", "study.dvc", "--wait-for-lock")
 STUDY = (sys.executable, "-m", "study")
 STAGES = ("pretrain", "evaluate", "probe")
 

@@ -59,8 +59,9 @@ def draw_growth(growth: dict, path: Path) -> None:
         numbers = [int(number) for number in points]
         for axes, key, label in zip(panels[:, column], ("seconds", "memory"), ("seconds", "peak memory, MB"),
                                     strict=True):
-            axes.plot(numbers, [point[key] for point in points.values()], marker="o", color=COLOURS["ours"])
-            axes.set(ylabel=label, ylim=0, xlim=0)
+            values = [point[key] for point in points.values()]
+            axes.plot(numbers, values, marker="o", color=COLOURS["ours"])
+            axes.set(ylabel=label, ylim=(0, 1.1 * max(values)), xlim=(0, 1.1 * max(numbers)))
             axes.spines[["top", "right"]].set_visible(False)
         panels[1, column].set_xlabel(AXES[kind])
         panels[0, column].set_title(MEASURED.get(kind, "a training step"), size=9)
