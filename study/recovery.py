@@ -1,8 +1,9 @@
 """What a killed DVC leaves half written, mended before the next run.
 
-DVC writes `dvc.lock` and its table of readers and writers (`.dvc/tmp/rwlock`) in place: killed in the middle it leaves
-the first part of either, and then refuses the whole project, or takes the cells that are no longer listed for stale and
-trains them again. So a run keeps a copy of the last whole lock, and puts it back where the one before was cut short.
+`dvc repro` writes `dvc.lock`, and any DVC its table of readers and writers (`.dvc/tmp/rwlock`), in place: killed in the
+middle it leaves the first part of either, and then refuses the whole project, or takes the cells that are no longer
+listed for stale and trains them again. So a run keeps a copy of the last whole lock, and puts it back where the one
+before was cut short.
 """
 from __future__ import annotations
 
