@@ -108,16 +108,16 @@ def escape_step(records: list[dict], unigram: float | None) -> int | None:
 
 
 def arms(study: Loaded, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row an arm: means over seeds with 95 % t intervals; perplexities through the NLL."""
+    """One row an arm: means over seeds with 95 % t intervals, cut where a scale ends; perplexities through the NLL."""
     rows = []
     for arm in study.settings.arms:
         part = frame[frame.arm == arm]
         row = {"arm": arm, "n": len(part), "diverged": int((part.status == "diverged").sum())}
-        for name, column in (("nll", "nll"), ("probe_accuracy", "probe_accuracy"),
-                             ("untrained_accuracy", "untrained_accuracy"), ("share_closed", "share_closed"),
-                             ("nsp_accuracy", "nsp_accuracy"), ("escape_step", "escape_step")):
-            found = statistics.t_estimate(part[column].dropna().to_numpy(float))
-            row |= {f"{name}_mean": found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+        for name, most in (("nll", math.inf), ("probe_accuracy", 1.0), ("untrained_accuracy", 1.0),
+                           ("share_closed", None), ("nsp_accuracy", 1.0), ("escape_step", math.inf)):
+            found = statistics.t_estimate(part[name].dropna().to_numpy(float))
+            low, high = found.interval() if most is None else found.on_scale(most)
+            row |= {f"{name}_mean": found.mean, f"{name}_low": low, f"{name}_high": high}
         row |= {f"perplexity_{end}": math.exp(row[f"nll_{end}"]) for end in ("mean", "low", "high")}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -29,6 +29,11 @@ class Estimate:
         half = float(stats.t.ppf(0.5 + level / 2, self.df)) * self.error
         return self.mean - half, self.mean + half
 
+    def on_scale(self, most: float) -> tuple[float, float]:
+        """The 95 % interval of what lies between 0 and `most`, cut there."""
+        low, high = np.clip(self.interval(), 0.0, most)
+        return float(low), float(high)
+
     @property
     def low(self) -> float:
         return self.interval()[0]

@@ -103,7 +103,8 @@ def further_tasks(study: Loaded, facts: dict) -> list[dict]:
             part = cells[cells.arm == arm]
             trained, untrained = (statistics.t_estimate(part[f"{task.name}_{pooling}_{kind}"].dropna().to_numpy(float))
                                   for kind in ("accuracy", "untrained_accuracy"))
-            rows.append({"arm": arm, "n": len(part), "mean": trained.mean, "low": trained.low, "high": trained.high,
+            low, high = trained.on_scale(1.0)
+            rows.append({"arm": arm, "n": len(part), "mean": trained.mean, "low": low, "high": high,
                          "untrained": untrained.mean})
         found.append({"name": task.name, "pooling": pooling, "levels": facts["data"]["baselines"][task.name],
                       "rows": rows})

@@ -70,3 +70,12 @@ def test_improvement_is_the_share_of_all_pairs_of_runs():
     pairs = [(a < b) + 0.5 * (a == b) for a in first for b in second]
     assert statistics.improvement(first, second, lower=True) == pytest.approx(np.mean(pairs))
     assert statistics.improvement(first, second, lower=False) == pytest.approx(1 - np.mean(pairs))
+
+
+def test_an_accuracy_is_no_more_than_all_and_no_less_than_none():
+    few = statistics.t_estimate(np.array([0.5, 0.9]))
+    assert few.interval()[1] > 1 > few.mean
+    assert few.on_scale(1.0) == (0.0, 1.0)
+    many = statistics.t_estimate(np.array([0.6, 0.61, 0.62]))
+    assert many.on_scale(1.0) == many.interval()
+    assert math.isnan(statistics.t_estimate(np.array([0.5])).on_scale(1.0)[0])
