@@ -37,6 +37,7 @@ docs: install               ## the pages on arms, claims, corpora, probe tasks a
 
 bench: install              ## speed against the usual script, into reports/benchmarks.md (half an hour, nothing beside it)
 	$(BIN)/python -m tests.benchmarks.harness
+	$(BIN)/python -m tests.benchmarks.precision
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
 
 soak: install               ## an hour of kills, restarts and tracker failures (SOAK_ARGS="--minutes 10")

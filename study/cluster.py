@@ -19,11 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from study import StudyError
 from study.analysis.claims import register
-from study.config import STORAGE, Loaded, read_yaml
+from study.config import STORAGE, Loaded
+from study.dvc import parse_lock, write_lock
 from study.files import write_atomically
 from study.runner import DVC, STAGES, STUDY, State, environment, stages_file, trials_of
 
@@ -139,9 +138,9 @@ class Cluster:
         for name, content in answer.files.items():
             write_atomically(self.study.runs / cell / name, content)
         path = self.study.folder / "dvc.lock"
-        content = read_yaml(path)
+        content = parse_lock(path.read_bytes())
         content["stages"] |= answer.lock
-        write_atomically(path, yaml.safe_dump(content, sort_keys=False).encode())
+        write_lock(path, content)
         self.done.append(cell)
 
     def fetch(self) -> None:
@@ -157,7 +156,7 @@ def train(parcel: Parcel, cell: str) -> Answer:
     fine, said = _all(root, {}, parcel.pull, (*DVC, "repro", "--single-item", *targets), (*DVC, "push", *targets))
     if not fine:
         return Answer(False, said, {}, {})
-    lock = read_yaml((root / parcel.stages).with_name("dvc.lock"))["stages"]
+    lock = parse_lock((root / parcel.stages).with_name("dvc.lock").read_bytes())["stages"]
     files = {path.name: path.read_bytes() for path in (root / parcel.runs / cell).iterdir()
              if path.suffix != ".safetensors" and path.name != ".gitignore"}
     return Answer(True, said, {name: lock[name] for name in names}, files)

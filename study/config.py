@@ -53,8 +53,8 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         return super().construct_mapping(node, deep)
 
 
-EXPONENT = "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-_UniqueKeys.add_implicit_resolver(*EXPONENT)
+_UniqueKeys.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+                                  list("-+0123456789"))
 
 
 def validated(model: type[pydantic.BaseModel], content: Any, where: str):

@@ -1,9 +1,9 @@
 """What a killed DVC leaves half written, mended before the next run.
 
-`dvc repro` writes `dvc.lock`, and any DVC its table of readers and writers (`.dvc/tmp/rwlock`), in place: killed in the
-middle it leaves the first part of either, and then refuses the whole project, or takes the cells that are no longer
-listed for stale and trains them again. So a run keeps a copy of the last whole lock, and puts it back where the one
-before was cut short.
+Plain `dvc repro` writes `dvc.lock` in place, and every DVC its table of readers and writers (`.dvc/tmp/rwlock`): killed
+in the middle it leaves the first part of either, and then refuses the whole project, or takes the cells that are no
+longer listed for stale and trains them again. So a run keeps a copy of the last whole lock, and puts it back where the
+one before was cut short.
 """
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAMLError
 
 from study.config import Loaded
-from study.dvc import stages_of, write_lock
+from study.dvc import parse_lock, write_lock
 
 PATIENCE = 1.0                              # seconds in which a DVC that lives has written some more
 
@@ -61,8 +61,8 @@ def stages(path: Path) -> dict[str, dict] | None:
 
 def _stages(content: bytes) -> dict[str, dict] | None:
     try:
-        found = stages_of(content)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        found = dict(parse_lock(content)["stages"])
+    except (YAMLError, KeyError, TypeError, ValueError):
         return None
     return found if content.endswith(b"\n") and _whole(found.get(next(reversed(found), None))) else None
 

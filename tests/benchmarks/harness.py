@@ -1,6 +1,7 @@
 """What the harness costs around the training loop, and how time and memory grow: `make bench` runs it before speed.py.
 
-Everything is measured on studies of the built-in language that are made for it in a temporary folder.
+Everything is measured on studies of the built-in language that are made for it in a temporary folder. Only Linux tells
+a process its peak memory.
 """
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
+import torch
 
+from study.dvc import write_lock
 from study.recovery import stages
 from tests.benchmarks.speed import RESULTS
 from tests.benchmarks.workload import ROOT, SMALL, Shape
@@ -122,7 +124,7 @@ def note(study) -> None:
         lock.unlink(missing_ok=True)
         run("dvc", "commit", "--force", "--quiet", *names[start:start + 30], cwd=study.folder)
         found |= stages(lock) or {}
-    lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": found}, sort_keys=False))
+    write_lock(lock, {"schema": "2.0", "stages": found})
 
 
 def probing(folder: Path) -> dict[str, float]:
@@ -144,7 +146,7 @@ def probing(folder: Path) -> dict[str, float]:
     write_baselines(study, study.runs / "examples")
     search(study)
     pretrain(study, "dynamic", 0)
-    return {"probe": timed(lambda: probe(study, "dynamic", 0), 1)}
+    return {"probe": timed(lambda: probe(study, "dynamic", 0))}
 
 
 def text_growth(folder: Path, documents: int) -> dict[str, float]:
@@ -160,8 +162,9 @@ def text_growth(folder: Path, documents: int) -> dict[str, float]:
 
     size = sum(characters(part.to_pylist()) for part in pq.ParquetFile(corpus).iter_batches(100)) / 1e6
     Path("/proc/self/clear_refs").write_text("5")       # the peak is that of what follows
+    before = memory("VmRSS")
     seconds = timed(lambda: write_store(corpus, backend, 3, folder / "store"))
-    return {"seconds": seconds, "megabytes": size, "rate": size / seconds}
+    return {"seconds": seconds, "megabytes": size, "rate": size / seconds, "memory": memory("VmHWM") - before}
 
 
 def characters(content) -> int:
@@ -187,7 +190,10 @@ def alone(*arguments: str) -> dict[str, float]:
 
 
 def point(kind: str, number: int) -> dict[str, float]:
-    """What `alone` runs."""
+    """What `alone` runs. Its memory is that above the imported libraries'."""
+    import study.training.pretrain  # noqa: F401
+
+    before = memory("VmRSS")
     if kind == "text":
         with tempfile.TemporaryDirectory() as folder:
             found = text_growth(Path(folder), number)
@@ -196,12 +202,13 @@ def point(kind: str, number: int) -> dict[str, float]:
     else:
         rows = SMALL.rows * SMALL.length // number
         found = step_growth(Shape("", SMALL.layers, SMALL.width, SMALL.heads, number, rows, SMALL.vocabulary))
-    return found | {"memory": own_peak()}
+    return {"memory": memory("VmHWM") - before} | found
 
 
-def own_peak() -> float:
-    """Peak memory of this process, MB. (Of what it began as, a copy of its parent, getrusage counts the size too.)"""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+def memory(which: str) -> float:
+    """Resident memory of this process, MB: VmRSS now, VmHWM at most so far. (getrusage also counts what a process was
+    before it became this one: a copy of its parent.)"""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
     return int(line.split()[1]) / 1024
 
 
@@ -227,6 +234,7 @@ def growth() -> dict[str, dict[str, dict[str, float]]]:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(len(os.sched_getaffinity(0)))         # the tests' settings, imported above, take one
     if len(sys.argv) > 1:
         print(json.dumps(point(sys.argv[1].replace("documents", "text"), int(sys.argv[2]))))
     else:

@@ -130,7 +130,8 @@ def batch_share(shape: Shape, precision: str, seconds: float) -> float:
     return statistics.median(making) / statistics.median(steps)
 
 
-WHAT = {"ours": our_speed, "bare": bare_speed, "usual": usual_speed, "matmul": matmul_share, "batch": batch_share}
+WHAT = {"ours": our_speed, "loop": our_speed, "bare": bare_speed, "usual": usual_speed, "matmul": matmul_share,
+        "batch": batch_share}
 
 if __name__ == "__main__":
     what, name, precision, seconds = sys.argv[1:]

@@ -43,7 +43,7 @@ def run(repeats: int, seconds: float) -> dict:
             found.setdefault(shape, {}).setdefault(what, {}).setdefault(precision, []).append(number)
 
     each([(what, shape, precision) for shape in SHAPES for precision in PRECISIONS for what in ("usual", "ours")])
-    each([(what, shape, best(found[shape], "ours")[0]) for shape in SHAPES for what in ("ours", "bare", "batch")])
+    each([(what, shape, best(found[shape], "ours")[0]) for shape in SHAPES for what in ("loop", "bare", "batch")])
     each([("matmul", shape, precision) for shape in SHAPES for precision in PRECISIONS])
     return found
 
@@ -59,11 +59,12 @@ def summary(found: dict) -> dict[str, dict]:
     result = {}
     for shape, numbers in found.items():
         (usual, theirs), (precision, ours) = best(numbers, "usual"), best(numbers, "ours")
+        loop, bare = (statistics.median(numbers[what][precision]) for what in ("loop", "bare"))
         result[shape] = {"usual": theirs, "usual_precision": usual, "ours": ours, "precision": precision,
                          "ratio": ours / theirs,
                          "matmul_share": statistics.median(numbers["matmul"][precision]),
                          "batch_share": statistics.median(numbers["batch"][precision]),
-                         "harness": statistics.median(numbers["bare"][precision]) / ours - 1}
+                         "harness": bare / loop - 1}
     return result
 
 

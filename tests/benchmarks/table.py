@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from study.analysis.statistics import t_estimate
 from tests.benchmarks.speed import PRECISIONS, RESULTS, summary
 from tests.benchmarks.workload import SHAPES
 
@@ -27,7 +30,7 @@ def write_table() -> Path:
     page = environment.get_template("benchmarks.md").render(
         machine=machine, repeats=len(measured["small"]["usual"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
-        precisions=PRECISIONS, median=median, harness=_harness(), axes=AXES, work=MEASURED)
+        precisions=PRECISIONS, median=median, harness=_harness(), bfloat16=_bfloat16(), axes=AXES, work=MEASURED)
     draw_speed(median, RESULTS / "speed.png")
     path = RESULTS.parent / "benchmarks.md"
     path.write_text(page)
@@ -44,13 +47,46 @@ def _harness() -> dict | None:
     return found
 
 
+def _bfloat16() -> dict | None:
+    """What precision.py measured, with its figure drawn: the difference at the end, nats, paired by seed; None before
+    it has run."""
+    path = RESULTS / "precision.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    draw_curves(found, RESULTS / "precision.png")
+    last = {precision: np.array([curve[-1][1] for curve in curves.values()]) for precision, curves in found.items()}
+    difference = t_estimate(last["bfloat16"] - last["float32"])
+    return {"mean": difference.mean, "low": difference.low, "high": difference.high, "seeds": len(last["float32"]),
+            "steps": next(iter(found["float32"].values()))[-1][0], "perplexity": math.exp(last["float32"].mean())}
+
+
+def draw_curves(found: dict, path: Path) -> None:
+    """Validation perplexity by step, a line a run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    for (precision, curves), colour, style in zip(found.items(), COLOURS.values(), ("-", "--"), strict=True):
+        for number, curve in enumerate(curves.values()):
+            steps, nll = zip(*curve, strict=True)
+            axes.plot(steps, np.exp(nll), color=colour, linestyle=style, linewidth=1.2,
+                      label="" if number else precision)
+    axes.set(xlabel="step", ylabel="validation perplexity", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+
+
 AXES = {"documents": "training documents", "vocabulary": "vocabulary", "length": "row length, tokens a step equal",
         "cells": "cells"}
 MEASURED = {"documents": "tokenising and packing", "cells": "dvc repro, nothing to do"}       # else a training step
 
 
 def draw_growth(growth: dict, path: Path) -> None:
-    """Seconds and peak memory against documents, vocabulary and length."""
+    """Seconds and peak memory against documents, vocabulary, length and cells."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")

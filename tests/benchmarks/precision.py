@@ -1,0 +1,41 @@
+"""Whether bfloat16 costs quality: the quick study's baseline, longer, in both precisions at the same seeds.
+`make bench` runs it; precision.json."""
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.progress import track
+
+from tests.benchmarks.speed import PRECISIONS, RESULTS
+from tests.benchmarks.workload import ROOT
+from tests.conftest import tiny_study
+
+STEPS, SEEDS = 1500, range(5)
+
+
+def measure() -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """{precision: {seed: [(step, validation NLL)]}}: rows, masks and first weights of a seed are the same in both."""
+    from study.config import resolve
+    from study.training.pretrain import load_data
+    from study.training.trainer import Trainer
+
+    text = (ROOT / "params.yaml").read_text().replace("trials: 3", "trials: 0")
+    found: dict = {precision: {} for precision in PRECISIONS}
+    with tempfile.TemporaryDirectory() as folder:
+        study = tiny_study(Path(folder), lambda _: text)
+        base, data = resolve(study, study.settings.baseline), load_data(study)
+        jobs = [(precision, seed) for seed in SEEDS for precision in PRECISIONS]
+        for precision, seed in track(jobs, description="precision", disable=not sys.stderr.isatty()):
+            training = base.training.model_copy(update={"precision": precision, "steps": STEPS})
+            records = Trainer(base.model_copy(update={"training": training}), data, seed).train().records
+            found[precision][str(seed)] = [(record["step"], record["validation_nll"]) for record in records
+                                           if "validation_nll" in record]
+    return found
+
+
+if __name__ == "__main__":
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "precision.json").write_text(json.dumps(measure(), indent=1) + "\n")
