@@ -164,7 +164,7 @@ def text_growth(folder: Path, documents: int) -> dict[str, float]:
     Path("/proc/self/clear_refs").write_text("5")       # the peak is that of what follows
     before = memory("VmRSS")
     seconds = timed(lambda: write_store(corpus, backend, 3, folder / "store"))
-    return {"seconds": seconds, "megabytes": size, "rate": size / seconds, "memory": memory("VmHWM") - before}
+    return {"seconds": seconds, "megabytes": size, "rate": size / seconds, "memory": max(0.0, memory("VmHWM") - before)}
 
 
 def characters(content) -> int:

@@ -73,8 +73,9 @@ def draw_curves(found: dict, path: Path) -> None:
             axes.plot(steps, np.exp(nll), color=colour, linestyle=style, linewidth=1.2,
                       label="" if number else precision)
     axes.set(xlabel="step", ylabel="validation perplexity", yscale="log")
+    axes.set_yticks([10, 20, 50, 100, 200, 500], minor=False)
+    axes.set_yticks([], minor=True)
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150, metadata={"Software": None})
