@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from study.analysis.results import escape_step, primary, read_arrays, read_json, read_records
+from study.analysis.results import escape_step, plateau, primary, read_arrays, read_json, read_records
 from study.config import Loaded
 
 
@@ -139,9 +139,7 @@ def _pairs(folder, task: str, over_chance: bool) -> Value | None:
 
 
 def _escape(study: Loaded, arm: str, seed: int) -> Value | None:
-    folder = study.cell(arm, seed)
-    headline = read_json(folder / "evaluation.json")["mask_only"]
-    found = headline and escape_step(read_records(folder / "metrics.jsonl"), headline["unigram_nll"])
+    found = escape_step(read_records(study.cell(arm, seed) / "metrics.jsonl"), plateau(study))
     return None if found is None else Value(float(found))
 
 

@@ -81,7 +81,7 @@ def _cell(study: Loaded, arm: str, seed: int, evaluation: dict) -> dict:
            "unigram_perplexity": headline.get("unigram_perplexity"),
            "floor_perplexity": headline.get("floor_perplexity"), "excess_nll": headline.get("excess_nll"),
            "share_closed": headline.get("share_closed"), "mixed_perplexity": mixed.get("perplexity"),
-           "escape_step": escape_step(records, headline.get("unigram_nll")), "nsp_accuracy": pairs.get("accuracy")}
+           "escape_step": escape_step(records, plateau(study)), "nsp_accuracy": pairs.get("accuracy")}
     if training["status"] == "diverged" and headline:
         row["nll"] = min(headline["nll"] or math.inf, headline["unigram_nll"])
         row["perplexity"] = math.exp(row["nll"])
@@ -100,10 +100,13 @@ def primary(study: Loaded) -> str:
     return f"{study.settings.probe.tasks[0].name}_{'mean' if 'mean' in poolings else poolings[0]}"
 
 
-def escape_step(records: list[dict], unigram: float | None) -> int | None:
-    """First logged step whose validation NLL lies clearly under the unigram level; None: never."""
-    if unigram is None:
-        return None
+def plateau(study: Loaded) -> float:
+    """NLL of word frequencies alone on the masks that training is validated on, nats."""
+    return math.log(read_json(study.runs / "examples" / "references.json")["unigram"]["validation"])
+
+
+def escape_step(records: list[dict], unigram: float) -> int | None:
+    """First logged step whose validation NLL lies clearly under the unigram level of the same tokens; None: never."""
     return next((r["step"] for r in records if r.get("validation_nll", math.inf) < unigram - ESCAPE), None)
 
 

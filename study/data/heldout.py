@@ -173,13 +173,16 @@ def write_examples(study: Loaded, folder: Path, progress=lambda items, **_: item
         write_store(study.runs / "corpus" / f"{split}.parquet", backend, lexicon.specials.sep, folder / split, progress)
     train = TokenStore.open(folder / "train")
     headline = {}
-    references: dict = {"vocabulary": len(lexicon.vocabulary.ordinary), "tokens": {}, "hash": {}, "floors": {}}
+    references: dict = {"vocabulary": len(lexicon.vocabulary.ordinary), "tokens": {}, "hash": {}, "floors": {},
+                        "unigram": {}}
     for split, rows in (("validation", study.settings.examples.validation_rows),
                         ("test", study.settings.examples.test_rows)):
         store = TokenStore.open(folder / split)
         arrays = build_heldout(study, store, train, lexicon, rows)
         save_arrays(arrays, folder / f"{split}.npz")
         headline[split] = (arrays["ids"], arrays["mask_only/shown"], arrays["mask_only/kind"])
+        truth = arrays["ids"][arrays["mask_only/kind"] > 0]
+        references["unigram"][split] = float(np.exp(arrays["unigram"][truth].mean()))        # perplexity
         references["hash"][split] = content_hash(arrays)
         references["tokens"][split] = {name: int((arrays[f"{name}/kind"] > 0).sum()) for name in SETS}
         references["tokens"][split]["unknown_share"] = float((arrays["ids"] == lexicon.specials.unknown).mean())

@@ -7,21 +7,21 @@ from study.analysis.results import read_arrays, read_json
 from study.config import Loaded
 from study.report import figures
 from study.report.search import search_figure
-from study.report.sections import BASELINE, effects
+from study.report.sections import BASELINE, curve_levels, effects
 
 MANY = 8                                    # arms; beyond that, figures over all of them name only the baseline
 
 
 def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
     """The figures over all arms: name -> svg, title and alternative text."""
-    arms, reference = study.settings.arms, facts["reference"]
+    arms = study.settings.arms
     colors = figures.palette(arms, study.settings.baseline, [study.arms[arm].factor for arm in arms])
     named = colors if len(arms) <= MANY else {study.settings.baseline: colors[study.settings.baseline]}
     drawn = {"curves": {
         "title": "Learning curves",
         "alt": f"Validation perplexity against training tokens for {', '.join(named)}"
                f"{'' if named is colors else ', and in grey all other arms'}; the band spans the seeds.",
-        "svg": figures.curves(records, named, reference["unigram_perplexity"], reference["floor_perplexity"])}}
+        "svg": figures.curves(records, named, *curve_levels(facts["data"]))}}
     table = facts["frames"]["comparisons"]
     for metric in HEADLINES:
         compared_arms = [arm for arm in arms if study.arms[arm].factor != BASELINE]

@@ -64,15 +64,22 @@ def compared(found: dict) -> str:
                    f"undecided; these seeds would have shown a difference of {detectable:.{digits}f}.")
 
 
+def curve_levels(data: dict) -> tuple[float, float | None]:
+    """Perplexity of word frequencies alone, and the best possible where it is known, on what training is validated
+    on."""
+    references = data["references"]
+    floors = references["floors"].get("validation")
+    return references["unigram"]["validation"], floors and floors["mask_only"]["perplexity"]
+
+
 def _figures(study: Loaded, facts: dict, records: dict, factor: str, slug: str, names: list[str]) -> dict[str, dict]:
     shown = list(dict.fromkeys([study.arms[name].baseline for name in names] + names))
     shown = [name for name in shown if name in study.settings.arms]
-    colors, reference = figures.palette(shown, study.settings.baseline), facts["reference"]
+    colors = figures.palette(shown, study.settings.baseline)
     drawn = {f"curves-{slug}": {
         "title": "Learning curves",
         "alt": f"Validation perplexity against training tokens for {', '.join(shown)}; the band spans the seeds.",
-        "svg": figures.curves({name: records[name] for name in shown}, colors, reference["unigram_perplexity"],
-                              reference["floor_perplexity"])}}
+        "svg": figures.curves({name: records[name] for name in shown}, colors, *curve_levels(facts["data"]))}}
     table = facts["frames"]["comparisons"]
     for metric in HEADLINES:
         part = table[(table.metric == metric) & table.treatment.isin(names)].dropna(subset="effect")

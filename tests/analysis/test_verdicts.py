@@ -70,6 +70,11 @@ def test_a_run_is_stuck_when_it_finished_and_never_beat_word_frequencies(tmp_pat
     records = study.cell("dynamic", 1) / "metrics.jsonl"
     records.write_text(json.dumps({"step": 12, "tokens": 1, "validation_nll": 3.99}) + "\n")
     assert stuck(study, "dynamic") == 1     # the unigram level is 4.0
+    references = study.runs / "examples/references.json"
+    content = json.loads(references.read_text())
+    content["unigram"]["validation"] = math.exp(4.2)    # another set of tokens than the test's, whose level is 4.0
+    references.write_text(json.dumps(content))
+    assert stuck(study, "dynamic") == 0
     training = study.cell("dynamic", 1) / "training.json"
     content = json.loads(training.read_text())
     training.write_text(json.dumps(content | {"status": "diverged"}))

@@ -54,7 +54,8 @@ def _write(path, content) -> None:
 def _shared(study: Loaded) -> None:
     _write(study.runs / "corpus/manifest.json", {"counts": {"train_documents": 3}, "sha256": {"train.parquet": "ab"}})
     _write(study.runs / "examples/references.json", {"hash": {"test": "abcd"}, "tokens": {"test": {"mask_only": 40}},
-            "neighbours": {"nll": 3.0, "perplexity": float(np.exp(3.0))}})
+            "neighbours": {"nll": 3.0, "perplexity": float(np.exp(3.0))}, "floors": {},
+            "unigram": {"validation": float(np.exp(4.0)), "test": float(np.exp(4.0))}})
     _write(study.runs / "examples/baselines.json", {"topic": LEVELS})
     trial = {"arm": "dynamic", "number": 0, "state": "complete", "value": 2.2, "params": TUNED, "curve": {"4": 2.2}}
     _write(study.runs / "search/trials.json", [trial])
