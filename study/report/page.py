@@ -59,14 +59,17 @@ def readme_block(study: Loaded) -> str:
     """What a study found, for the root's README.md: three sentences, a table (verdicts of what runs decided; of the
     built-in language the arms) and the learning curves."""
     facts = gather(study)
-    tested = [row for row in facts["claims"] if row["kind"] in TESTED_BY_RUNS]
+    tested = [row for row in facts["claims"] if row["kind"] in TESTED_BY_RUNS and row["source"] != OWN]
     decided = [row for row in tested if row["verdict"] in ("supported", "contradicted", "equivalent")]
     counts = ", ".join(f"{count} {name}" for name, count in verdict_counts(tested) if name != "untested")
-    said = [*facts["findings"][:2], f"Of the published claims that these runs test, {counts}."]
+    model, steps = study.settings.model, study.settings.training.steps
+    size = f"{model.num_hidden_layers} layers of {model.hidden_size} and {steps:,} steps"
+    said = [*facts["findings"][:2], f"Of the published claims that these runs test, at {size}: {counts}."]
     return _render("readme.md", facts | {"place": study.reports.relative_to(study.root), "said": said,
                                          "decided": decided}, escape=False)
 
 
+OWN = "this study"                          # the source of what nobody has published: the control
 TESTED_BY_RUNS = ("direction", "equal", "range", "point", "rate")
 
 
