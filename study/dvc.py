@@ -1,8 +1,8 @@
 """DVC's command, with a quicker way to write dvc.lock: `python -m study.dvc repro ...` does what `dvc repro ...` does.
 
-DVC goes over the whole lock in Python at every stage, to keep comments, of which a lock has none: half a second at 20
-cells, two at 100. Here libyaml does that, and the new lock takes the old one's place in one step, so that a process
-that is killed leaves no half of it.
+DVC goes over the whole lock in Python at every stage, to keep comments, of which a lock has none: .7 s of a processor
+at 21 cells, 3.4 s at 105, where libyaml takes .1 and .6 s. The new lock also takes the old one's place in one step, so
+that a process that is killed leaves no half of it.
 """
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -76,6 +77,13 @@ def test_whole_study_to_its_report(clone):
         assert sum(kind["tokens"] for kind in found["mixed"]["by_kind"].values()) == found["mixed"]["tokens"]
     assert (clone / "reports/tiny/index.html").exists()
     assert (clone / "reports/tiny/README.md").exists()
+    levels = json.loads((clone / "runs/tiny/examples/references.json").read_text())["unigram"]
+    assert levels["test"] == pytest.approx(found["mask_only"]["unigram_perplexity"], rel=1e-9)
+    with np.load(clone / "runs/tiny/examples/validation.npz") as validation:
+        masked = validation["ids"][validation["mask_only/kind"] > 0]
+        brute_force = np.exp(np.mean([validation["unigram"][token] for token in masked]))
+    assert levels["validation"] == pytest.approx(brute_force, rel=1e-6)
+    assert levels["validation"] != levels["test"]
 
 
 def test_second_repro_runs_nothing_and_two_clones_are_equal(clone, tmp_path):

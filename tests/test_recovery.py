@@ -5,7 +5,8 @@ import sys
 import pytest
 import yaml
 
-from study.config import load_study, parse_yaml
+from study.config import load_study
+from study.dvc import parse_lock
 from study.recovery import _stages, keep, mend, stages
 from tests.test_pipeline import copy_of_project, run
 
@@ -87,7 +88,7 @@ def test_new_stages_stay_where_old_ones_are_put_back(project):
     """After an interrupted run somebody has pulled a lock with other cells."""
     study = load_study(project / "experiments/tiny")
     lock = study.folder / "dvc.lock"
-    before, content = stages(lock), parse_yaml(lock.read_bytes())
+    before, content = stages(lock), parse_lock(lock.read_bytes())
     content["stages"]["pretrain@other-0"] = content["stages"].pop("pretrain@dynamic-0")
     lock.write_text(yaml.safe_dump(content, sort_keys=False))
     mend(study, interrupted=True)
@@ -97,7 +98,7 @@ def test_new_stages_stay_where_old_ones_are_put_back(project):
 def test_a_shorter_lock_or_none_is_a_persons_wish_where_nothing_was_killed(project):
     study = load_study(project / "experiments/tiny")
     lock, copy = study.folder / "dvc.lock", project / ".state/dvc-tiny.lock"
-    content = parse_yaml(lock.read_bytes())
+    content = parse_lock(lock.read_bytes())
     del content["stages"]["pretrain@dynamic-0"]
     lock.write_text(yaml.safe_dump(content, sort_keys=False))
     mend(study, interrupted=False)
@@ -118,7 +119,7 @@ def test_a_lock_that_is_being_written_is_not_copied(project):
         lock.write_bytes(whole[:int(share * len(whole))])
         keep(study)
         assert stages(copy) == _stages(before)
-    content = parse_yaml(whole)
+    content = parse_lock(whole)
     content["stages"]["pretrain@other-0"] = content["stages"]["pretrain@dynamic-0"]
     lock.write_text(yaml.safe_dump(content, sort_keys=False))
     keep(study)

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import torch
 
-from study.dvc import write_lock
-from study.recovery import stages
 from tests.benchmarks.speed import RESULTS
 from tests.benchmarks.workload import ROOT, SMALL, Shape
 from tests.conftest import tiny_study
@@ -102,8 +100,8 @@ def around(study, root: Path) -> dict[str, float]:
 
     run("study", "code", cwd=study.folder)
     times = {name: seconds("study", name) for name in ("compare", "report", "track")}
-    note(study)
     idle = ("dvc", "repro", "experiments/tiny/dvc.yaml")
+    run(sys.executable, "-m", "study.dvc", "commit", "--force", "--quiet", idle[-1], cwd=root)
     assert "up to date" in run(*idle, cwd=root).stdout
     return times | {"seconds": seconds(*idle, cwd=root, repeats=3), "memory": peak_memory(*idle, cwd=root)}
 
@@ -113,18 +111,6 @@ def peak_memory(*command: str, cwd: Path) -> float:
     measured = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
                 "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)")
     return float(run(sys.executable, "-c", measured, *command, cwd=cwd).stdout)
-
-
-def note(study) -> None:
-    """Notes all stages in dvc.lock, some at a time: DVC writes the whole file anew for each."""
-    lock, found = study.folder / "dvc.lock", {}
-    cells = [f"{stage}@{arm}-{seed}" for arm, seed in study.cells for stage in ("pretrain", "evaluate", "probe")]
-    names = ["code", "corpus", "tokenizer", "examples", "search", *cells, "compare", "report", "track"]
-    for start in range(0, len(names), 30):
-        lock.unlink(missing_ok=True)
-        run("dvc", "commit", "--force", "--quiet", *names[start:start + 30], cwd=study.folder)
-        found |= stages(lock) or {}
-    write_lock(lock, {"schema": "2.0", "stages": found})
 
 
 def probing(folder: Path) -> dict[str, float]:
