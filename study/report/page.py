@@ -157,6 +157,7 @@ def gather(study: Loaded) -> dict:
              "trials": (trials := read_json(study.runs / "search" / "trials.json")),
              "searched": trial_counts(trials), "mattered": importances(trials, study.settings.search.space),
              "chosen": chosen(read_yaml(study.runs / "search" / "best.yaml")), "samples": _samples(study),
+             "quotable": study.quotable,
              "verified": verified(study, training)}
     rows, facts["further"] = claim_rows(study), further_tasks(study, facts)
     facts |= {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows)}

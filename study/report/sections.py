@@ -61,7 +61,7 @@ def compared(found: dict) -> str:
         return text + ("better." if (low > 0) == accuracy else "worse.")
     detectable = scale * found["smallest_detectable_effect"]
     return text + ("undecided." if not math.isfinite(detectable) else
-                   f"undecided; these seeds would have shown a difference of {detectable:.{digits}f}.")
+                   f"undecided; so many seeds show a difference of {detectable:.{digits}f} four times in five.")
 
 
 def curve_levels(data: dict) -> tuple[float, float | None]:

@@ -85,8 +85,10 @@ def test_what_ended_on_the_plateau_says_nothing(tmp_path):
     assert {row["stuck"] for row in rows if row["treatment"] == "static"} == {"1 of 2 runs of static"}
 
 
-def test_a_text_that_may_not_be_quoted_is_not(tmp_path):
+def test_a_text_that_may_not_be_quoted_is_not(tmp_path, monkeypatch):
     study = fake_study(tmp_path)
+    assert all(b"In the example lines" in pages(study)[page] for page in ("README.md", "index.html"))
+    monkeypatch.setattr(type(study), "quotable", False)
     for arm, seed in study.cells:
         (study.cell(arm, seed) / "predictions.json").write_text("[]")
         fed = json.loads((study.cell(arm, seed) / "inputs.json").read_text())
@@ -95,6 +97,7 @@ def test_a_text_that_may_not_be_quoted_is_not(tmp_path):
     for page in ("README.md", "index.html"):
         assert "The settings keep lines of this text out of the results" in files[page].decode()
         assert "pass 1" not in files[page].decode()
+        assert "example lines" not in files[page].decode()
 
 
 def test_small_things():
