@@ -135,22 +135,29 @@ def probing(folder: Path) -> dict[str, float]:
     return {"probe": timed(lambda: probe(study, "dynamic", 0))}
 
 
+def write_text(folder: Path, documents: int) -> dict[str, float]:
+    """A corpus of so many documents with its tokenizer; its size."""
+    import pyarrow.parquet as pq
+
+    study = tiny_study(folder, lambda text: re.sub(
+        r"  documents: .*", f"  documents: {{train: {documents}, validation: 20, test: 20}}", text))
+    corpus = pq.ParquetFile(study.runs / "corpus" / "train.parquet")
+    return {"megabytes": sum(characters(part.to_pylist()) for part in corpus.iter_batches(100)) / 1e6}
+
+
 def text_growth(folder: Path, documents: int) -> dict[str, float]:
-    """Tokenising and packing a training split of so many documents."""
+    """Tokenising and packing a training split of so many documents, which another process has made."""
+    import pyarrow.parquet  # noqa: F401  (its memory is a library's)
+
+    from study.config import load_study
     from study.data.examples import write_store
     from study.data.tokenizer import load
 
-    study = tiny_study(folder / "text", lambda text: re.sub(
-        r"  documents: .*", f"  documents: {{train: {documents}, validation: 20, test: 20}}", text))
-    backend = load(study.runs / "tokenizer")
-    corpus = study.runs / "corpus" / "train.parquet"
-    import pyarrow.parquet as pq
-
-    size = sum(characters(part.to_pylist()) for part in pq.ParquetFile(corpus).iter_batches(100)) / 1e6
-    Path("/proc/self/clear_refs").write_text("5")       # the peak is that of what follows
-    before = memory("VmRSS")
-    seconds = timed(lambda: write_store(corpus, backend, 3, folder / "store"))
-    return {"seconds": seconds, "megabytes": size, "rate": size / seconds, "memory": max(0.0, memory("VmHWM") - before)}
+    size = alone("write", str(documents), str(folder / "text"))["megabytes"]
+    runs = load_study(folder / "text").runs
+    backend, before = load(runs / "tokenizer"), memory("VmRSS")
+    seconds = timed(lambda: write_store(runs / "corpus" / "train.parquet", backend, 3, folder / "store"))
+    return {"seconds": seconds, "megabytes": size, "rate": size / seconds, "memory": memory("VmHWM") - before}
 
 
 def characters(content) -> int:
@@ -180,7 +187,7 @@ def point(kind: str, number: int) -> dict[str, float]:
     import study.training.pretrain  # noqa: F401
 
     before = memory("VmRSS")
-    if kind == "text":
+    if kind == "documents":
         with tempfile.TemporaryDirectory() as folder:
             found = text_growth(Path(folder), number)
     elif kind == "vocabulary":
@@ -222,7 +229,8 @@ def growth() -> dict[str, dict[str, dict[str, float]]]:
 if __name__ == "__main__":
     torch.set_num_threads(len(os.sched_getaffinity(0)))         # the tests' settings, imported above, take one
     if len(sys.argv) > 1:
-        print(json.dumps(point(sys.argv[1].replace("documents", "text"), int(sys.argv[2]))))
+        kind, number, *folder = sys.argv[1:]
+        print(json.dumps(write_text(Path(*folder), int(number)) if kind == "write" else point(kind, int(number))))
     else:
         found = measure()
         RESULTS.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,21 @@
 """One measurement in a process of its own: `python -m tests.benchmarks.measure WHAT SHAPE PRECISION SECONDS` prints a
-number. `speed.py` calls it for each side in turn, so that neither finds the other's memory or threads."""
+number, or numbers as JSON. `speed.py` calls it for each side in turn, so that neither finds the other's memory."""
 from __future__ import annotations
 
+import itertools
+import json
 import statistics
 import sys
 import time
 
 import torch
+from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from study.model.heads import use_processor
 from study.training.trainer import Trainer, batch_source, batches, phases
-from tests.benchmarks.usual import usual_speed
-from tests.benchmarks.workload import SHAPES, Shape, cell_of, data_of
+from tests.benchmarks.usual import run_usual, usual_speed
+from tests.benchmarks.workload import LEAST, SHAPES, WARMUP, Shape, cell_of, data_of
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm",
             "aten::_scaled_dot_product_flash_attention_for_cpu",
@@ -22,9 +25,21 @@ PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm",
             "aten::_scaled_dot_product_efficient_attention_backward")
 
 
-def trainer_of(shape: Shape, precision: str) -> Trainer:
+PARTS = {"matrix products": PRODUCTS,
+         "softmax and loss": ("aten::_softmax", "aten::_softmax_backward_data", "aten::_log_softmax",
+                              "aten::_log_softmax_backward_data", "aten::nll_loss_forward", "aten::nll_loss_backward",
+                              "aten::amax", "aten::log", "aten::gather", "aten::scatter_add_", "SummedNll",
+                              "SummedNllBackward"),
+         "norms and GELU": ("aten::native_layer_norm", "aten::native_layer_norm_backward", "aten::gelu",
+                            "aten::gelu_backward"),
+         "optimiser": ("aten::_fused_adamw_", "aten::_foreach_norm", "aten::_foreach_mul_", "aten::linalg_vector_norm"),
+         "copies and casts": ("aten::copy_", "aten::cat", "aten::stack", "aten::index_select", "aten::embedding",
+                              "aten::fill_", "aten::zero_")}
+
+
+def trainer_of(shape: Shape, precision: str, **training) -> Trainer:
     """A trainer at its first step, set up as a cell's process is."""
-    cell = cell_of(shape, precision)
+    cell = cell_of(shape, precision, **training)
     use_processor(cell)
     return Trainer(cell, data_of(shape), 0)
 
@@ -35,8 +50,8 @@ def settle() -> None:
         torch.cuda.synchronize()
 
 
-def our_speed(shape: Shape, precision: str, seconds: float, warmup: int = 2) -> float:
-    """Tokens a second of our training loop with its batches and records, from step `warmup` on; like the other side
+def our_speed(shape: Shape, precision: str, seconds: float) -> float:
+    """Tokens a second of our training loop with its batches and records, after the warm-up; like the other side
     without validations."""
     trainer, times = trainer_of(shape, precision), []
     step = trainer._step
@@ -45,12 +60,43 @@ def our_speed(shape: Shape, precision: str, seconds: float, warmup: int = 2) -> 
         step(batch)
         settle()
         times.append(time.perf_counter())
-        if len(times) > warmup + 1 and times[-1] - times[warmup] > seconds:
+        if len(times) > WARMUP + LEAST and times[-1] - times[WARMUP] > seconds:
             trainer.progress.status = "finished"
 
     trainer._step, trainer._validate = timed, lambda record, speed=0.0: None
     trainer.train()
-    return (len(times) - 1 - warmup) * shape.rows * shape.length / (times[-1] - times[warmup])
+    return (len(times) - 1 - WARMUP) * shape.rows * shape.length / (times[-1] - times[WARMUP])
+
+
+def loop_cost(shape: Shape, precision: str, seconds: float) -> float:
+    """How much longer a step takes in the training loop, with its batches and with a record every fifth step (ten
+    times as often as in a study), than over batches made beforehand: median over blocks of both that take turns."""
+    trainer = trainer_of(shape, precision, log_every=BLOCK)
+    source = batches(trainer.cell, trainer.data, 0, 0)
+    made = [next(source) for _ in range(BLOCK)]
+    source.close()
+    step, ratios, times, first = trainer._step, [], [], time.perf_counter()
+
+    def timed(batch) -> None:
+        step(batch)
+        settle()
+        times.append(time.perf_counter())
+        if len(times) > BLOCK:
+            loop, began = times[-1] - times[0], times[-1]
+            for one in made:
+                step(one)
+            settle()
+            times[:] = [time.perf_counter()]
+            ratios.append(loop / (times[0] - began) - 1)
+            if len(ratios) > 4 and times[0] - first > seconds:
+                trainer.progress.status = "finished"
+
+    trainer._step, trainer._validate = timed, lambda record, speed=0.0: None
+    trainer.train()
+    return statistics.median(ratios[1:])
+
+
+BLOCK = 5
 
 
 def bare_speed(shape: Shape, precision: str, seconds: float) -> float:
@@ -111,6 +157,41 @@ def replay(calls: list) -> None:
         function(*arguments, **keywords)
 
 
+def our_parts(shape: Shape, precision: str, _: float) -> dict[str, float]:
+    """Milliseconds of one of our steps by kind of operation."""
+    trainer = trainer_of(shape, precision)
+    source = batches(trainer.cell, trainer.data, 0, 0)
+    for batch in itertools.islice(source, WARMUP):
+        trainer._step(batch)
+    with profile() as seen:
+        for batch in itertools.islice(source, LEAST):
+            trainer._step(batch)
+    source.close()
+    return by_part(seen)
+
+
+def usual_parts(shape: Shape, precision: str, _: float) -> dict[str, float]:
+    """Milliseconds of one of Trainer's steps by kind of operation."""
+    seen, steps = profile(), itertools.count(1)
+
+    def enough() -> bool:
+        step = next(steps)
+        if step == WARMUP:
+            seen.__enter__()
+        return step == WARMUP + LEAST
+
+    run_usual(shape, precision, enough)
+    seen.__exit__(None, None, None)
+    return by_part(seen)
+
+
+def by_part(seen: profile) -> dict[str, float]:
+    """What PARTS holds, and the rest, of LEAST profiled steps."""
+    times = {event.key: event.self_cpu_time_total / 1000 / LEAST for event in seen.key_averages()}
+    found = {part: sum(times.get(name, 0.0) for name in names) for part, names in PARTS.items()}
+    return found | {"all else": sum(times.values()) - sum(found.values())}
+
+
 def batch_share(shape: Shape, precision: str, seconds: float) -> float:
     """Time that gathering and masking one batch takes, over the time of a step."""
     trainer = trainer_of(shape, precision)
@@ -130,9 +211,9 @@ def batch_share(shape: Shape, precision: str, seconds: float) -> float:
     return statistics.median(making) / statistics.median(steps)
 
 
-WHAT = {"ours": our_speed, "loop": our_speed, "bare": bare_speed, "usual": usual_speed, "matmul": matmul_share,
-        "batch": batch_share}
+WHAT = {"ours": our_speed, "usual": usual_speed, "loop": loop_cost, "matmul": matmul_share, "batch": batch_share,
+        "our_parts": our_parts, "usual_parts": usual_parts}
 
 if __name__ == "__main__":
     what, name, precision, seconds = sys.argv[1:]
-    print(f"{WHAT[what](SHAPES[name], precision, float(seconds)):.6g}")
+    print(json.dumps(WHAT[what](SHAPES[name], precision, float(seconds))))

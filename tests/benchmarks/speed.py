@@ -22,14 +22,14 @@ PRECISIONS = ("float32", "bfloat16")
 RESULTS = ROOT / "reports" / "benchmarks"
 
 
-def measure(what: str, shape: str, precision: str, seconds: float) -> float:
-    """One number of `measure.py`, from a process of its own."""
+def measure(what: str, shape: str, precision: str, seconds: float):
+    """What comes of one run of `measure.py`, a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.measure", what, shape, precision, str(seconds)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
                           env=os.environ | {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"})
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def run(repeats: int, seconds: float) -> dict:
@@ -43,9 +43,15 @@ def run(repeats: int, seconds: float) -> dict:
             found.setdefault(shape, {}).setdefault(what, {}).setdefault(precision, []).append(number)
 
     each([(what, shape, precision) for shape in SHAPES for precision in PRECISIONS for what in ("usual", "ours")])
-    each([(what, shape, best(found[shape], "ours")[0]) for shape in SHAPES for what in ("loop", "bare", "batch")])
+    each([(what, shape, best(found[shape], "ours")[0]) for shape in SHAPES for what in ("loop", "batch")])
     each([("matmul", shape, precision) for shape in SHAPES for precision in PRECISIONS])
     return found
+
+
+def profiles(found: dict) -> dict[str, dict[str, dict[str, float]]]:
+    """{shape: {side: {kind of operation: ms of a step}}}, each side at its faster precision."""
+    return {shape: {side: measure(f"{side.replace('ours', 'our')}_parts", shape, best(numbers, side)[0], 0.0)
+                    for side in ("usual", "ours")} for shape, numbers in found.items()}
 
 
 def best(found: dict, what: str) -> tuple[str, float]:
@@ -59,12 +65,12 @@ def summary(found: dict) -> dict[str, dict]:
     result = {}
     for shape, numbers in found.items():
         (usual, theirs), (precision, ours) = best(numbers, "usual"), best(numbers, "ours")
-        loop, bare = (statistics.median(numbers[what][precision]) for what in ("loop", "bare"))
+        ratios = [a / b for a, b in zip(numbers["ours"][precision], numbers["usual"][usual], strict=True)]
         result[shape] = {"usual": theirs, "usual_precision": usual, "ours": ours, "precision": precision,
-                         "ratio": ours / theirs,
+                         "ratio": ours / theirs, "ratios": (min(ratios), max(ratios)),
                          "matmul_share": statistics.median(numbers["matmul"][precision]),
                          "batch_share": statistics.median(numbers["batch"][precision]),
-                         "harness": bare / loop - 1}
+                         "harness": statistics.median(numbers["loop"][precision])}
     return result
 
 
@@ -75,7 +81,8 @@ def main() -> None:
     chosen = parser.parse_args()
     found = run(chosen.repeats, chosen.seconds)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    about = {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "measured": found}
+    about = {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "measured": found,
+             "parts": profiles(found)}
     (RESULTS / "speed.json").write_text(json.dumps(about, indent=1) + "\n")
     from tests.benchmarks.table import write_table
 

@@ -10,8 +10,10 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.analysis.statistics import t_estimate
+from study.analysis.verdicts import ALPHA
+from tests.benchmarks.precision import MARGIN
 from tests.benchmarks.speed import PRECISIONS, RESULTS, summary
-from tests.benchmarks.workload import SHAPES
+from tests.benchmarks.workload import LEAST, SHAPES
 
 SIDES = {"usual": "usual script", "ours": "this harness"}
 COLOURS = {"usual": "#9a9a9a", "ours": "#1f5fa8"}
@@ -30,7 +32,8 @@ def write_table() -> Path:
     page = environment.get_template("benchmarks.md").render(
         machine=machine, repeats=len(measured["small"]["usual"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
-        precisions=PRECISIONS, median=median, harness=_harness(), bfloat16=_bfloat16(), axes=AXES, work=MEASURED)
+        precisions=PRECISIONS, median=median, harness=_harness(), bfloat16=_bfloat16(), axes=AXES, work=MEASURED,
+        least=LEAST, parts=speed["parts"], growth=growth_factors)
     draw_speed(median, RESULTS / "speed.png")
     path = RESULTS.parent / "benchmarks.md"
     path.write_text(page)
@@ -57,7 +60,9 @@ def _bfloat16() -> dict | None:
     draw_curves(found, RESULTS / "precision.png")
     last = {precision: np.array([curve[-1][1] for curve in curves.values()]) for precision, curves in found.items()}
     difference = t_estimate(last["bfloat16"] - last["float32"])
+    inside = difference.p_equivalent(MARGIN) < ALPHA
     return {"mean": difference.mean, "low": difference.low, "high": difference.high, "seeds": len(last["float32"]),
+            "margin": MARGIN, "inside": inside,
             "steps": next(iter(found["float32"].values()))[-1][0], "perplexity": math.exp(last["float32"].mean())}
 
 
@@ -84,6 +89,12 @@ def draw_curves(found: dict, path: Path) -> None:
 AXES = {"documents": "training documents", "vocabulary": "vocabulary", "length": "row length, tokens a step equal",
         "cells": "cells"}
 MEASURED = {"documents": "tokenising and packing", "cells": "dvc repro, nothing to do"}       # else a training step
+
+
+def growth_factors(points: dict) -> tuple[float, float]:
+    """How many times as large the largest point is as the smallest, and how many times as long it takes."""
+    (small, first), *_, (large, last) = points.items()
+    return int(large) / int(small), last["seconds"] / first["seconds"]
 
 
 def draw_growth(growth: dict, path: Path) -> None:

@@ -5,14 +5,27 @@ import contextlib
 import io
 import tempfile
 import time
+from collections.abc import Callable
 
 import torch
 
-from tests.benchmarks.workload import SPECIALS, Shape, data_of
+from tests.benchmarks.workload import LEAST, SPECIALS, WARMUP, Shape, data_of
 
 
-def usual_speed(shape: Shape, precision: str, seconds: float, warmup: int = 2) -> float:
-    """Tokens a second of Trainer, from the end of step `warmup` to the first step that ends after `seconds`."""
+def usual_speed(shape: Shape, precision: str, seconds: float) -> float:
+    """Tokens a second of Trainer, from the end of the warm-up to the first step that ends after `seconds`."""
+    times: list[float] = []
+
+    def enough() -> bool:
+        times.append(time.perf_counter())
+        return len(times) > WARMUP + LEAST and times[-1] - times[WARMUP] > seconds
+
+    run_usual(shape, precision, enough)
+    return (len(times) - 1 - WARMUP) * shape.rows * shape.length / (times[-1] - times[WARMUP])
+
+
+def run_usual(shape: Shape, precision: str, after_step: Callable[[], bool]) -> None:
+    """Trains until after_step, called at the end of every step, is true."""
     from tokenizers import Tokenizer, models
     from transformers import (
         BertConfig,
@@ -38,22 +51,14 @@ def usual_speed(shape: Shape, precision: str, seconds: float, warmup: int = 2) -
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
 
     class Clock(TrainerCallback):
-        began, steps = 0.0, 0
-
         def on_step_end(self, arguments, state, control, **more):
-            now = time.perf_counter()
-            if state.global_step == warmup:
-                self.began = now
-            self.steps, self.took = state.global_step - warmup, now - self.began
-            control.should_training_stop = self.steps > 0 and self.took > seconds
+            control.should_training_stop = after_step()
 
-    clock = Clock()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         arguments = TrainingArguments(
             folder, per_device_train_batch_size=shape.rows, max_steps=10_000, learning_rate=1e-4, save_strategy="no",
             logging_steps=50, report_to="none", disable_tqdm=True, bf16=precision == "bfloat16",
             use_cpu=not torch.cuda.is_available())
         trainer = Trainer(model, arguments, DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15),
-                          train_dataset=rows, callbacks=[clock])
+                          train_dataset=rows, callbacks=[Clock()])
         trainer.train()
-    return clock.steps * shape.rows * shape.length / clock.took
