@@ -220,12 +220,14 @@ def run(folder: Folder = Path("."),
 @app.command(rich_help_panel=STAGES)
 def plan(folder: Folder = Path("."),
          measure: Annotated[bool, typer.Option(help="time a few steps of each kind of cell")] = True,
-         jobs: Annotated[int, typer.Option(min=1, help="cells at a time")] = 1):
+         jobs: Annotated[int | None, typer.Option(min=1, help="cells at a time; as many as processors")] = None):
     """Cells, what is stale, and what it will cost here. Example: study plan experiments/wikitext2 --jobs 2"""
     from study.console import show_plan, track
     from study.planning import plan as run
+    from study.runner import processors, stages_file
 
-    show_plan(run(load_folder(folder), measure, track), jobs)
+    study = load_folder(folder)
+    show_plan(run(study, measure, track), min(jobs or processors(), processors()), stages_file(study))
 
 
 @app.command(rich_help_panel=STAGES)

@@ -140,8 +140,9 @@ def show_states(tokens: list[str], states) -> None:
     _print(table)
 
 
-def show_plan(rows: list, jobs: int) -> None:
-    """The plan of a study, an arm a line, and what is still to be done in all with `jobs` cells at a time."""
+def show_plan(rows: list, jobs: int, stages: str) -> None:
+    """The plan of a study, an arm a line, and what is still to be done in all with `jobs` cells at a time. `stages` is
+    its dvc.yaml."""
     table = Table()
     for name in ("arm", "cells", "stale", "tokens a cell", "operations a cell", "training a cell"):
         table.add_column(name, justify="left" if name == "arm" else "right")
@@ -153,12 +154,12 @@ def show_plan(rows: list, jobs: int) -> None:
                   f"{sum(row.stale * row.tokens for row in rows):,.0f} tokens, "
                   f"{sum(row.stale * row.flops for row in rows):.1e} operations")
     if stale and any(row.seconds is None for row in rows if row.stale):
-        _print("how long they take is measured once the examples are made: `dvc repro examples`")
+        _print(f"how long they take is measured once the examples are made: `dvc repro {stages}:examples`")
     elif stale:
         seconds = sum(row.stale * row.seconds for row in rows if row.stale)
         _print(f"{clock(seconds / jobs)} of training on this machine"
                + (f" with {jobs} cells at a time, if each is as fast as one alone" if jobs > 1 else "")
-               + "; evaluation and probing come on top")
+               + "; search, evaluation and probing come on top")
 
 
 def clock(seconds: float) -> str:

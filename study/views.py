@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from study import StudyError
 from study.cli import Arm, Folder, app, load_folder, say
+
+if TYPE_CHECKING:
+    from study.config import Loaded
 
 Cell = Annotated[str, typer.Option(help="cell: arm and seed, as dynamic-0")]
 READ, SEE = "Looking at results", "Seeing what an arm does"
@@ -79,11 +82,21 @@ def create(name: Annotated[str, typer.Argument(help="name of the new study")],
 In = Annotated[Path, typer.Option("--study", help="the study: a folder with params.yaml", show_default="this folder")]
 
 
+def note_unknown(study: Loaded, *texts: str) -> None:
+    """Says so where words of a text are not in the study's vocabulary: the built-in language has its own."""
+    from study.data.tokenizer import SPECIALS, load
+
+    backend = load(study.runs / "tokenizer")
+    if count := sum(backend.encode(text, add_special_tokens=False).tokens.count("[UNK]") for text in texts):
+        known = ", ".join(backend.id_to_token(len(SPECIALS) + number) for number in (1, 2, 3))
+        say(f"note: {count} of the words are unknown to study {study.settings.study}; it knows such words as {known}")
+
+
 @app.command(rich_help_panel=SEE)
 def mask(text: Annotated[str, typer.Argument(help="any text")], arm: Arm, folder: In = Path("."),
          epochs: Annotated[int, typer.Option(min=1, help="passes over the text")] = 1,
          seed: Annotated[int, typer.Option(help="seed of the masks")] = 0):
-    """A text under an arm's masks. Example: study mask "the cat sat on the mat" --arm static --epochs 3"""
+    """A text under an arm's masks. Example: study mask "magoku datuke petepo" --arm static --epochs 3"""
     from study.config import resolve
     from study.console import show_masks
     from study.data.batches import Lexicon
@@ -92,6 +105,7 @@ def mask(text: Annotated[str, typer.Argument(help="any text")], arm: Arm, folder
 
     study = load_folder(folder)
     cell, backend = resolve(study, arm), load(study.runs / "tokenizer")
+    note_unknown(study, text)
     show_masks(*mask_text(text, cell, backend, Lexicon.of(backend), seed, epochs))
 
 
@@ -102,7 +116,7 @@ def predict(text: Annotated[str, typer.Argument(help="a text with [MASK] where w
             top: Annotated[int, typer.Option(min=1, help="guesses a place")] = 5):
     """What cells put in place of [MASK].
 
-    Example: study predict "The capital of [MASK] is Paris." --cells dynamic-0 pre-ln-0
+    Example: study predict "magoku [MASK] petepo" --cells dynamic-0 pre-ln-0
     """
     from study.console import show_guesses
     from study.evaluation.predictions import predict as run
@@ -111,13 +125,14 @@ def predict(text: Annotated[str, typer.Argument(help="a text with [MASK] where w
     known = {f"{arm}-{seed}" for arm, seed in study.cells}
     words = [word for word in (text, *(more or [])) if word not in known] or [text]     # --cells A B: B stands alone
     cells = [*cells, *(word for word in (text, *(more or [])) if word in known), *words[1:]]
+    note_unknown(study, words[0])
     show_guesses(run(study, words[0], [study.named(cell) for cell in cells], top))
 
 
 @app.command(rich_help_panel=SEE)
 def encode(texts: Annotated[list[str], typer.Argument(help="one text, or a pair")], cell: Cell, folder: In = Path("."),
            out: Annotated[Path | None, typer.Option(help="write the states (tokens, hidden) to this .npy")] = None):
-    """Hidden states of a text or a pair. Example: study encode "a first text" "a second" --cell dynamic-0"""
+    """Hidden states of a text or a pair. Example: study encode "magoku datuke" "petepo fogete" --cell dynamic-0"""
     import numpy as np
 
     from study.console import show_states
@@ -126,6 +141,7 @@ def encode(texts: Annotated[list[str], typer.Argument(help="one text, or a pair"
     if len(texts) > 2:
         raise StudyError(f"{len(texts)} texts: one, or a pair; put a text with spaces in quotes")
     study = load_folder(folder)
+    note_unknown(study, *texts)
     tokens, states = run(study, *study.named(cell), texts[0], texts[1] if len(texts) > 1 else None)
     show_states(tokens, states)
     if out is not None:

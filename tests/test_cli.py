@@ -1,5 +1,6 @@
-"""The commands that show what an arm does, as a person types them, on two cells of the tiny study."""
+"""The commands that show what an arm does, as a person types them, on three cells of the tiny study."""
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from study.config import load_study
 from study.data.tokenizer import load
 from study.training.pretrain import pretrain
 from study.training.search import search
-from tests.conftest import tiny_study
+from tests.conftest import ROOT, tiny_study
 from tests.report.fake import compare, fake_study
 
 
@@ -62,6 +63,22 @@ def test_encode_gives_states_of_a_pair_and_writes_them(folder, words, tmp_path):
     assert states.dtype == np.float32
     assert "23 tokens x 32" in text
     assert text.count("[SEP]") == 2
+
+
+def test_what_the_readme_types_is_in_the_built_in_language(folder):
+    shown = re.findall(r"^study ((?:mask|predict|encode) .*?)(?:\s+#.*)?$", (ROOT / "README.md").read_text(), re.M)
+    assert [line.split()[0] for line in shown] == ["mask", "predict", "encode"]
+    for line in shown:
+        text = run(*shlex.split(line.replace("pre-ln-0", "linear-decoder-0")), "--study", folder)
+        assert "[UNK]" not in text
+        assert "unknown" not in text
+
+
+def test_words_that_a_study_does_not_know_are_counted(folder):
+    for command in (("mask", "magoku a cat", "--arm", "static"), ("encode", "magoku a", "cat", "--cell", "dynamic-0"),
+                    ("predict", "a magoku [MASK] cat", "--cells", "dynamic-0")):
+        assert "note: 2 of the words are unknown to study tiny; it knows such words as magoku" in " ".join(
+            run(*command, "--study", folder).split())
 
 
 def test_claims_are_shown_and_strict_fails(tmp_path):

@@ -57,6 +57,8 @@ def followed(tmp_path_factory):
 def test_an_arm_of_ones_own_is_trained_and_reported(followed):
     root, said = followed
     assert "run: 4 cells were stale" in said["arms.md"]
+    assert "magoku" in said["arms.md"]
+    assert "[UNK]" not in said["arms.md"]
     assert "reports/mine/index.html" in said["arms.md"]
     report = (root / "reports/mine/README.md").read_text()
     assert "A quarter of the tokens are selected." in report

@@ -31,7 +31,7 @@ def test_a_plan_counts_tokens_operations_and_what_is_stale(tiny, stale, capsys):
     size = tiny.settings.tokenizer.vocabulary_size
     assert rows["dynamic"].flops == pytest.approx(tokens * flops_per_token(cell, size, cell.examples.length))
     assert rows["short-first-half"].flops < rows["dynamic"].flops
-    show_plan(list(rows.values()), jobs=2)
+    show_plan(list(rows.values()), jobs=2, stages="dvc.yaml")
     assert "4 of 60 cells are stale" in " ".join(capsys.readouterr().out.split())
 
 
@@ -42,7 +42,7 @@ def test_equal_kinds_of_cells_are_measured_once(tiny, stale, monkeypatch, capsys
     assert [cell.model.norm for cell in measured] == ["post", "pre", "post"]      # dynamic and static cost the same
     assert [row.seconds for row in rows if row.stale] == [0.5 * measured[0].training.steps] * 4
     assert all(row.seconds is None for row in rows if not row.stale)
-    show_plan(rows, jobs=1)
+    show_plan(rows, jobs=1, stages="dvc.yaml")
     assert f"{clock(2 * measured[0].training.steps)} of training" in " ".join(capsys.readouterr().out.split())
 
 
