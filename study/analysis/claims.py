@@ -137,6 +137,11 @@ def load_claims(study: Loaded) -> dict[str, Claim]:
         for arm in arms_of(claim):
             if arm not in study.arms:
                 raise StudyError(f"{path}: {name}: {arm} is no arm of experiments/arms.yaml")
+        unit = METRICS[claim.metric].unit if getattr(claim, "metric", None) else ""
+        large = [key for key in ("margin", "low", "high") if abs(getattr(claim, key, None) or 0) > 1]
+        if unit == "points" and large:
+            raise StudyError(f"{path}: {name}: {large[0]}: {getattr(claim, large[0]):g} is more than all; accuracies "
+                             "are shares here, two points are 0.02")
         for other in claim.contradicts:
             if other not in claims:
                 raise StudyError(f"{path}: {name}: contradicts: there is no claim {other}")

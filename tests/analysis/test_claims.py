@@ -57,7 +57,8 @@ def test_checks_come_out_as_is_known(study):
     ("L2", {"kind": "maybe"}, "L2: kind: 'maybe' is none of"), ("L2", {"marginn": 1}, "did you mean margin?"),
     ("L2", {"margin": 0}, "L2: margin"), ("L2", {"contradicts": ["L99"]}, "there is no claim L99"),
     ("S0.7", {"high": None}, "make no band"), ("S0.2", {"claimed": 1.0}, "belong to check: stated"),
-    ("S0.2", {"check": "mix"}, "S0.2: check")])
+    ("S0.2", {"check": "mix"}, "S0.2: check"), ("S0.15", {"margin": 2}, "S0.15: margin: 2 is more than all"),
+    ("S0.9", {"low": 60, "high": 75}, "S0.9: low: 60 is more than all; accuracies are shares")])
 def test_a_claim_that_does_not_fit_is_named(fake, claim, change, said):
     with pytest.raises(StudyError) as error:
         load_claims(rewritten(fake, lambda content: content[claim].update(change)))
