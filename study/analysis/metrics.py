@@ -29,13 +29,14 @@ _SETS = {"nll": ("mask_only", "NLL on [MASK]"), "nll_mixed": ("mixed", "NLL on 8
 _KINDS = {"nll_kept": ("keep", "NLL at kept tokens"), "nll_random": ("random", "NLL at replaced tokens")}
 _GAP = {"mix_gap": "NLL under 80/10/10 minus NLL on [MASK]"}
 _PROBES = {"probe_accuracy": "probe accuracy", "probe_cls": "probe accuracy on [CLS]",
-           "probe_gain": "probe gain over the same encoder untrained", "probe_cls_gain": "the same on [CLS]",
+           "probe_gain": "probe gain over the same encoder untrained",
+           "probe_cls_gain": "probe gain on [CLS] over the same encoder untrained",
            "mean_over_cls": "probe accuracy, mean pooling minus [CLS]", "over_tfidf": "probe accuracy minus TF-IDF's",
            "probe_untrained_cls": "probe accuracy on [CLS], untrained",
           "penultimate_over_last": "probe accuracy, last layer but one minus last"}
 _CONTROLS = {"selectivity": "probe accuracy minus that on shuffled labels",
              "tutorial_probe": "accuracy of the common tutorial's own probe",
-             "tutorial_untrained": "the same, untrained"}
+             "tutorial_untrained": "accuracy of the common tutorial's own probe, untrained"}
 _PAIRS = {"nsp_accuracy": ("nsp", "next-sentence accuracy"), "sop_accuracy": ("sop", "sentence-order accuracy"),
           "nsp_over_chance": ("nsp", "next-sentence accuracy minus its base rate"),
           "sop_over_chance": ("sop", "sentence-order accuracy minus its base rate")}

@@ -30,10 +30,10 @@ def natural(name: str) -> list:
 
 
 def _row(name: str, claim: dict) -> dict:
-    outcome, metric = claim["outcome"], claim.get("metric")
+    outcome = claim["outcome"]
     return {**claim, "id": name, "slug": re.sub(r"[^A-Za-z0-9]+", "-", name), "verdict": outcome["verdict"],
             "reason": outcome["reason"], "measured": measured(claim), "how": HOW[claim["kind"]],
-            "metric_label": METRICS[metric].label if metric else None, "about": _about(claim),
+            "tested": tested(claim), "about": _about(claim),
             "figure": _figure(name, claim)}
 
 
@@ -49,6 +49,14 @@ def measured(claim: dict) -> str:
     if outcome["low"] is None:
         return text
     return f"{text} [{scale * outcome['low']:{sign}.{digits}f}, {scale * outcome['high']:{sign}.{digits}f}]"
+
+
+def tested(claim: dict) -> str:
+    """What was measured on which arms, in short; nothing for a claim that no run decides."""
+    if not claim.get("metric"):
+        return f"{claim['treatment']} − {claim['baseline']}: runs that diverge" if claim["kind"] == "rate" else ""
+    arms = claim.get("arm") or claim["treatment"] + (f" − {claim['baseline']}" if claim.get("baseline") else "")
+    return f"{arms}: {METRICS[claim['metric']].label}"
 
 
 def _about(claim: dict) -> list[str]:
@@ -68,8 +76,9 @@ def _about(claim: dict) -> list[str]:
                     f"{unit}.".replace("  ", " "))
     if outcome["plain_low"] is not None and claim["kind"] in ("direction", "equal"):
         family = "" if outcome["p_holm"] is None else f"; within its family (Holm) p {outcome['p_holm']:.4f}"
+        beyond = " of a difference beyond the margin" if claim["kind"] == "equal" else ""
         said.append(f"This claim alone: 95 % interval [{scale * outcome['plain_low']:+.{digits}f}, "
-                    f"{scale * outcome['plain_high']:+.{digits}f}], p {outcome['p']:.4f}{family}.")
+                    f"{scale * outcome['plain_high']:+.{digits}f}], p{beyond} {outcome['p']:.4f}{family}.")
     if outcome["smallest_detectable_effect"] is not None:
         needed = outcome["seeds_needed"]
         said.append(f"These {outcome['n']} seeds find a true difference of "

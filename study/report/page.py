@@ -60,7 +60,7 @@ def readme_block(study: Loaded) -> str:
     built-in language the arms) and the learning curves."""
     facts = gather(study)
     tested = [row for row in facts["claims"] if row["kind"] in TESTED_BY_RUNS and row["source"] != OWN]
-    decided = [row for row in tested if row["verdict"] in ("supported", "contradicted", "equivalent")]
+    decided = [row for row in tested if row["verdict"] in DECIDED]
     counts = ", ".join(f"{count} {name}" for name, count in verdict_counts(tested) if name != "untested")
     model, steps = study.settings.model, study.settings.training.steps
     size = f"{model.num_hidden_layers} layers of {model.hidden_size} and {steps:,} steps"
@@ -69,6 +69,7 @@ def readme_block(study: Loaded) -> str:
                                          "decided": decided}, escape=False)
 
 
+DECIDED = ("supported", "contradicted", "equivalent", "inconclusive")
 OWN = "this study"                          # the source of what nobody has published: the control
 TESTED_BY_RUNS = ("direction", "equal", "range", "point", "rate")
 
@@ -220,7 +221,8 @@ def findings(facts: dict, study: Loaded) -> list[str]:
     base = next(arm for arm in facts["arms"] if arm["arm"] == study.settings.baseline)
     said = [f"The baseline, {base['arm']}, predicts hidden words at perplexity {number(base['perplexity_mean'])} over "
             f"{base['n']} seeds {span(base['perplexity_low'], base['perplexity_high'])}, where word frequencies alone "
-            f"give {number(facts['reference']['unigram_perplexity'])}"
+            f"give {number(facts['reference']['unigram_perplexity'])}, counts of the words on either side "
+            f"{number(facts['data']['references']['neighbours']['perplexity'])}"
             + (f" and nothing can do better than {number(facts['reference']['floor_perplexity'])}: it has closed "
                f"{percent(base['share_closed_mean'])} % of the nats between them."
                if facts["reference"]["floor_perplexity"] else ".")]

@@ -1,4 +1,5 @@
 """The published reports come out of the committed results byte for byte, without weights, text or a trained cell."""
+import json
 import os
 import shutil
 import subprocess
@@ -7,9 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from study.analysis.claims import load_claims
+from study.config import load_study
 from tests.conftest import ROOT
 
 STUDIES = {"quick": ".", "wikitext2": "experiments/wikitext2"}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_committed_report_holds_the_claims_as_they_stand(name):
+    study = load_study(ROOT / STUDIES[name])
+    published = json.loads((study.reports / "claims.json").read_text())
+    claims = {key: claim.model_dump(mode="json") for key, claim in load_claims(study).items()}
+    assert published.keys() == claims.keys()
+    for key, claim in claims.items():
+        assert {name: published[key].get(name) for name in claim} == claim
 
 
 @pytest.mark.parametrize("name", STUDIES)
