@@ -9,7 +9,7 @@ from study.report import figures
 from study.report.search import search_figure
 from study.report.sections import BASELINE, curve_levels, effects
 
-MANY = 8                                    # arms; beyond that, figures over all of them name only the baseline
+MANY = 12                                   # arms; beyond that, figures over all of them name only the baseline
 
 
 def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
