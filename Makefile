@@ -35,7 +35,7 @@ docs: install               ## the pages on arms, claims, corpora, probe tasks a
 	$(BIN)/python -m sphinx --fail-on-warning --quiet docs site
 	@echo $(CURDIR)/site/index.html
 
-bench: install              ## speed against the usual script, into reports/benchmarks.md (half an hour, nothing beside it)
+bench: install              ## speed against the usual script, into reports/benchmarks.md (more than an hour, nothing beside it)
 	$(BIN)/python -m tests.benchmarks.harness
 	$(BIN)/python -m tests.benchmarks.precision
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)

@@ -32,7 +32,9 @@ def test_a_plan_counts_tokens_operations_and_what_is_stale(tiny, stale, capsys):
     assert rows["dynamic"].flops == pytest.approx(tokens * flops_per_token(cell, size, cell.examples.length))
     assert rows["short-first-half"].flops < rows["dynamic"].flops
     show_plan(list(rows.values()), jobs=2, stages="dvc.yaml")
-    assert "4 of 60 cells are stale" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4 of 60 cells are stale" in said
+    assert "`dvc repro dvc.yaml:examples`" in said
 
 
 def test_equal_kinds_of_cells_are_measured_once(tiny, stale, monkeypatch, capsys):

@@ -36,6 +36,8 @@ PARTS = {"matrix products": PRODUCTS,
          "copies and casts": ("aten::copy_", "aten::cat", "aten::stack", "aten::index_select", "aten::embedding",
                               "aten::fill_", "aten::zero_")}
 
+BLOCK = 5                                   # steps of the loop, and as many over ready batches, in turn
+
 
 def trainer_of(shape: Shape, precision: str, **training) -> Trainer:
     """A trainer at its first step, set up as a cell's process is."""
@@ -94,9 +96,6 @@ def loop_cost(shape: Shape, precision: str, seconds: float) -> float:
     trainer._step, trainer._validate = timed, lambda record, speed=0.0: None
     trainer.train()
     return statistics.median(ratios[1:])
-
-
-BLOCK = 5
 
 
 def bare_speed(shape: Shape, precision: str, seconds: float) -> float:
@@ -212,7 +211,7 @@ def batch_share(shape: Shape, precision: str, seconds: float) -> float:
 
 
 WHAT = {"ours": our_speed, "usual": usual_speed, "loop": loop_cost, "matmul": matmul_share, "batch": batch_share,
-        "our_parts": our_parts, "usual_parts": usual_parts}
+        "ours_parts": our_parts, "usual_parts": usual_parts}
 
 if __name__ == "__main__":
     what, name, precision, seconds = sys.argv[1:]

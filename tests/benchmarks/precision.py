@@ -1,4 +1,4 @@
-"""Whether bfloat16 costs quality: the quick study's baseline, 1,000 steps, in both precisions at the same seeds.
+"""Whether bfloat16 costs quality: the quick study's baseline in both precisions at the same seeds, for two lengths.
 `make bench` runs it; precision.json."""
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from tests.benchmarks.speed import PRECISIONS, RESULTS
 from tests.benchmarks.workload import ROOT
 from tests.conftest import tiny_study
 
-STEPS, SEEDS, MARGIN = 1000, range(10), 0.05         # nats, as of the claims
+RUNS, MARGIN = {1000: range(10), 1500: range(5)}, 0.05      # seeds by steps; nats, as of the claims
 
 
-def measure() -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """{precision: {seed: [(step, validation NLL)]}}: rows, masks and first weights of a seed are the same in both."""
+def measure() -> dict[str, dict[str, dict[str, list[tuple[int, float]]]]]:
+    """{steps: {precision: {seed: [(step, validation NLL)]}}}: rows, masks and first weights of a seed are the same in
+    both."""
     from study.config import resolve
     from study.training.pretrain import load_data
     from study.training.trainer import Trainer
 
     text = (ROOT / "params.yaml").read_text().replace("trials: 3", "trials: 0")
-    found: dict = {precision: {} for precision in PRECISIONS}
+    found: dict = {str(steps): {precision: {} for precision in PRECISIONS} for steps in RUNS}
     with tempfile.TemporaryDirectory() as folder:
         study = tiny_study(Path(folder), lambda _: text)
         base, data = resolve(study, study.settings.baseline), load_data(study)
-        jobs = [(precision, seed) for seed in SEEDS for precision in PRECISIONS]
-        for precision, seed in track(jobs, description="precision", disable=not sys.stderr.isatty()):
-            training = base.training.model_copy(update={"precision": precision, "steps": STEPS})
+        jobs = [(steps, precision, seed) for steps in RUNS for seed in RUNS[steps] for precision in PRECISIONS]
+        for steps, precision, seed in track(jobs, description="precision", disable=not sys.stderr.isatty()):
+            training = base.training.model_copy(update={"precision": precision, "steps": steps})
             records = Trainer(base.model_copy(update={"training": training}), data, seed).train().records
-            found[precision][str(seed)] = [(record["step"], record["validation_nll"]) for record in records
+            found[str(steps)][precision][str(seed)] = [(record["step"], record["validation_nll"]) for record in records
                                            if "validation_nll" in record]
     return found
 

@@ -50,7 +50,7 @@ def run(repeats: int, seconds: float) -> dict:
 
 def profiles(found: dict) -> dict[str, dict[str, dict[str, float]]]:
     """{shape: {side: {kind of operation: ms of a step}}}, each side at its faster precision."""
-    return {shape: {side: measure(f"{side.replace('ours', 'our')}_parts", shape, best(numbers, side)[0], 0.0)
+    return {shape: {side: measure(f"{side}_parts", shape, best(numbers, side)[0], 0.0)
                     for side in ("usual", "ours")} for shape, numbers in found.items()}
 
 

@@ -50,14 +50,18 @@ def _harness() -> dict | None:
     return found
 
 
-def _bfloat16() -> dict | None:
-    """What precision.py measured, with its figure drawn: the difference at the end, nats, paired by seed; None before
-    it has run."""
+def _bfloat16() -> list[dict]:
+    """What precision.py measured, with its figure drawn: of each length the difference at the end, nats, paired by
+    seed; nothing before it has run."""
     path = RESULTS / "precision.json"
     if not path.exists():
-        return None
-    found = json.loads(path.read_text())
-    draw_curves(found, RESULTS / "precision.png")
+        return []
+    runs = json.loads(path.read_text())
+    draw_curves(next(iter(runs.values())), RESULTS / "precision.png")
+    return [_difference(found) for found in runs.values()]
+
+
+def _difference(found: dict) -> dict:
     last = {precision: np.array([curve[-1][1] for curve in curves.values()]) for precision, curves in found.items()}
     difference = t_estimate(last["bfloat16"] - last["float32"])
     inside = difference.p_equivalent(MARGIN) < ALPHA
