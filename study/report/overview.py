@@ -9,19 +9,21 @@ from study.report import figures
 from study.report.search import search_figure
 from study.report.sections import BASELINE, curve_levels, effects
 
-MANY = 12                                   # arms; beyond that, figures over all of them name only the baseline
+MANY = 12                                   # arms that the curves name at their ends; beyond that, the baseline alone
+LEGEND = 8                                  # arms that a legend tells apart by their factors' colours
 
 
 def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
     """The figures over all arms: name -> svg, title and alternative text."""
     arms = study.settings.arms
     colors = figures.palette(arms, study.settings.baseline, [study.arms[arm].factor for arm in arms])
-    named = colors if len(arms) <= MANY else {study.settings.baseline: colors[study.settings.baseline]}
+    alone = {study.settings.baseline: colors[study.settings.baseline]}
+    labelled, named = (colors if len(arms) <= most else alone for most in (MANY, LEGEND))
     drawn = {"curves": {
         "title": "Learning curves",
-        "alt": f"Validation perplexity against training tokens for {', '.join(named)}"
-               f"{'' if named is colors else ', and in grey all other arms'}; the band spans the seeds.",
-        "svg": figures.curves(records, named, *curve_levels(facts["data"]))}}
+        "alt": f"Validation perplexity against training tokens for {', '.join(labelled)}"
+               f"{'' if labelled is colors else ', and in grey all other arms'}; the band spans the seeds.",
+        "svg": figures.curves(records, labelled, *curve_levels(facts["data"]))}}
     table = facts["frames"]["comparisons"]
     for metric in HEADLINES:
         compared_arms = [arm for arm in arms if study.arms[arm].factor != BASELINE]
