@@ -4,6 +4,7 @@ Shapes: B rows, T positions, H hidden size, A heads, S selected positions.
 """
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -27,28 +28,69 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
         rows, length, width = x.shape
         qkv = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads)
-        query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))     # each (B, A, T, H/A)
         dropout = self.dropout if self.training else 0.0
-        if self.causal and mask is not None:
-            mask = mask & torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
-        causal = self.causal and mask is None
-        if query.dtype == torch.bfloat16 and query.device.type == "cpu":
-            y = attend(query, key, value, mask, dropout, causal)
+        plain = qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu"
+        if self.causal and (plain or mask is not None):
+            order = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+            mask = order if mask is None else mask & order
+        if plain:
+            y = Attend.apply(qkv, mask, dropout)
         else:
-            y = F.scaled_dot_product_attention(query, key, value, mask, dropout, causal)
-        return self.output(at(y.transpose(1, 2).reshape(rows, length, width), positions))
+            query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))     # each (B, A, T, H/A)
+            y = F.scaled_dot_product_attention(query, key, value, mask, dropout, self.causal and mask is None)
+            y = y.transpose(1, 2)
+        return self.output(at(y.reshape(rows, length, width), positions))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool) -> Tensor:
-    """What scaled_dot_product_attention gives, as plain products (B, A, T, H/A): in bfloat16 on a processor torch's
-    own takes four times as long forward and back. The probabilities that the gradient is made of stay in float32: with
-    bfloat16 ones a model of WikiText-2 (one seed) left the unigram plateau some hundred steps later."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return F.dropout(scores.softmax(-1, dtype=torch.float32).to(value.dtype), dropout) @ value
+class Attend(torch.autograd.Function):
+    """What scaled_dot_product_attention gives, (B, T, A, H/A), of queries, keys and values (B, T, 3, A, H/A) and a
+    mask that spreads to (B, 1, T, T), as plain products of some rows at a time whose scores stay in the cache: in
+    bfloat16 on a processor torch's own takes several times as long forward and back. The probabilities that the
+    gradient is made of stay in float32: with bfloat16 ones a model of WikiText-2 (one seed) left the unigram plateau
+    some hundred steps later."""
+
+    @staticmethod
+    def forward(ctx, qkv: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        rows, length, _, heads, width = qkv.shape
+        size, scale = max(1, CACHED // (heads * length**2)), width**-0.5
+        masks = itertools.repeat(None) if mask is None else mask.expand(rows, 1, length, length).split(size)
+        y, kept = qkv.new_empty(rows, length, heads, width), []
+        for part, visible, into in zip(qkv.split(size), masks, y.split(size), strict=False):
+            part = part.permute(2, 0, 3, 1, 4).clone(memory_format=torch.contiguous_format).flatten(1, 2)
+            query, key, value = part                                                 # each (B A, T, H/A)
+            scores = query.mul_(scale) @ key.mT
+            if visible is not None:
+                scores.unflatten(0, (-1, heads)).masked_fill_(~visible, -torch.inf)
+            shares = scores.softmax(-1, dtype=torch.float32)
+            left = F.dropout(torch.ones_like(scores), dropout) if dropout else None
+            into.copy_((dropped(shares.to(value.dtype), left) @ value).unflatten(0, (-1, heads)).transpose(1, 2))
+            kept += [part, shares, left]
+        ctx.save_for_backward(*kept)
+        ctx.size, ctx.scale = size, scale
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        rows, length, heads, width = gradient.shape
+        found, kept = gradient.new_empty(rows, length, 3, heads, width), iter(ctx.saved_tensors)
+        for ours, into in zip(gradient.split(ctx.size), found.split(ctx.size), strict=True):
+            (query, key, value), shares, left = itertools.islice(kept, 3)
+            ours = ours.transpose(1, 2).flatten(0, 1)
+            of_shares = dropped(ours @ value.mT, left).float()
+            of_scores = torch._softmax_backward_data(of_shares, shares, -1, torch.float32).to(query.dtype)
+            three = ((of_scores @ key).mul_(ctx.scale), (query.mT @ of_scores).mT,
+                     dropped(shares.to(value.dtype), left).mT @ ours)
+            for number, one in enumerate(three):
+                into[:, :, number] = one.unflatten(0, (-1, heads)).transpose(1, 2)
+        return found, None, None
+
+
+def dropped(x: Tensor, left: Tensor | None) -> Tensor:
+    """x as it is, or times what dropout left of ones."""
+    return x if left is None else x * left
+
+
+CACHED = 1 << 21                            # float32 numbers that stay in a processor's cache
 
 
 def at(x: Tensor, positions: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from study.model.encoder import NORM_EPSILON, Encoder, initialize
+from study.model.encoder import CACHED, NORM_EPSILON, Encoder, initialize
 from study.schema import Cell, Model
 
 
@@ -121,9 +121,6 @@ class SummedNll(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         return ctx.saved_tensors[0].mul_(gradient), None
-
-
-CACHED = 1 << 21                            # float32 logits that stay in a processor's cache
 
 
 def new_model(cell: Cell, vocabulary_size: int, seed: int) -> PretrainingModel:

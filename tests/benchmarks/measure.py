@@ -134,7 +134,8 @@ def matmul_share(shape: Shape, precision: str, seconds: float) -> float:
     """Time of one step's matrix products alone, at the same shapes, layouts and type, over the time of the step."""
     trainer = trainer_of(shape, precision)
     source = batches(trainer.cell, trainer.data, 0, 0)
-    trainer._step(next(source))
+    for batch in itertools.islice(source, WARMUP):
+        trainer._step(batch)
     with Products() as seen:
         trainer._step(next(source))
     steps, alone, began = [], [], time.perf_counter()

@@ -15,7 +15,7 @@ from study.schema import Cell, Masking
 from study.training.trainer import Data
 
 ROOT = Path(__file__).parents[2]
-WARMUP, LEAST = 2, 8                        # steps that are not counted, and how many are counted at least
+WARMUP, LEAST = 6, 8                        # steps that are not counted (memory grows in them), and counted at least
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 

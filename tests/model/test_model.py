@@ -2,9 +2,10 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
-from study.model import heads
-from study.model.encoder import attend, initialize
+from study.model import encoder, heads
+from study.model.encoder import Attend, initialize
 from study.model.heads import new_model, parameter_count
 from tests.conftest import changed
 
@@ -116,14 +117,32 @@ def test_states_at_positions_are_those_of_all_positions(cell, norm):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
-def test_attention_in_plain_products_equals_torchs(causal, padded):
+def test_attention_in_plain_products_equals_torchs_with_its_gradient(monkeypatch, causal, padded):
+    monkeypatch.setattr(encoder, "CACHED", 2 * 3 * 7 * 7)       # so that 5 rows are two parts and a smaller one
     generator = torch.Generator().manual_seed(0)
-    query, key, value = torch.randn(3, 2, 3, 7, 4, generator=generator)
-    mask = None if not padded else (torch.arange(7) < torch.tensor([[7], [5]]))[:, None, None, :]
-    both = mask if not causal or mask is None else mask & torch.ones(7, 7, dtype=torch.bool).tril()
-    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, both, 0.0,
-                                                                causal and both is None)
-    torch.testing.assert_close(attend(query, key, value, both, 0.0, causal and both is None), expected)
+    qkv = torch.randn(5, 7, 3, 3, 4, generator=generator, requires_grad=True)
+    mask = (torch.arange(7) < torch.tensor([7, 5, 7, 1, 6])[:, None])[:, None, None, :] if padded else None
+    if causal:
+        order = torch.ones(7, 7, dtype=torch.bool).tril()
+        mask = order if mask is None else mask & order
+    expected = scaled_dot_product_attention(*(part.transpose(1, 2) for part in qkv.unbind(2)), mask).transpose(1, 2)
+    ours = Attend.apply(qkv, mask, 0.0)
+    torch.testing.assert_close(ours, expected)
+    weight = torch.randn(expected.shape, generator=generator)
+    torch.testing.assert_close(torch.autograd.grad((ours * weight).sum(), qkv),
+                               torch.autograd.grad((expected * weight).sum(), qkv))
+
+
+def test_attention_in_plain_products_drops_probabilities_as_torch_does():
+    qkv = torch.randn(5, 7, 3, 3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
+    torch.manual_seed(1)
+    expected = torch.dropout((query * 4 ** -0.5 @ key.mT).softmax(-1), 0.4, True) @ value
+    torch.manual_seed(1)
+    ours = Attend.apply(qkv, None, 0.4)
+    torch.testing.assert_close(ours, expected.transpose(1, 2))
+    torch.testing.assert_close(torch.autograd.grad(ours.square().sum(), qkv),
+                               torch.autograd.grad(expected.square().sum(), qkv))
 
 
 def test_cross_entropy_in_place_equals_torchs_with_its_gradient(monkeypatch):
@@ -227,5 +246,6 @@ def test_gradients_of_attention_in_bfloat16_are_nearer_the_exact_ones_than_with_
         return ((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)).softmax(-1) @ value
 
     exact = gradients(rounded, torch.float64)
-    ours = gradients(lambda *three: attend(*three, None, 0.0, False), torch.bfloat16)
+    ours = gradients(lambda *three: Attend.apply(torch.stack(three, 2).transpose(1, 3), None, 0.0).transpose(1, 2),
+                     torch.bfloat16)
     assert (ours - exact).abs().mean() < 0.9 * (gradients(rounded, torch.bfloat16) - exact).abs().mean()
