@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study import StudyError
-from study.config import Loaded
+from study.config import Loaded, read_yaml, resolve
 from study.recovery import keep, mend
 from study.storage import open_storage
 from study.warm import kept_warm
@@ -119,12 +119,16 @@ def _side_by_side(study: Loaded, states: list[State], work: Callable[[Loaded, St
                   watch: Callable[[list[State]], None]) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         waiting, ended = [pool.submit(work, study, state, jobs) for state in states], 0
-        while ended < len(waiting):
-            watch(states)
-            time.sleep(0.5)
-            if (now := sum(job.done() for job in waiting)) > ended:
-                keep(study)
-                ended = now
+        try:
+            while ended < len(waiting):
+                watch(states)
+                time.sleep(0.5)
+                if (now := sum(job.done() for job in waiting)) > ended:
+                    keep(study)
+                    ended = now
+        except BaseException:               # Ctrl-C: those that have not begun are not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     watch(states)
     for job in waiting:
         job.result()
@@ -146,7 +150,16 @@ def stale_cells(study: Loaded) -> list[str]:
     _dvc(study, "repro", "--quiet", "--single-item", f"{stages_file(study)}:code")
     stages = _stale(study, stages_file(study))
     stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in STAGES}
-    return [name for arm, seed in study.cells if (name := f"{arm}-{seed}") in stale]
+    everything = not {"corpus", "tokenizer", "examples"}.isdisjoint(stages)     # DVC names a stage, not what follows it
+    return [name for arm, seed in study.cells if (name := f"{arm}-{seed}") in stale or everything
+            or "search" in stages and not _trained_so(study, arm, seed)]
+
+
+def _trained_so(study: Loaded, arm: str, seed: int) -> bool:
+    """Whether a cell was trained with the settings that it has now, if the search finds what it found before."""
+    best, path = study.runs / "search" / "best.yaml", study.cell(arm, seed) / "settings.yaml"
+    tuned = read_yaml(best).get(arm) if best.exists() else None
+    return path.exists() and read_yaml(path) == resolve(study, arm, tuned).model_dump(mode="json")
 
 
 def _stale(study: Loaded, target: str) -> list[str]:

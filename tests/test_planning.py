@@ -1,7 +1,10 @@
 """What a plan says: what is stale, what it costs, and that equal kinds of cells are measured once."""
-import pytest
+import threading
 
-from study import planning
+import pytest
+import yaml
+
+from study import planning, runner
 from study.config import resolve
 from study.console import clock, show_plan
 from study.model.heads import flops_per_token
@@ -57,3 +60,33 @@ def test_a_step_is_timed_on_the_studys_data(tiny):
 
 def test_clock():
     assert [clock(5), clock(240), clock(9000)] == ["5 s", "4 min", "2.5 h"]
+
+
+@pytest.mark.parametrize(("stages", "found"), [
+    (["pretrain@dynamic-0", "report"], ["dynamic-0"]), (["tokenizer"], None), (["search"], ["static-0"])])
+def test_what_follows_a_stale_stage_is_stale(tiny, monkeypatch, stages, found):
+    monkeypatch.setattr(runner, "_dvc", lambda *arguments: None)
+    monkeypatch.setattr(runner, "_stale", lambda study, target: stages)
+    for arm, seed in tiny.cells:
+        tiny.cell(arm, seed).mkdir(parents=True, exist_ok=True)
+        settings = resolve(tiny, arm).model_dump(mode="json")
+        settings["training"]["steps"] += (arm, seed) == ("static", 0)
+        (tiny.cell(arm, seed) / "settings.yaml").write_text(yaml.safe_dump(settings))
+    assert runner.stale_cells(tiny) == (found or [f"{arm}-{seed}" for arm, seed in tiny.cells])
+
+
+def test_ctrl_c_begins_no_other_cell(tiny):
+    begun, release = [], threading.Event()
+
+    def work(study, state, jobs):
+        begun.append(state.name)
+        release.wait(10)
+
+    def watch(states):
+        if begun:
+            threading.Timer(0.2, release.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner._side_by_side(tiny, runner._states(tiny, ["a-0", "b-0", "c-0"]), work, 1, watch)
+    assert begun == ["a-0"]
