@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from importlib.metadata import version
 from pathlib import Path
 
 from study import StudyError
@@ -57,6 +58,14 @@ def used(stage: str) -> list[Path]:
     """The files of the package that a stage uses; the report's templates too."""
     files = [PACKAGE.parent / file for file in closure(ENTRIES[stage])]
     return files + (sorted((PACKAGE / "report" / "templates").iterdir()) if stage == "report" else [])
+
+
+def code_hash(stage: str) -> str:
+    """16 hex digits that change with the files that a stage uses and with torch."""
+    digest = hashlib.sha256(version("torch").encode())
+    for file in used(stage):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def check_modules(folder: Path, stage: str) -> None:

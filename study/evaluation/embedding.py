@@ -62,11 +62,6 @@ def tokenize(backend, texts: list[str], length: int) -> list[list[int]]:
     return [ids if len(ids) <= length else [*ids[:length - 1], ids[-1]] for ids in (e.ids for e in encoded)]
 
 
-def embed(model: PretrainingModel, rows: list[list[int]], pad: int, batch_size: int) -> Encoded:
-    """[CLS] and mean vectors of the last layer, as `embed_layers`."""
-    return embed_layers(model, rows, pad, batch_size)[-1]
-
-
 @torch.inference_mode()
 def embed_layers(model: PretrainingModel, rows: list[list[int]], pad: int, batch_size: int) -> list[Encoded]:
     """[CLS] and mean vectors of every layer, from the embeddings on; the mean is over real tokens without [CLS] and

@@ -2,7 +2,6 @@
 `training.json`, `metrics.jsonl`, and `inputs.json`, which says what it was fed."""
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,7 +15,6 @@ import torch
 import yaml
 from safetensors.torch import save
 
-import study as package
 from study import StudyError
 from study.config import Loaded, fingerprint, read_yaml, validated
 from study.data.batches import Lexicon
@@ -26,6 +24,7 @@ from study.data.preview import describe_inputs
 from study.data.tokenizer import load
 from study.files import write_atomically, write_json
 from study.model.heads import flops_per_token, parameter_count, use_processor
+from study.modules import code_hash
 from study.schema import Cell
 from study.training.checkpoint import Progress
 from study.training.parallel import Processes
@@ -72,7 +71,8 @@ def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None
     on_start(about | {"settings": cell.model_dump(mode="json")})
     state = study.root / ".state" / mark
     own = seed + cell.training.seed_offset
-    trainer = Trainer(cell, data, own, state, f"{mark}-{code_hash()}", on_record, processes)
+    trainer = Trainer(cell, data, own, state, f"{mark}-{data.validation.hash}-{code_hash('pretrain')}", on_record,
+                      processes)
     progress, model = trainer.train(), trainer.model
     content = about | _outcome(cell, data, model, progress)
     if not processes.first:
@@ -145,13 +145,3 @@ def git_commit(root: Path) -> str | None:
     """The commit that the working tree was made from; None outside git."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def code_hash() -> str:
-    """Hash of the package's code that training depends on: a checkpoint made by other code is not gone on with."""
-    digest = hashlib.sha256(torch.__version__.encode())
-    folder = Path(package.__file__).parent
-    for path in sorted([folder / "config.py", folder / "randomness.py", *folder.glob("data/*.py"),
-                        *folder.glob("model/*.py"), *folder.glob("training/*.py")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -20,6 +20,7 @@ from study import StudyError
 from study.config import Loaded, lineage, resolve
 from study.files import write_atomically, write_json
 from study.model.heads import use_processor
+from study.modules import code_hash
 from study.schema import Cell
 from study.storage import open_storage
 from study.training.pretrain import arm_settings, as_yaml, load_data
@@ -80,7 +81,7 @@ def search_arm(study: Loaded, arm: str, data: Data, progress: Callable = lambda 
                            total=settings.trials - len(done)):
         found.sampler = optuna.samplers.TPESampler(seed=settings.seed + number, n_startup_trials=WARMUP_TRIALS)
         found.optimize(lambda trial: _objective(study, arm, data, trial), n_trials=1)
-    if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in found.trials):
+    if settings.trials and not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in found.trials):
         raise StudyError(f"search of {arm}: no trial finished; narrow search.space or give more search.steps")
     return found
 
@@ -95,7 +96,7 @@ def finished(found) -> list:
 def _name(study: Loaded, arm: str, data: Data) -> str:
     """Changes with anything that the trials depend on, so that old trials are never mixed with new ones."""
     content = json.dumps([resolve(study, arm).model_dump(mode="json"), study.settings.search.model_dump(mode="json"),
-                          data.train.sha256], sort_keys=True)
+                          data.train.sha256, data.validation.hash, code_hash("search")], sort_keys=True)
     return f"{study.settings.study}/{arm}/{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 

@@ -18,7 +18,7 @@ from study.data.heldout import (
     save_arrays,
 )
 from study.data.masking import KINDS
-from study.evaluation.embedding import embed, tokenize
+from study.evaluation.embedding import embed_layers, tokenize
 from study.evaluation.perplexity import mean_nll, pair_correct, row_sums, summarize, token_nll
 from study.evaluation.probe import learning_curve, linear_probe, planes, principal_plane, tutorial_probe
 from study.model.heads import new_model
@@ -82,10 +82,10 @@ def test_windows_lie_inside_single_documents(store):
 
 def test_embedding_does_not_depend_on_batches(model, backend):
     rows = tokenize(backend, ["ba de fi", "go", "lu ma ne pi ro su tan vek ba de go", "fi fi"], 32)
-    whole, single = embed(model, rows, 0, 4), embed(model, rows, 0, 1)
+    whole, single = (embed_layers(model, rows, 0, size)[-1] for size in (4, 1))
     np.testing.assert_allclose(whole.cls, single.cls, atol=1e-5)
     np.testing.assert_allclose(whole.mean, single.mean, atol=1e-5)
-    backwards = embed(model, rows[::-1], 0, 2)
+    backwards = embed_layers(model, rows[::-1], 0, 2)[-1]
     np.testing.assert_allclose(backwards.mean[::-1], whole.mean, atol=1e-5)
 
 
@@ -198,7 +198,7 @@ def test_accuracy_on_pairs_does_not_depend_on_the_batch_size(model, arrays):
 
 def test_pooled_vectors_are_means_over_real_tokens(model, backend):
     rows = tokenize(backend, ["ba de fi", "lu ma ne pi ro su tan vek ba de go"], 32)
-    found = embed(model, rows, 0, 2)
+    found = embed_layers(model, rows, 0, 2)[-1]
     for index, row in enumerate(rows):
         ids = torch.tensor([row])
         with torch.inference_mode():
