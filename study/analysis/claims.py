@@ -115,9 +115,6 @@ _KINDS: dict[str, type[Claim]] = {"direction": Direction, "equal": Equal, "range
                                   "exact": Exact, "out of scope": Untestable, "untested": Untestable}
 
 
-ALL_KINDS = tuple(_KINDS)
-
-
 def claims_path(study: Loaded) -> Path:
     return study.root / "experiments" / "claims.yaml"
 

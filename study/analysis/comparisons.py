@@ -60,16 +60,17 @@ def compare_arms(study: Loaded, treatment: str, baseline: str | None, metric: st
     return Comparison(treatment, baseline, metric, estimate, over_seeds, own, other)
 
 
-HEADLINES = ("nll", "probe_accuracy")       # metrics on which every arm is compared with its baseline
+HEADLINES = ("nll", "probe_accuracy")       # what figures show
+COMPARED = (*HEADLINES, "probe_chosen")     # metrics on which every arm is compared with its baseline
 
 
 def comparisons(study: Loaded) -> pd.DataFrame:
-    """Each arm against its baseline on the headline metrics: two-way t over seeds and texts, t over seeds beside it."""
+    """Each arm against its baseline on these metrics: two-way t over seeds and texts, t over seeds beside it."""
     rows = []
     for arm in study.settings.arms:
         baseline = study.arms[arm].baseline
         if baseline in study.settings.arms:
-            rows += [_row(study, found) for metric in HEADLINES
+            rows += [_row(study, found) for metric in COMPARED
                      if (found := compare_arms(study, arm, baseline, metric))]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[
         "treatment", "baseline", "metric", "n", "effect", "low", "high", "p"])

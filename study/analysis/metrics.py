@@ -11,7 +11,16 @@ from typing import Literal
 
 import numpy as np
 
-from study.analysis.results import escape_step, plateau, primary, read_arrays, read_json, read_records
+from study.analysis.results import (
+    chosen_layer,
+    ended,
+    escape_step,
+    plateau,
+    primary,
+    read_arrays,
+    read_json,
+    read_records,
+)
 from study.config import Loaded
 
 
@@ -33,7 +42,8 @@ _PROBES = {"probe_accuracy": "probe accuracy", "probe_cls": "probe accuracy on [
            "probe_cls_gain": "probe gain on [CLS] over the same encoder untrained",
            "mean_over_cls": "probe accuracy, mean pooling minus [CLS]", "over_tfidf": "probe accuracy minus TF-IDF's",
            "probe_untrained_cls": "probe accuracy on [CLS], untrained",
-          "penultimate_over_last": "probe accuracy, last layer but one minus last"}
+           "probe_chosen": "probe accuracy at the layer that cross-validation chooses",
+           "penultimate_over_last": "probe accuracy, last layer but one minus last"}
 _CONTROLS = {"selectivity": "probe accuracy minus that on shuffled labels",
              "tutorial_probe": "accuracy of the common tutorial's own probe",
              "tutorial_untrained": "accuracy of the common tutorial's own probe, untrained"}
@@ -112,9 +122,12 @@ def _probe(study: Loaded, arm: str, seed: int, metric: str) -> Value | None:
         texts = correct(pooling)
         level = read_json(study.cell(arm, seed) / "probe.json")[task]["tfidf"]["accuracy"]
         return Value(float(texts.mean()) - level, texts - level)
+    if metric == "probe_chosen":
+        chosen = chosen_layer(study, arm, seed)
+        pairs[metric] = (None if chosen is None else correct(f"layer-{chosen[0]}"), None)
     first, second = pairs[metric]
-    if first is None or (second is None and metric not in ("probe_accuracy", "probe_cls",
-                                                                         "probe_untrained_cls")):
+    if first is None or (second is None and metric not in ("probe_accuracy", "probe_chosen", "probe_cls",
+                                                           "probe_untrained_cls")):
         return None
     texts = first if second is None else first - second
     return Value(float(texts.mean()), texts)
@@ -169,7 +182,9 @@ def between_share(points: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _diverged(study: Loaded, arm: str, seed: int) -> Value:
-    return Value(float(read_json(study.cell(arm, seed) / "training.json")["status"] == "diverged"))
+    folder = study.cell(arm, seed)
+    how = ended(read_json(folder / "training.json"), read_records(folder / "metrics.jsonl"), plateau(study))
+    return Value(float(how == "diverged"))
 
 
 def stuck(study: Loaded, arm: str) -> int:

@@ -15,6 +15,8 @@ from study.analysis import statistics
 from study.config import Loaded, flat, read_yaml, resolve
 
 ESCAPE = 0.1                                # nats under the unigram level: a model that has left the plateau
+FAILED = ("diverged", "overfitted")
+BY_HEART = 0.5                              # of the unigram level: a training loss that only memory explains
 
 
 def read_json(path: Path) -> Any:
@@ -75,13 +77,14 @@ def cells(study: Loaded) -> pd.DataFrame:
 def _cell(study: Loaded, arm: str, seed: int, evaluation: dict) -> dict:
     folder = study.cell(arm, seed)
     training, records = read_json(folder / "training.json"), read_records(folder / "metrics.jsonl")
+    unigram = plateau(study)
     headline, mixed, pairs = evaluation["mask_only"] or {}, evaluation["mixed"] or {}, evaluation["nsp"] or {}
-    row = {"study": study.settings.study, "arm": arm, "seed": seed, "status": training["status"],
+    row = {"study": study.settings.study, "arm": arm, "seed": seed, "status": ended(training, records, unigram),
            "perplexity": headline.get("perplexity"), "nll": headline.get("nll"),
            "unigram_perplexity": headline.get("unigram_perplexity"),
            "floor_perplexity": headline.get("floor_perplexity"), "excess_nll": headline.get("excess_nll"),
            "share_closed": headline.get("share_closed"), "mixed_perplexity": mixed.get("perplexity"),
-           "escape_step": escape_step(records, plateau(study)), "nsp_accuracy": pairs.get("accuracy")}
+           "escape_step": escape_step(records, unigram), "nsp_accuracy": pairs.get("accuracy")}
     if training["status"] == "diverged" and headline:
         row["nll"] = min(headline["nll"] or math.inf, headline["unigram_nll"])
         row["perplexity"] = math.exp(row["nll"])
@@ -89,6 +92,8 @@ def _cell(study: Loaded, arm: str, seed: int, evaluation: dict) -> dict:
         for pooling in study.settings.probe.poolings:
             row[f"{task}_{pooling}_accuracy"] = scores[pooling]["accuracy"]
             row[f"{task}_{pooling}_untrained_accuracy"] = scores[pooling]["untrained_accuracy"]
+    chosen = chosen_layer(study, arm, seed)
+    row["chosen_layer"], row["chosen_accuracy"] = (None, None) if chosen is None else chosen
     row["probe_accuracy"] = row[f"{primary(study)}_accuracy"]
     row["untrained_accuracy"] = row[f"{primary(study)}_untrained_accuracy"]
     return row | {key: training[key] for key in ("steps", "tokens", "flops", "parameters", "fingerprint")}
@@ -98,6 +103,26 @@ def primary(study: Loaded) -> str:
     """Task and pooling of the headline probe: the first task, mean pooling where it is there."""
     poolings = study.settings.probe.poolings
     return f"{study.settings.probe.tasks[0].name}_{'mean' if 'mean' in poolings else poolings[0]}"
+
+
+def chosen_layer(study: Loaded, arm: str, seed: int) -> tuple[int, float] | None:
+    """The layer, 0 the embeddings, that cross-validation on the training rows chooses for the headline probe, and the
+    accuracy there; None where layers were not probed, or nothing can be read from a diverged run."""
+    scores = read_json(study.cell(arm, seed) / "probe.json")[study.settings.probe.tasks[0].name]
+    layers = scores.get("more", {}).get("trained", {}).get("layers", [])
+    read = [number for number, layer in enumerate(layers) if layer["cv_accuracy"] is not None]
+    if not read:
+        return None
+    chosen = max(read, key=lambda number: layers[number]["cv_accuracy"])
+    return chosen, layers[chosen]["accuracy"]
+
+
+def ended(training: dict, records: list[dict], unigram: float) -> str:
+    """How a run ended: finished, diverged, or overfitted, where it is worse than guessing on other text (so that it
+    was recorded as diverged) and knows its own by heart."""
+    losses = [record["loss"] for record in records if "loss" in record]
+    by_heart = bool(losses) and losses[-1] is not None and losses[-1] < BY_HEART * unigram
+    return "overfitted" if training["status"] == "diverged" and by_heart else training["status"]
 
 
 def plateau(study: Loaded) -> float:
@@ -115,10 +140,11 @@ def arms(study: Loaded, frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for arm in study.settings.arms:
         part = frame[frame.arm == arm]
-        row = {"arm": arm, "n": len(part), "diverged": int((part.status == "diverged").sum())}
+        row = {"arm": arm, "n": len(part), **{status: int((part.status == status).sum()) for status in FAILED}}
         for name, most in (("nll", math.inf), ("probe_accuracy", 1.0), ("untrained_accuracy", 1.0),
-                           ("share_closed", None), ("nsp_accuracy", 1.0), ("escape_step", math.inf)):
-            found = statistics.t_estimate(part[name].dropna().to_numpy(float))
+                           ("chosen_accuracy", 1.0), ("share_closed", None), ("nsp_accuracy", 1.0),
+                           ("escape_step", math.inf)):
+            found = statistics.t_estimate(part[name].to_numpy(float))       # NaN where a run has no such number
             low, high = found.interval() if most is None else found.on_scale(most)
             row |= {f"{name}_mean": found.mean, f"{name}_low": low, f"{name}_high": high}
         row |= {f"perplexity_{end}": math.exp(row[f"nll_{end}"]) for end in ("mean", "low", "high")}

@@ -60,17 +60,16 @@ class Estimate:
         if not self.error > 0 or not self.df > 0:
             return math.nan
         from scipy.optimize import brentq
-        from statsmodels.stats.power import TTestPower
 
-        n, high = self.df + 1, 1.0
+        beyond, high = stats.t.isf(alpha / 2, self.df), 1.0
 
-        def missing(effect: float) -> float:
-            found = float(TTestPower().power(effect, n, alpha))
-            return 1 - power if math.isnan(found) else found - power    # SciPy's law gives NaN where power is 1
+        def missing(errors: float) -> float:    # by hand: TTestPower takes over the NaN of a far tail that is 0
+            far = np.nan_to_num(stats.nct.cdf(-beyond, self.df, errors))
+            return float(stats.nct.sf(beyond, self.df, errors) + far) - power
 
         while missing(high) < 0:
             high *= 2
-        return float(brentq(missing, 0.0, high)) * self.error * math.sqrt(n)
+        return float(brentq(missing, 0.0, high)) * self.error
 
 
 NOTHING = (math.nan, math.nan)

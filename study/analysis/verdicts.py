@@ -5,8 +5,8 @@
     equal       inside the margin: supported; wholly outside: contradicted; else inconclusive
     range       the interval of the mean lies in the band: supported; apart from it: contradicted; else inconclusive
     point       the published number lies where one more run of ours would fall: supported, else contradicted
-    rate        most runs of the treatment diverge, and more than of the baseline: supported; fewer than half of them:
-                contradicted; else inconclusive
+    rate        the exact interval of the share of the treatment's runs that diverge lies above a half, and Fisher's
+                test finds more than of the baseline's: supported; it lies below a half: contradicted; else inconclusive
     exact       what running the check says
 
 Too few seeds decide nothing, nor does an arm of which a run ended on the unigram plateau: it was stopped before it had
@@ -115,7 +115,7 @@ def _families(tested: dict[str, Tested]) -> dict[str, Verdict]:
         adjusted, divisors = statistics.holm([p[i] for i in known])
         at = {i: (a, d) for i, a, d in zip(known, adjusted, divisors, strict=True)}
         for i, name in enumerate(names):
-            found[name] = _described(tested[name], p[i], *at.get(i, (math.nan, 1)))
+            found[name] = _described(tested[name], p[i], *at.get(i, (math.nan, 1)), max(1, len(known)))
     return found
 
 
@@ -124,11 +124,13 @@ def _p(claim: Comparing, comparison: Comparison) -> float:
     return estimate.p_equivalent(claim.margin) if isinstance(claim, Equal) else estimate.p
 
 
-def _described(one: Tested, p: float, p_holm: float, divisor: int) -> Verdict:
+def _described(one: Tested, p: float, p_holm: float, divisor: int, size: int) -> Verdict:
     claim, comparison, estimate = one.claim, one.comparison, one.comparison.estimate
     n = len(comparison.differences)
-    name, reason = ("inconclusive", one.obstacle) if one.obstacle else verdict_of(claim, estimate, p_holm, divisor)
-    level = 1 - (2 if isinstance(claim, Equal) else 1) * ALPHA / divisor
+    name, reason = ("inconclusive", one.obstacle) if one.obstacle else verdict_of(claim, estimate, p_holm, size)
+    level = 1 - ALPHA / divisor
+    if isinstance(claim, Equal):
+        level = 1 - ALPHA / size if name == "contradicted" else 1 - 2 * ALPHA / divisor
     low, high = estimate.interval(level)
     values = {comparison.treatment: comparison.first.tolist()}
     if comparison.baseline is not None:
@@ -138,12 +140,13 @@ def _described(one: Tested, p: float, p_holm: float, divisor: int) -> Verdict:
                    comparison.correlation, values=values)
 
 
-def verdict_of(claim: Comparing, estimate: Estimate, p_holm: float, divisor: int = 1) -> tuple[str, str]:
-    """Verdict and reason of a direction or equal claim, from its estimate alone."""
+def verdict_of(claim: Comparing, estimate: Estimate, p_holm: float, size: int = 1) -> tuple[str, str]:
+    """Verdict and reason of a direction or equal claim, from its estimate alone. That no difference is contradicted is
+    a test of its own, to which Holm's order of the others says nothing: it divides by the `size` of the family."""
     if not math.isfinite(p_holm):
         return "inconclusive", "no interval can be told"
     if isinstance(claim, Equal):
-        low, high = estimate.interval(1 - ALPHA / divisor)
+        low, high = estimate.interval(1 - ALPHA / size)
         if p_holm < ALPHA:
             return "supported", "the difference lies inside the margin that was stated beforehand"
         if low > claim.margin or high < -claim.margin:
@@ -207,7 +210,8 @@ def _rate(study: Loaded, claim: Rate) -> Verdict:
         return replace(about, verdict="supported", reason="most runs diverge, and more than of the baseline")
     if high < 0.5:
         return replace(about, verdict="contradicted", reason="fewer than half of the runs diverge")
-    return replace(about, reason="so few runs leave the rate open")
+    return replace(about, reason="the interval of the rate holds a half: six runs at least are "
+                                 "needed to tell")
 
 
 def unit_scale(metric: str | None) -> tuple[float, str]:

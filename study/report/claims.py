@@ -4,7 +4,6 @@ from __future__ import annotations
 import math
 import re
 
-from study.analysis.claims import ALL_KINDS
 from study.analysis.metrics import METRICS
 from study.analysis.results import read_json
 from study.analysis.verdicts import NAMES, unit_scale
@@ -12,8 +11,6 @@ from study.config import Loaded
 from study.report import figures
 
 DIGITS = {"nats": 3, "points": 1, "steps": 0, "share": 2, "": 2}
-HOW = {"direction": "one is better", "equal": "no difference", "range": "a band", "point": "one published run",
-       "rate": "how often", "exact": "code and arithmetic"} | {kind: kind for kind in ALL_KINDS[-2:]}
 
 
 def claim_rows(study: Loaded) -> list[dict]:
@@ -32,8 +29,7 @@ def natural(name: str) -> list:
 def _row(name: str, claim: dict) -> dict:
     outcome = claim["outcome"]
     return {**claim, "id": name, "slug": re.sub(r"[^A-Za-z0-9]+", "-", name), "verdict": outcome["verdict"],
-            "reason": outcome["reason"], "measured": measured(claim), "how": HOW[claim["kind"]],
-            "tested": tested(claim), "about": _about(claim),
+            "reason": outcome["reason"], "measured": measured(claim), "tested": tested(claim), "about": _about(claim),
             "figure": _figure(name, claim)}
 
 
@@ -75,10 +71,10 @@ def _about(claim: dict) -> list[str]:
         said.append(f"Test: {claim['arm']}, {METRICS[claim['metric']].label}; band {' '.join(filter(None, band))} "
                     f"{unit}.".replace("  ", " "))
     if outcome["plain_low"] is not None and claim["kind"] in ("direction", "equal"):
-        family = "" if outcome["p_holm"] is None else f"; within its family (Holm) p {outcome['p_holm']:.4f}"
-        beyond = " of a difference beyond the margin" if claim["kind"] == "equal" else ""
+        family = "" if outcome["p_holm"] is None else f"; within its family (Holm) p {p_value(outcome['p_holm'])}"
+        which = "two one-sided tests that it lies inside the margin: " if claim["kind"] == "equal" else ""
         said.append(f"This claim alone: 95 % interval [{scale * outcome['plain_low']:+.{digits}f}, "
-                    f"{scale * outcome['plain_high']:+.{digits}f}], p{beyond} {outcome['p']:.4f}{family}.")
+                    f"{scale * outcome['plain_high']:+.{digits}f}], {which}p {p_value(outcome['p'])}{family}.")
     if outcome["smallest_detectable_effect"] is not None:
         needed = outcome["seeds_needed"]
         said.append(f"These {outcome['n']} seeds find a true difference of "
@@ -88,6 +84,13 @@ def _about(claim: dict) -> list[str]:
         said.append(f"Correlation of the two arms over seeds, which is what pairing bought: "
                     f"{outcome['correlation']:+.2f}.")
     return said
+
+
+def p_value(p: float | None) -> str:
+    """A p value, or a dash where there is none."""
+    if p is None or math.isnan(p):
+        return "–"
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
 def _figure(name: str, claim: dict) -> dict | None:

@@ -3,7 +3,8 @@
 It is paragraphs of plain text with places for numbers:
 
     {{ arm("dynamic").perplexity_mean | number }}        a row of tables/arms.csv
-    {{ effect("all-mask", "nll").effect | number(3) }}   a row of tables/comparisons.csv
+    {{ effect("all-mask", "nll").effect | number(3) }}   a row of tables/comparisons.csv: nll,
+                                                         probe_accuracy or probe_chosen
     {{ claim("L13").measured }}  {{ claim("L13").verdict }}
     {{ reference.unigram_perplexity | number }}          evaluation.json's headline of the baseline
     {{ neighbours | number }}                            perplexity that counts of neighbours reach

@@ -45,24 +45,29 @@ def palette(arms: list[str], baseline: str, groups: list[str] | None = None) -> 
     return colors | {baseline: "#000000"}
 
 
+TOP = 2.5                                   # times the unigram level: what lies above it, the first steps, says little
+
+
 def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram: float, floor: float | None) -> str:
-    """Validation perplexity against tokens, a line an arm: mean over seeds, band from the lowest to the highest. An arm
-    without a colour is drawn in grey, without its name."""
+    """Validation perplexity against tokens, a line an arm: mean over the seeds that came so far, band from the lowest
+    to the highest. An arm without a colour is drawn in grey, without its name; one that ends above the figure is named
+    at its edge."""
     def paint(axes) -> None:
-        ends = []
+        ends, lowest = [], [unigram, floor or unigram]
         for arm in sorted(records, key=lambda arm: arm in colors):
             runs = [_validated(seed) for seed in records[arm] if len(_validated(seed)) > 1]
             if not runs:
                 continue
-            shortest = min(map(len, runs))
-            tokens = np.array([t for t, _ in runs[0][:shortest]])[1:] / 1e6
-            values = np.exp(np.minimum([[v for _, v in run[:shortest]] for run in runs], 30))[:, 1:]
-            tint = colors.get(arm, LIGHT)
-            axes.plot(tokens, values.mean(0), color=tint, linewidth=1.6 if arm in colors else 0.8)
+            at = pd.DataFrame([record for run in runs for record in run[1:]], columns=["step", "tokens", "nll"])
+            found = np.exp(at.nll.clip(upper=30)).groupby(at.step).agg(["mean", "min", "max"])
+            lowest.append(found["min"].min())
+            tokens, tint = at.groupby("step").tokens.mean() / 1e6, colors.get(arm, LIGHT)
+            axes.plot(tokens, found["mean"], color=tint, linewidth=1.6 if arm in colors else 0.8)
             if arm in colors:
-                axes.fill_between(tokens, values.min(0), values.max(0), color=tint, alpha=0.15, linewidth=0)
-                ends.append((values.mean(0)[-1], tokens[-1], arm))
+                axes.fill_between(tokens, found["min"], found["max"], color=tint, alpha=0.15, linewidth=0)
+                ends.append((found["mean"].iloc[-1], tokens.iloc[-1], arm))
         axes.set_yscale("log")
+        axes.set_ylim(0.75 * min(lowest), TOP * unigram)
         _levels(axes, unigram, floor)
         _end_labels(axes, ends, colors)
         axes.set_xlabel("training tokens, millions")
@@ -73,7 +78,7 @@ def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram
 
 
 def _validated(records: list[dict]) -> list[tuple]:
-    return [(r["tokens"], r["validation_nll"]) for r in records if "validation_nll" in r]
+    return [(r["step"], r["tokens"], r["validation_nll"]) for r in records if "validation_nll" in r]
 
 
 def _levels(axes, unigram: float, floor: float | None) -> None:
@@ -87,9 +92,11 @@ def _levels(axes, unigram: float, floor: float | None) -> None:
 def _end_labels(axes, ends: list[tuple], colors: dict[str, str]) -> None:
     """Names beside the ends of lines, pushed apart where they would touch."""
     place = -math.inf
-    for value, at, arm in sorted(ends):
-        place = max(math.log(value), place + 0.055 * math.log(axes.get_ylim()[1] / axes.get_ylim()[0]))
-        axes.annotate(arm, (at, value), xytext=(1.02, math.exp(place)), textcoords=("axes fraction", "data"),
+    top = axes.get_ylim()[1]
+    for value, at, arm in sorted((min(value, top), at, arm) for value, at, arm in ends):
+        place = max(math.log(value), place + 0.055 * math.log(top / axes.get_ylim()[0]))
+        name = arm if value < top else f"{arm}, above"
+        axes.annotate(name, (at, value), xytext=(1.02, math.exp(place)), textcoords=("axes fraction", "data"),
                       color=colors[arm], fontsize=8.5, va="center", annotation_clip=False,
                       arrowprops={"arrowstyle": "-", "color": colors[arm], "linewidth": 0.5, "alpha": 0.6})
 

@@ -9,7 +9,7 @@ from study.report import figures
 from study.report.search import search_figure
 from study.report.sections import BASELINE, curve_levels, effects
 
-MANY = 12                                   # arms that the curves name at their ends; beyond that, the baseline alone
+MANY = 16                                   # arms that the curves name at their ends; beyond that, the baseline alone
 LEGEND = 8                                  # arms that a legend tells apart by their factors' colours
 
 

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from study import StudyError
 from study.analysis.metrics import METRICS
-from study.analysis.results import primary, read_json, read_records
+from study.analysis.results import FAILED, primary, read_json, read_records
 from study.config import Loaded, flat, read_yaml
-from study.report.claims import claim_rows, verdict_counts
+from study.report.claims import claim_rows, p_value, verdict_counts
 from study.report.discussion import discussion
 from study.report.overview import MANY, confusion, draw_figures, further_tasks
 from study.report.search import chosen, importances, trial_counts
@@ -134,7 +134,7 @@ def markdown(text) -> str:
     return re.sub(r"([\\`*_{}\[\]|#])", r"\\\1", text)
 
 
-FILTERS = {"number": number, "percent": percent, "span": span, "md": markdown}
+FILTERS = {"number": number, "p": p_value, "percent": percent, "span": span, "md": markdown}
 
 
 def gather(study: Loaded) -> dict:
@@ -153,7 +153,7 @@ def gather(study: Loaded) -> dict:
              "comparisons": frames["comparisons"].to_dict("records"), "primary": primary(study),
              "metrics": {name: metric.label for name, metric in METRICS.items()},
              "cells": frames["cells"].to_dict("records"), "training": training,
-             "worth": _worth(data, base), "confusion": confusion(study), "total": _totals(training),
+             "worth": _worth(data, base), "confusion": confusion(study), "total": _totals(training, frames["cells"]),
              "settings": dict(flat(study.settings.model_dump(mode="json"))),
              "trials": (trials := read_json(study.runs / "search" / "trials.json")),
              "searched": trial_counts(trials), "mattered": importances(trials, study.settings.search.space),
@@ -181,14 +181,20 @@ def _worth(data: dict, base: dict) -> list[tuple[str, float]]:
     return levels + ([("the whole row, best possible", base["floor_perplexity"])] if base["floor_perplexity"] else [])
 
 
-def _totals(training: dict) -> dict:
+def _totals(training: dict, cells: pd.DataFrame) -> dict:
     runs = list(training.values())
-    first = runs[0]
     return {"tokens": sum(r["tokens"] for r in runs), "flops": sum(r["flops"] for r in runs),
-            "seconds": sum(r["seconds"] for r in runs), "versions": first["versions"], "hardware": first["hardware"],
+            "seconds": sum(r["seconds"] for r in runs),
+            **{key: _joined([r[key] for r in runs]) for key in ("versions", "hardware")},
             "commits": sorted({r["commit"][:10] for r in runs if r.get("commit")}),
             "hosts": len({str(r["hardware"]) for r in runs}), "cells": len(runs),
-            "diverged": sum(r["status"] == "diverged" for r in runs)}
+            **{status: int((cells.status == status).sum()) for status in FAILED}}
+
+
+def _joined(records: list[dict]) -> dict:
+    """Each key with the values that it has in any record."""
+    return {key: value if len(found := sorted({str(one.get(key)) for one in records})) == 1 else ", ".join(found)
+            for key, value in records[0].items()}
 
 
 def verified(study: Loaded, training: dict) -> dict:
@@ -203,7 +209,10 @@ def verified(study: Loaded, training: dict) -> dict:
 
 
 def _samples(study: Loaded) -> list[dict]:
-    """Masked places of the fixed samples with every arm's first guesses, first seed."""
+    """Masked places of the fixed samples with every arm's first guesses, first seed; none where lines of the text may
+    not be quoted."""
+    if not study.quotable:                  # results may be older than that setting
+        return []
     seed = study.settings.seeds[0]
     found = {arm: read_json(study.cell(arm, seed) / "predictions.json") for arm in study.settings.arms}
     result = []

@@ -34,7 +34,7 @@ def _arm(study: Loaded, facts: dict, name: str) -> dict:
     fed = read_json(study.cell(name, study.settings.seeds[0]) / "inputs.json")
     comparisons = [found for found in facts["comparisons"] if found["treatment"] == name]
     return {"arm": name, **study.arms[name].model_dump(include={"about", "source", "says", "baseline"}), "fed": fed,
-            "passes": [_tokens(one) for one in fed["line"]["passes"]],
+            "passes": [_tokens(one) for one in fed["line"]["passes"]] if study.quotable else [],
             "came_out": [compared(found) for found in comparisons if math.isfinite(found["effect"])]}
 
 
@@ -45,11 +45,11 @@ def _tokens(one: dict) -> list[dict]:
 
 def compared(found: dict) -> str:
     """One comparison in a sentence: effect, interval, and what it says."""
-    accuracy = found["metric"] == "probe_accuracy"
+    accuracy = METRICS[found["metric"]].unit == "points"
     scale, digits = (100, 1) if accuracy else (1, 3)
     effect, low, high = (scale * found[key] for key in ("effect", "low", "high"))
     text = (f"{found['treatment']} against {found['baseline']}: {effect:+.{digits}f} "
-            + ("points of probe accuracy" if accuracy else "nats on [MASK]"))
+            + (f"points of {METRICS[found['metric']].label}" if accuracy else "nats on [MASK]"))
     if not math.isfinite(low):
         return f"{text} (one seed: no interval)."
     if low == high == 0:

@@ -8,6 +8,7 @@ import yaml
 from study import StudyError
 from study.analysis.claims import CHECKS, exploratory, load_claims, register
 from study.analysis.metrics import METRICS, between_share, value
+from study.analysis.results import chosen_layer, read_arrays
 from study.checks import CHECKS as FUNCTIONS
 from study.checks import run_checks
 from study.config import load_study
@@ -108,9 +109,25 @@ def test_every_metric_can_be_asked_for(fake):
     assert found["nll"].cell == 2.0
     assert found["initial_excess"].cell == pytest.approx(4.2 - 5.0)
     assert found["nsp_accuracy"] is None
+    first = read_arrays(fake.cell("dynamic", 0) / "probe.npz")["topic/layer-0/trained/predicted"]
+    label = read_arrays(fake.cell("dynamic", 0) / "probe.npz")["topic/label"]
+    assert found["probe_chosen"].cell == (first == label).mean()        # cross-validation scores layer 0 the highest
     for one in found.values():
         if one is not None and one.texts is not None:
             assert one.texts.ndim == 1
+
+
+def test_a_layer_that_cannot_be_read_is_not_chosen(fake):
+    path = fake.cell("dynamic", 0) / "probe.json"
+    content = json.loads(path.read_text())
+    layers = content["topic"]["more"]["trained"]["layers"]
+    layers[0]["cv_accuracy"] = None
+    path.write_text(json.dumps(content))
+    assert chosen_layer(fake, "dynamic", 0) == (1, 0.7)
+    layers[1]["cv_accuracy"] = None
+    path.write_text(json.dumps(content))
+    assert chosen_layer(fake, "dynamic", 0) is None
+    assert value(fake, "dynamic", 0, "probe_chosen") is None
 
 
 def test_texts_average_to_the_cell(fake):

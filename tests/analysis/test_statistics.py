@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 from study.analysis import statistics
 
@@ -48,9 +49,15 @@ def test_two_way_t_covers(seeds, seed_noise, text_noise):
 def test_smallest_detectable_effect_is_the_published_multiple():
     """Units of the standard deviation of differences, power .8 (protocol, number of seeds)."""
     for n, multiple in ((3, 3.26), (5, 1.68), (10, 1.00)):
-        values = np.arange(n, dtype=float)
-        values /= values.std(ddof=1)
-        assert statistics.t_estimate(values).smallest_detectable() == pytest.approx(multiple, abs=0.01)
+        found = statistics.Estimate(0.0, 1 / np.sqrt(n), n - 1).smallest_detectable()
+        assert found == pytest.approx(multiple, abs=0.01)
+        assert TTestPower().power(found, n, 0.05) == pytest.approx(0.8, abs=1e-6)
+
+
+def test_two_seeds_find_only_what_they_find_in_a_simulation():
+    effect = statistics.Estimate(0.0, 1 / np.sqrt(2), 1).smallest_detectable()
+    runs = np.random.default_rng(0).normal(effect, 1, (20_000, 2))
+    assert (stats.ttest_1samp(runs, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.01)
 
 
 def test_one_seed_has_no_interval():

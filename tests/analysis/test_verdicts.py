@@ -12,7 +12,8 @@ from statsmodels.stats.weightstats import ttost_paired
 from study.analysis import statistics, verdicts
 from study.analysis.claims import Direction, Equal, Range
 from study.analysis.comparisons import Comparison
-from study.analysis.metrics import stuck
+from study.analysis.metrics import stuck, value
+from study.analysis.results import cells
 from study.analysis.statistics import Estimate
 from study.analysis.verdicts import Tested, _band, undecidable, verdict_of
 from tests.report.fake import fake_study
@@ -23,10 +24,10 @@ HIGHER, LOWER = (Direction(**ABOUT, kind="direction", claimed=way) for way in ("
 EQUAL = Equal(**ABOUT, kind="equal")
 
 
-def decided(claim, mean, error, df=4, divisor=1):
+def decided(claim, mean, error, df=4, size=1):
     estimate = Estimate(mean, error, df)
     p = estimate.p_equivalent(claim.margin) if isinstance(claim, Equal) else estimate.p
-    return verdict_of(claim, estimate, min(1.0, divisor * p), divisor)[0]
+    return verdict_of(claim, estimate, min(1.0, size * p), size)[0]
 
 
 @pytest.mark.parametrize(("claim", "mean", "error", "verdict"), [
@@ -83,10 +84,44 @@ def test_a_run_is_stuck_when_it_finished_and_never_beat_word_frequencies(tmp_pat
     assert stuck(study, "dynamic") == 0     # not trained at all
 
 
+@pytest.mark.parametrize(("status", "loss", "how"), [
+    ("diverged", 0.1, "overfitted"), ("diverged", 3.9, "diverged"), ("diverged", None, "diverged"),
+    ("finished", 0.1, "finished")])
+def test_a_run_that_knows_its_text_by_heart_and_no_other_has_not_diverged(tmp_path, status, loss, how):
+    study = fake_study(tmp_path)
+    cell = study.cell("dynamic", 1)
+    (cell / "metrics.jsonl").write_text(json.dumps({"step": 0, "validation_nll": 4.2}) + "\n"
+                                        + json.dumps({"step": 12, "loss": loss, "validation_nll": 9.0}) + "\n")
+    training = json.loads((cell / "training.json").read_text())
+    (cell / "training.json").write_text(json.dumps(training | {"status": status}))
+    assert cells(study).query("arm == 'dynamic' and seed == 1").status.item() == how
+    assert value(study, "dynamic", 1, "diverged").cell == (how == "diverged")
+    if status == "diverged":
+        assert value(study, "dynamic", 1, "nll").cell <= 4.0    # no worse than word frequencies
+
+
 def test_what_a_family_costs():
     """A difference that one test would call real is not, among twenty."""
     assert decided(HIGHER, 0.2, 0.06) == "supported"
-    assert decided(HIGHER, 0.2, 0.06, divisor=20) == "inconclusive"
+    assert decided(HIGHER, 0.2, 0.06, size=20) == "inconclusive"
+    assert decided(EQUAL, 0.3, 0.06) == "contradicted"
+    assert decided(EQUAL, 0.3, 0.06, size=20) == "inconclusive"
+
+
+def test_an_interval_has_the_level_at_which_its_claim_was_decided(monkeypatch):
+    monkeypatch.setattr(verdicts, "stuck", lambda study, arm: 0)
+    apart = compared(5)                     # differs by 1.0, margin 0.05
+    alike = Comparison("a", "b", "nll", Estimate(0.0, 0.001, 4), Estimate(0.0, 0.001, 4), apart.first, apart.first)
+    found = verdicts._families({"apart": Tested(EQUAL, apart, ""), "alike": Tested(EQUAL, alike, ""),
+                                "higher": Tested(HIGHER, apart, ""), "few": Tested(HIGHER, apart, "too few")})
+    assert [one.verdict for one in found.values()] == ["contradicted", "supported", "supported", "inconclusive"]
+    levels = [1 - 0.05 / 3, None, None, 0.95]
+    for one, level in zip(found.values(), levels, strict=True):
+        if level is not None:
+            assert (one.low, one.high) == pytest.approx(apart.estimate.interval(level))
+    assert {(found["alike"].low, found["higher"].low)} <= {
+        (alike.estimate.interval(1 - 0.1 / a)[0], apart.estimate.interval(1 - 0.05 / b)[0])
+        for a, b in ((2, 3), (3, 2))}
 
 
 @pytest.mark.parametrize(("mean", "verdict"), [(5.0, "supported"), (9.0, "contradicted"), (1.0, "contradicted"),

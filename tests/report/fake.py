@@ -71,7 +71,9 @@ def fake_cell(study: Loaded, arm: str, seed: int, nll: float, evaluation_hash: s
     sets = dict.fromkeys(SETS, found)
     _write(folder / "evaluation.json", {"hash": evaluation_hash, **sets, "nsp": None, "sop": None})
     score = {"accuracy": 0.7, "c": 1.0, "cv_accuracy": 0.7, "untrained_accuracy": 0.5}
-    _write(folder / "probe.json", {"topic": {"cls": score, "mean": score, **LEVELS}})
+    layers = [score | {"accuracy": 0.6, "cv_accuracy": 0.8}, score | {"cv_accuracy": 0.7}]
+    _write(folder / "probe.json", {"topic": {"cls": score, "mean": score, **LEVELS,
+                                             "more": {"trained": {"layers": layers}, "untrained": {}}}})
     records = [{"step": step, "tokens": 100 * step, "loss": 4.0 - step / 10, "learning_rate": 0.1, "gradient_norm": 1.0,
                 "validation_nll": 4.2 - step / 6} for step in (0, 4, 8, 12)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
@@ -95,5 +97,5 @@ def fake_cell(study: Loaded, arm: str, seed: int, nll: float, evaluation_hash: s
     label = np.arange(40).astype(np.uint8) % 4
     planes = {f"topic/cls/{name}/plane": rng.normal(size=(40, 2)) for name in ("trained", "untrained")}
     predicted = {f"topic/{pooling}/trained/predicted": np.where(rng.random(40) < 0.7, label, 0).astype(np.uint8)
-                 for pooling in ("cls", "mean")}
+                 for pooling in ("cls", "mean", "layer-0", "layer-1")}
     save_arrays(planes | predicted | {"topic/label": label}, folder / "probe.npz")

@@ -1,12 +1,14 @@
 """The report: the same bytes from the same files, everything escaped, nothing fetched, no unequal sets compared."""
 import csv
 import json
+import math
 import re
 
 import pytest
 
 from study import StudyError
 from study.analysis.results import escape_step
+from study.report import figures
 from study.report.page import markdown, number, span, write_report
 from tests.conftest import ROOT
 from tests.report.fake import compare, fake_cell, fake_study
@@ -107,6 +109,13 @@ def test_small_things():
     assert markdown("a|b<c>_d") == "a\\|b&lt;c&gt;\\_d"
     assert escape_step([{"step": 0, "validation_nll": 4.0}, {"step": 5, "validation_nll": 3.8}], 4.0) == 5
     assert escape_step([{"step": 0}], 4.0) is None
+
+
+def test_a_run_that_ends_early_does_not_cut_the_curve_of_the_others():
+    long = [{"step": step, "tokens": 100 * step, "validation_nll": 7.0 - step} for step in range(4)]
+    drawn = figures.curves({"dynamic": [long, long[:2]]}, {"dynamic": "#000000"}, math.exp(7.0), None)
+    assert drawn == figures.curves({"dynamic": [long, long[:2], long]}, {"dynamic": "#000000"}, math.exp(7.0), None)
+    assert drawn != figures.curves({"dynamic": [long[:3], long[:2]]}, {"dynamic": "#000000"}, math.exp(7.0), None)
 
 
 def test_a_discussion_has_its_numbers_looked_up(tmp_path):
