@@ -53,5 +53,6 @@ ui: install                 ## MLflow on http://127.0.0.1:5000, over what has be
 
 lock:                       ## resolve requirements.lock again (needs uv); torch's own pins bring its GPU libraries
 	uv pip compile --universal --python-version 3.11 --extra test --extra docs --no-header --no-annotate --no-emit-find-links pyproject.toml \
-	  | grep -vE '^(nvidia-|cuda-|triton|torch==)' > requirements.lock
-	echo 'torch==2.13.0' >> requirements.lock
+	  > .requirements.new || { rm -f .requirements.new; exit 1; }
+	{ grep -vE '^(nvidia-|cuda-|triton|torch==)' .requirements.new; echo 'torch==2.13.0'; } > requirements.lock
+	rm .requirements.new

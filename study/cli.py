@@ -121,7 +121,9 @@ def trials(arm: Arm, folder: Folder = Path(".")):
 
     study = load_folder(folder)
     found = search_arm(study, arm, load_data(study), track)
-    say(f"trials {arm}: {len(finished(found))}, best validation NLL {found.best_value:.3f}")
+    done = finished(found)
+    best = f"best validation NLL {found.best_value:.3f}" if done else "none was asked for"
+    say(f"trials {arm}: {len(done)}, {best}")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -241,13 +243,14 @@ def verify(folder: Folder = Path("."),
     from study.console import TrainingBar, verified
     from study.evaluation.embedding import recorded_settings
     from study.runner import make_examples
-    from study.verification import chosen
+    from study.verification import chosen, recorded_weights
     from study.verification import verify as run
 
     study = load_folder(folder)
     names, different = cell or chosen(study, cells), False
     for name in names:
         study.named(name)
+        recorded_weights(study, name)       # before anything is made, so that a cell without a record is said at once
     make_examples(study)
     for name in names:
         with TrainingBar(name, recorded_settings(study, *study.named(name)).training.steps) as bar:

@@ -34,8 +34,8 @@ def read_yaml(path: Path) -> dict:
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; a study is a folder with params.yaml "
-                         f"(`study create NAME` makes one)") from None
+        hint = "; a study is a folder with params.yaml (`study create NAME` makes one)"
+        raise StudyError(f"{path}: no such file{hint if path.name == 'params.yaml' else ''}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise StudyError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -144,15 +144,33 @@ def load_study(folder: str | Path = ".") -> Loaded:
             raise StudyError(f"{path}: {name}: baseline {arm.baseline!r} is no arm{_nearest(arm.baseline, arms)}")
         lineage(arms, name, path)
     loaded = Loaded(folder=folder, settings=settings, arms=arms)
+    same: dict[str, str] = {}
     for name in settings.arms:
         cell, baseline = resolve(loaded, name), arms[name].baseline
         if baseline is not None and cell == resolve(loaded, baseline):
             raise StudyError(f"{folder / 'params.yaml'}: arms: {name} does not differ from {baseline} under this "
                              f"study's settings; take it out")
+        if (twin := same.setdefault(cell.model_dump_json(), name)) != name:
+            raise StudyError(f"{folder / 'params.yaml'}: arms: {name} is the same as {twin} under this study's "
+                             f"settings; take one out")
     if untrained := [arm for arm in settings.search.arms if not resolve(loaded, arm).training.steps]:
         raise StudyError(f"{folder / 'params.yaml'}: search.arms: {untrained[0]} is not trained; take it out")
+    if blind := [arm for arm in settings.search.arms if resolve(loaded, arm).objective.kind == "causal"]:
+        raise StudyError(f"{folder / 'params.yaml'}: search.arms: {blind[0]} reads left to right and has no NLL on "
+                         f"[MASK] to be tuned by; take it out")
     _check_pipeline(loaded)
+    _check_name(loaded)
     return loaded
+
+
+def _check_name(study: Loaded) -> None:
+    """Two studies of one name would write into the same places."""
+    own = study.folder / "params.yaml"
+    for path in (study.root / "params.yaml", *sorted((study.root / "experiments").glob("*/params.yaml"))):
+        name = re.search(r"^study:\s*(\S+)", path.read_text(encoding="utf-8"), re.M) if path.exists() else None
+        if name and name[1] == study.settings.study and not path.samefile(own):
+            raise StudyError(f"{own}: study {study.settings.study} is that of {path.resolve()} already; choose another "
+                             f"name")
 
 
 def _check_pipeline(study: Loaded) -> None:
@@ -230,8 +248,8 @@ def create_study(source: Loaded, name: str) -> Path:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise StudyError(f"{name!r}: a study's name has lower-case letters, digits and hyphens")
     folder = source.root / "experiments" / name
-    if folder.exists():
-        raise StudyError(f"{folder}: is there already; choose another name")
+    if folder.exists() or name == source.settings.study:
+        raise StudyError(f"{folder}: there is a study {name} already; choose another name")
     text = (source.folder / "params.yaml").read_text(encoding="utf-8")
     text = re.sub(r"^study:.*$", f"study: {name}", text, count=1, flags=re.M)
     text = re.sub(r"^root:.*$", "root: ../..", text, count=1, flags=re.M)

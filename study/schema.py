@@ -1,7 +1,7 @@
 """Every setting of a study and of an arm, with its type, bounds and meaning. No key has a hidden default."""
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
@@ -221,6 +221,14 @@ class Probe(Settings):
     folds: Annotated[int, Field(ge=2)]
     batch_size: PositiveInt
 
+    @model_validator(mode="after")
+    def _a_row_a_class(self):
+        for task in self.tasks:
+            if few := [size for size in self.train_sizes if size < len(task.labels)]:
+                raise ValueError(f"train_sizes: {few[0]} rows are fewer than the {len(task.labels)} classes of "
+                                 f"{task.name}")
+        return self
+
 
 class Cell(Settings):
     """Resolved settings of one arm: all that training reads."""
@@ -274,6 +282,9 @@ class Study(Cell):
             section, _, name = key.partition(".")
             if section not in Cell.model_fields or name not in type(getattr(self, section)).model_fields:
                 raise ValueError(f"search.space: {key} is no setting; write it as training.learning_rate")
+            kind = type(getattr(self, section)).model_fields[name].annotation
+            if float not in (kind, *get_args(kind)):
+                raise ValueError(f"search.space: {key} is no number with a fraction, and only such are searched")
         return self
 
 

@@ -95,7 +95,7 @@ def note_unknown(study: Loaded, *texts: str) -> None:
 @app.command(rich_help_panel=SEE)
 def mask(text: Annotated[str, typer.Argument(help="any text")], arm: Arm, folder: In = Path("."),
          epochs: Annotated[int, typer.Option(min=1, help="passes over the text")] = 1,
-         seed: Annotated[int, typer.Option(help="seed of the masks")] = 0):
+         seed: Annotated[int, typer.Option(min=0, help="seed of the masks")] = 0):
     """A text under an arm's masks. Example: study mask "magoku datuke petepo" --arm static --epochs 3"""
     from study.config import resolve
     from study.console import show_masks
@@ -145,8 +145,11 @@ def encode(texts: Annotated[list[str], typer.Argument(help="one text, or a pair"
     tokens, states = run(study, *study.named(cell), texts[0], texts[1] if len(texts) > 1 else None)
     show_states(tokens, states)
     if out is not None:
-        np.save(out.with_suffix(".npy"), states)
-        say(f"encode: {states.shape[0]} x {states.shape[1]} float32 in {out.with_suffix('.npy')}")
+        out = out if out.suffix == ".npy" else out.with_name(f"{out.name}.npy")
+        if not out.parent.is_dir():
+            raise StudyError(f"{out.parent}: no such folder")
+        np.save(out, states)
+        say(f"encode: {states.shape[0]} x {states.shape[1]} float32 in {out}")
 
 
 @app.command(rich_help_panel=SEE)

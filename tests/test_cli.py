@@ -57,8 +57,8 @@ def test_predict_puts_cells_side_by_side(folder, words):
 
 
 def test_encode_gives_states_of_a_pair_and_writes_them(folder, words, tmp_path):
-    text = run("encode", words, words, "--cell", "dynamic-0", "--study", folder, "--out", tmp_path / "states")
-    states = np.load(tmp_path / "states.npy", allow_pickle=False)
+    text = run("encode", words, words, "--cell", "dynamic-0", "--study", folder, "--out", tmp_path / "states.v1")
+    states = np.load(tmp_path / "states.v1.npy", allow_pickle=False)
     assert states.shape == (23, 32)
     assert states.dtype == np.float32
     assert "23 tokens x 32" in text
@@ -101,8 +101,15 @@ def test_export_says_what_it_wrote(folder, tmp_path):
     assert (tmp_path / "out" / "config.json").exists()
 
 
+def test_a_cell_without_a_record_is_said_before_anything_is_made(folder):
+    with pytest.raises(StudyError, match="nothing is recorded of pretrain@dynamic-0"):
+        run("verify", folder, "--cell", "dynamic-0")
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("predict", "no mask", "--cells", "dynamic-0"), "has no [MASK] within"),
+    (("predict", "no mask", "--cells", "dynamic-0"), "has no [MASK];"),
+    (("predict", "[MASK] " + "a " * 40 + "[MASK]", "--cells", "dynamic-0"), "1 of the text's 2 [MASK] lie beyond"),
+    (("encode", "a", "--cell", "dynamic-0", "--out", "nowhere/states"), "nowhere: no such folder"),
     (("predict", "[MASK]", "--cells", "dynamc-0"), "no cell dynamc-0; did you mean dynamic-0?"),
     (("predict", "[MASK]", "--cells", "left-to-right-0"), "cannot fill a [MASK]"),
     (("mask", "text", "--arm", "statc"), "unknown arm 'statc'; did you mean static?"),

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from study import StudyError
-from study.config import fingerprint, load_study, resolve, validated
+from study.config import create_study, fingerprint, load_study, resolve, validated
 from study.schema import Arm, Curriculum, Study
 from tests.conftest import ROOT
 
@@ -20,6 +20,8 @@ FAULTS = [
     ("examples", {"length": 2}, "length"), ("search", {"seed": 0}, "one of the reported seeds"),
     ("search", {"arms": ["nobody"]}, "not among the study's arms"),
     ("search", {"space": {"training.speed": {"low": 1, "high": 2, "log": False}}}, "is no setting"),
+    ("search", {"space": {"training.warmup_steps": {"low": 1, "high": 2, "log": False}}}, "no number with a fraction"),
+    ("probe", {"train_sizes": [2]}, "fewer than the"),
     ("objective", {"pair": "nsp"}, "needs inputs.format"), ("corpus", {"kind": "poems"}, "corpus"),
     ("model", {"hidden_size": True}, "hidden_size"), ("training", {"steps": 1.5}, "steps"),
 ]
@@ -214,10 +216,38 @@ def test_a_pipeline_of_its_own_is_refused(tmp_path):
     mine = tmp_path / "experiments" / "mine"
     mine.mkdir(parents=True)
     params = (project(tmp_path) / "params.yaml").read_text()
-    (mine / "params.yaml").write_text(params.replace("root: .\n", "root: ../..\n"))
+    params = params.replace("root: .\n", "root: ../..\n").replace("study: quick", "study: mine")
+    (mine / "params.yaml").write_text(params)
     for folder in (tmp_path, mine):
         (folder / "dvc.yaml").write_text("stages: {}\n")
     load_study(mine)
     (mine / "dvc.yaml").write_text("stages: {more: {cmd: ls}}\n")
     with pytest.raises(StudyError, match=r"mine/dvc\.yaml: is not the pipeline of the project, .*; copy that over it"):
         load_study(mine)
+
+
+def test_two_studies_of_one_name_are_refused(tmp_path):
+    folder = project(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(StudyError, match="there is a study quick already"):
+        create_study(load_study(folder), "quick")
+    made = create_study(load_study(folder), "mine")
+    (made / "params.yaml").write_text((made / "params.yaml").read_text().replace("study: mine", "study: quick"))
+    with pytest.raises(StudyError, match=r"study quick is that of .*params\.yaml already"):
+        load_study(made)
+
+
+def test_two_equal_arms_are_refused(tmp_path):
+    folder = project(tmp_path, lambda content: content.update(arms=["dynamic", "all-mask", "twin"]) or
+                     content["search"].update(arms=["dynamic"]))
+    path = tmp_path / "experiments" / "arms.yaml"
+    arms = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(arms | {"twin": arms["all-mask"]}))
+    with pytest.raises(StudyError, match="arms: twin is the same as all-mask"):
+        load_study(folder)
+
+
+def test_what_reads_left_to_right_is_not_tuned_on_masks(tmp_path):
+    with pytest.raises(StudyError, match="left-to-right reads left to right and has no NLL"):
+        load_study(project(tmp_path, lambda content: content.update(arms=["dynamic", "left-to-right"]) or
+                           content["search"].update(arms=["left-to-right"])))

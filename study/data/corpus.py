@@ -170,6 +170,10 @@ def _write_task(study: Loaded, task: ProbeTask, folder: Path) -> dict[str, int]:
         if found != list(range(len(task.labels))):
             raise StudyError(f"probe task {task.name} ({split}): labels {found} do not match "
                              f"the {len(task.labels)} names in probe.tasks.labels")
+        fewest = int(frame.label.value_counts().min())
+        if split == "train" and fewest < study.settings.probe.folds:
+            raise StudyError(f"probe task {task.name}: a class has {fewest} training rows, fewer than probe.folds "
+                             f"({study.settings.probe.folds}); give more in probe.tasks.train_rows")
     return counts
 
 
@@ -192,6 +196,10 @@ def _task_rows(study: Loaded, task: ProbeTask, split: str):
     frame = rows.to_pandas()[[task.text, task.label]].set_axis(["text", "label"], axis=1)
     if frame.isna().any(axis=None):
         raise StudyError(f"{task.path} ({split}): row {int(frame.isna().any(axis=1).argmax())} has no text or label")
+    if not (words := frame.text.map(lambda text: isinstance(text, str))).all():
+        index = int((~words).argmax())
+        raise StudyError(f"{task.path} ({split}): row {index}: column {task.text!r} holds {frame.text[index]!r:.40}, "
+                         f"not text")
     return frame
 
 

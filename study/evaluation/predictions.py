@@ -99,8 +99,11 @@ def predict(study: Loaded, text: str, cells: list[tuple[str, int]], top: int) ->
             raise StudyError(f"{arm}-{seed} reads left to right: it cannot fill a [MASK]")
         ids = np.array(tokenize(backend, [text], cell.examples.length)[0], np.int64)
         positions = np.flatnonzero(ids == mask)
-        if not len(positions):
-            raise StudyError(f"the text has no [MASK] within {cell.examples.length} tokens; write one where a word is "
-                             f"to be predicted")
+        asked = backend.encode(text, add_special_tokens=False).ids.count(mask)
+        if not asked:
+            raise StudyError("the text has no [MASK]; write one where a word is to be predicted")
+        if len(positions) < asked:
+            raise StudyError(f"{asked - len(positions)} of the text's {asked} [MASK] lie beyond the "
+                             f"{cell.examples.length} tokens that {arm}-{seed} reads; shorten the text")
         found[f"{arm}-{seed}"] = fill(model, ids, positions, backend, top)
     return found

@@ -98,12 +98,12 @@ def _read(vectors: dict, labels: dict, settings: Probe, name: str) -> tuple[dict
 def learning_curve(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, test_label: np.ndarray, size: int,
                    c: float | None) -> dict | None:
     """Accuracy with `size` training rows at the C that was chosen on all: mean and spread over five stratified draws;
-    None where there are not so many rows, or none can be read."""
+    None where so many rows do not leave one of each class, or none can be read."""
     from sklearn.model_selection import StratifiedShuffleSplit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if c is None or size >= len(train):
+    if c is None or size > len(train) - len(np.unique(train_label)):
         return None
     draws = StratifiedShuffleSplit(5, train_size=size, random_state=0).split(train, train_label)
     scores = [float(make_pipeline(StandardScaler(), logistic(c)).fit(train[rows], train_label[rows])
