@@ -17,13 +17,22 @@ def claim_rows(study: Loaded) -> list[dict]:
     """Every claim with what was published, what was measured, the verdict and why, in the order of claims.yaml."""
     content = read_json(study.reports / "claims.json")
     order = {name: place for place, name in enumerate(content)}
-    return [_row(name, claim) for name, claim in sorted(content.items(), key=lambda item: (
-        NAMES.index(item[1]["outcome"]["verdict"]), natural(item[0]), order[item[0]]))]
+    shown = sorted(content.items(), key=lambda item: (NAMES.index(item[1]["outcome"]["verdict"]), natural(item[0]),
+                                                      order[item[0]]))
+    return [_row(name, {**claim, "says": _said(name, content)}) for name, claim in shown]
 
 
 def natural(name: str) -> list:
     """A key that sorts S0.2 before S0.10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _said(name: str, claims: dict) -> str:
+    """What a claim says; one that says "the same" of another, together with that one (S0.8b with S0.8)."""
+    says = claims[name]["says"]
+    first = re.match(r"[A-Z]\d+(\.\d+)?", name)
+    other = claims.get(first[0]) if first and says.startswith("The same") else None
+    return f"{other['says']} {says}" if other else says
 
 
 def _row(name: str, claim: dict) -> dict:

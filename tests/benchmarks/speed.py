@@ -15,7 +15,7 @@ import sys
 from rich.progress import track
 
 from study.training.pretrain import hardware, versions
-from tests.benchmarks.workload import ROOT, SHAPES
+from tests.benchmarks.workload import ROOT, SHAPES, WARMUP
 
 REPEATS, SECONDS = 3, 8.0
 PRECISIONS = ("float32", "bfloat16")
@@ -81,8 +81,8 @@ def main() -> None:
     chosen = parser.parse_args()
     found = run(chosen.repeats, chosen.seconds)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    about = {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "measured": found,
-             "parts": profiles(found)}
+    about = {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "warmup": WARMUP,
+             "measured": found, "parts": profiles(found)}
     (RESULTS / "speed.json").write_text(json.dumps(about, indent=1) + "\n")
     from tests.benchmarks.table import write_table
 

@@ -13,7 +13,7 @@ from study.analysis.statistics import t_estimate
 from study.analysis.verdicts import ALPHA
 from tests.benchmarks.precision import MARGIN
 from tests.benchmarks.speed import PRECISIONS, RESULTS, summary
-from tests.benchmarks.workload import LEAST, SHAPES, WARMUP
+from tests.benchmarks.workload import LEAST, SHAPES
 
 SIDES = {"usual": "usual script", "ours": "this harness"}
 COLOURS = {"usual": "#9a9a9a", "ours": "#1f5fa8"}
@@ -33,7 +33,7 @@ def write_table() -> Path:
         machine=machine, repeats=len(measured["small"]["usual"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
         precisions=PRECISIONS, median=median, harness=_harness(), bfloat16=_bfloat16(), axes=AXES, work=MEASURED,
-        least=LEAST, warmup=WARMUP, parts=speed["parts"], growth=growth_factors)
+        least=LEAST, warmup=speed["warmup"], parts=speed["parts"], growth=growth_factors)
     draw_speed(median, RESULTS / "speed.png")
     path = RESULTS.parent / "benchmarks.md"
     path.write_text(page)

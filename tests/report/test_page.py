@@ -9,6 +9,7 @@ import pytest
 from study import StudyError
 from study.analysis.results import escape_step
 from study.report import figures
+from study.report.claims import claim_rows
 from study.report.page import markdown, number, span, write_report
 from tests.conftest import ROOT
 from tests.report.fake import compare, fake_cell, fake_study
@@ -109,6 +110,14 @@ def test_small_things():
     assert markdown("a|b<c>_d") == "a\\|b&lt;c&gt;\\_d"
     assert escape_step([{"step": 0, "validation_nll": 4.0}, {"step": 5, "validation_nll": 3.8}], 4.0) == 5
     assert escape_step([{"step": 0}], 4.0) is None
+
+
+def test_a_claim_that_says_the_same_is_shown_with_what_it_repeats(tmp_path):
+    study = fake_study(tmp_path)
+    compare(study)
+    said = {row["id"]: row["says"] for row in claim_rows(study)}
+    assert said["S0.8b"] == f"{said['S0.8']} The same with a probe that is tuned."
+    assert not [text for text in said.values() if text.startswith("The same")]
 
 
 def test_a_run_that_ends_early_does_not_cut_the_curve_of_the_others():
