@@ -151,6 +151,8 @@ def verdict_of(claim: Comparing, estimate: Estimate, p_holm: float, size: int = 
             return "supported", "the difference lies inside the margin that was stated beforehand"
         if low > claim.margin or high < -claim.margin:
             return "contradicted", "the difference is larger than the margin"
+        if low > 0 or high < 0:
+            return "inconclusive", "there is a difference, but whether it is larger than the margin is open"
         return "inconclusive", "the interval reaches over the margin"
     if p_holm < ALPHA:
         as_claimed = (estimate.mean > 0) == (claim.claimed == "higher")
