@@ -194,7 +194,7 @@ def test_a_new_study_starts_from_another(clone):
     assert load_study(clone / "experiments" / "mine").settings.study == "mine"
     again = run(sys.executable, "-m", "study", "create", "mine", cwd=clone, check=False)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "there is a study mine already" in again.stderr
     shutil.rmtree(clone / "experiments" / "mine")
 
 
