@@ -9,8 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-# Okabe and Ito's colours, told apart by readers with any colour vision; black is the baseline's.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#7a3e9d")
+# Okabe and Ito's colours first, told apart by readers with any colour vision; black is the baseline's.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#7a3e9d", "#7f8f00", "#b2182b")
+STROKES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (8, 2.5)))
+MARKERS = "os^Dv"
 DRAWN = 200                                 # points a panel: more is ink, not news
 GREY, LIGHT = "#767676", "#bdbdbd"
 
@@ -37,12 +39,22 @@ def draw(width: float, height: float, paint: Callable) -> str:
     return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
 
 
-def palette(arms: list[str], baseline: str, groups: list[str] | None = None) -> dict[str, str]:
-    """A colour an arm: black for the study's baseline, the others in turn, or a colour for each of their groups."""
-    others = dict.fromkeys(group for arm, group in zip(arms, groups or arms, strict=True) if arm != baseline)
-    turn = {group: COLORS[index % len(COLORS)] for index, group in enumerate(others)}
-    colors = {arm: turn.get(group, "") for arm, group in zip(arms, groups or arms, strict=True)}
-    return colors | {baseline: "#000000"}
+def palette(factors: dict[str, str], baseline: str) -> dict[str, str]:
+    """A colour an arm, of arm -> factor: black for the study's baseline, dark grey for what else is a point of
+    reference, the same for all arms of one factor."""
+    others = dict.fromkeys(factor for factor in factors.values() if factor != factors[baseline])
+    turn = {factor: COLORS[index % len(COLORS)] for index, factor in enumerate(others)} | {factors[baseline]: GREY}
+    return {arm: turn[factor] for arm, factor in factors.items()} | {baseline: "#000000"}
+
+
+def strokes(colors: dict[str, str]) -> dict[str, str | tuple]:
+    """A kind of line an arm, so that arms of one colour differ, in print without colours too."""
+    seen: dict[str, int] = {}
+    found = {}
+    for arm, color in colors.items():
+        found[arm] = STROKES[seen.setdefault(color, 0) % len(STROKES)]
+        seen[color] += 1
+    return found
 
 
 TOP = 2.5                                   # times the unigram level: what lies above it, the first steps, says little
@@ -52,20 +64,23 @@ def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram
     """Validation perplexity against tokens, a line an arm: mean over the seeds that came so far, band from the lowest
     to the highest. An arm without a colour is drawn in grey, without its name; one that ends above the figure is named
     at its edge."""
+    kinds = strokes(colors)
+
     def paint(axes) -> None:
         ends, lowest = [], [unigram, floor or unigram]
         for arm in sorted(records, key=lambda arm: arm in colors):
-            runs = [_validated(seed) for seed in records[arm] if len(_validated(seed)) > 1]
+            runs = [validated(seed) for seed in records[arm] if len(validated(seed)) > 1]
             if not runs:
                 continue
             at = pd.DataFrame([record for run in runs for record in run[1:]], columns=["step", "tokens", "nll"])
             found = np.exp(at.nll.clip(upper=30)).groupby(at.step).agg(["mean", "min", "max"])
             lowest.append(found["min"].min())
             tokens, tint = at.groupby("step").tokens.mean() / 1e6, colors.get(arm, LIGHT)
-            axes.plot(tokens, found["mean"], color=tint, linewidth=1.6 if arm in colors else 0.8)
+            axes.plot(tokens, found["mean"], color=tint, linewidth=1.6 if arm in colors else 0.8,
+                      linestyle=kinds.get(arm, "-"))
             if arm in colors:
-                axes.fill_between(tokens, found["min"], found["max"], color=tint, alpha=0.15, linewidth=0)
-                ends.append((found["mean"].iloc[-1], tokens.iloc[-1], arm))
+                axes.fill_between(tokens, found["min"], found["max"], color=tint, alpha=0.1, linewidth=0)
+                ends.append((tokens.iloc[-1], found["mean"].iloc[-1], arm))
         axes.set_yscale("log")
         axes.set_ylim(0.75 * min(lowest), TOP * unigram)
         _levels(axes, unigram, floor)
@@ -74,10 +89,11 @@ def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram
         axes.set_ylabel("validation perplexity on [MASK]")
         plain_ticks(axes.yaxis)
 
-    return draw(7.2, 4.2, paint)
+    return draw(7.2, max(4.2, _tall(colors)), paint)
 
 
-def _validated(records: list[dict]) -> list[tuple]:
+def validated(records: list[dict]) -> list[tuple[int, int, float]]:
+    """(step, tokens, NLL in nats) of a run's validations."""
     return [(r["step"], r["tokens"], r["validation_nll"]) for r in records if "validation_nll" in r]
 
 
@@ -89,16 +105,32 @@ def _levels(axes, unigram: float, floor: float | None) -> None:
                           textcoords="offset points", color=GREY, fontsize=8, ha="right")
 
 
-def _end_labels(axes, ends: list[tuple], colors: dict[str, str]) -> None:
-    """Names beside the ends of lines, pushed apart where they would touch."""
-    place = -math.inf
-    top = axes.get_ylim()[1]
-    for value, at, arm in sorted((min(value, top), at, arm) for value, at, arm in ends):
-        place = max(math.log(value), place + 0.055 * math.log(top / axes.get_ylim()[0]))
-        name = arm if value < top else f"{arm}, above"
-        axes.annotate(name, (at, value), xytext=(1.02, math.exp(place)), textcoords=("axes fraction", "data"),
-                      color=colors[arm], fontsize=8.5, va="center", annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": colors[arm], "linewidth": 0.5, "alpha": 0.6})
+LINE = 0.155                                # inches that a name takes beside the end of its line
+
+
+def _tall(names) -> float:
+    """Inches that a figure with these names at its right edge needs."""
+    return LINE * len(names) + 0.9
+
+
+def _end_labels(axes, ends: list[tuple[float, float, str]], colors: dict[str, str]) -> None:
+    """Names beside the ends (x, y) of lines, the axis' limits being set; pushed apart where they would touch."""
+    height = axes.figure.get_figheight() - 0.6
+    to_share = axes.transData + axes.transAxes.inverted()
+    wanted = sorted((float(to_share.transform((x, y))[1]), x, y, arm) for x, y, arm in ends)
+    places: list[float] = []
+    for share, *_ in wanted:                # upwards from the lowest
+        places.append(max(min(share, 1.0), places[-1] + LINE / height if places else 0.0))
+    top = 1.0
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], top)
+        top = places[index] - LINE / height
+    for (share, x, y, arm), place in zip(wanted, places, strict=True):
+        limit = axes.get_ylim()[1]
+        axes.annotate(arm if share <= 1 else f"{arm}, above", (x, min(y, limit)), xytext=(1.03, place),
+                      textcoords="axes fraction", color=colors[arm], fontsize=8.5, va="center", annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": colors[arm], "linewidth": 0.5, "alpha": 0.6,
+                                  "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 1})
 
 
 def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
@@ -110,7 +142,7 @@ def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def forest(table: pd.DataFrame, colors: dict[str, str], label: str, better: str) -> str:
+def forest(table: pd.DataFrame, colors: dict[str, str], label: str, digits: int) -> str:
     """Effects against the baseline with their 95 % intervals, a row a comparison."""
     def paint(axes) -> None:
         for row, found in enumerate(table.to_dict("records")):
@@ -118,12 +150,13 @@ def forest(table: pd.DataFrame, colors: dict[str, str], label: str, better: str)
             if math.isfinite(found["low"]):
                 axes.plot([found["low"], found["high"]], [row, row], color=tint, linewidth=2.2, solid_capstyle="butt")
             axes.plot(found["effect"], row, "o", color=tint, markersize=6)
-            axes.annotate(f"{found['effect']:+.3f}", (found["effect"], row), xytext=(0, 7), textcoords="offset points",
-                          ha="center", fontsize=8, color=tint)
-        axes.axvline(0, color=GREY, linewidth=0.9)
+            axes.annotate(f"{found['effect']:+z.{digits}f}", (found["effect"], row), xytext=(0, 8),
+                          textcoords="offset points", ha="center", va="center", fontsize=8, color=tint,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
+        axes.axvline(0, color=GREY, linewidth=0.9, zorder=0)
         axes.set_yticks(range(len(table)), [f"{r['treatment']} − {r['baseline']}" for r in table.to_dict("records")])
         axes.set_ylim(len(table) - 0.4, -0.7)
-        axes.set_xlabel(f"{label}: {better}")
+        axes.set_xlabel(label)
 
     return draw(6.8, 0.9 + (0.55 if len(table) < 12 else 0.36) * max(1, len(table)), paint)
 
@@ -149,18 +182,28 @@ def claim(numbers: list[float], seeds: list[float], label: str) -> str:
 
 
 def deciles(table: pd.DataFrame, colors: dict[str, str]) -> str:
-    """NLL on [MASK] by frequency in training, a line an arm; the most frequent tenth of the masked tokens first."""
-    def paint(axes) -> None:
-        for arm in sorted(table.arm.unique(), key=lambda arm: arm in colors):
-            part = table[table.arm == arm]
-            axes.plot(part["part"].astype(int) + 1, part.nll, "o-", markersize=3, color=colors.get(arm, LIGHT),
-                      linewidth=1.4 if arm in colors else 0.7, label=arm if arm in colors else None)
-        axes.set_xticks(range(1, 11))
-        axes.set_xlabel("tenth of the masked tokens, the most frequent first")
-        axes.set_ylabel("NLL (nats)")
-        axes.legend(fontsize=8, ncols=2)
+    """NLL on [MASK] by frequency in training, a line an arm; the most frequent tenth of the masked tokens first. What
+    lies far above most arms is cut."""
+    lines = {arm: list(zip(part["part"].astype(int) + 1, part.nll, strict=True)) for arm, part in table.groupby("arm")}
+    top = 1.2 * table.groupby("part").nll.median().max()
 
-    return draw(6.4, 3.4, paint)
+    def paint(axes) -> None:
+        axes.set_xticks(range(1, 11))
+        axes.set_ylim(0, top)
+        _lines(axes, lines, colors)
+        axes.set_xlabel("tenth of the masked tokens, the most frequent first")
+        axes.set_ylabel("NLL on [MASK] (nats)")
+
+    return draw(7.2, max(3.6, _tall(colors)), paint)
+
+
+def _lines(axes, lines: dict[str, list[tuple[float, float]]], colors: dict[str, str]) -> None:
+    """A line an arm through its points, named at its end; grey and without a name where it has no colour."""
+    kinds = strokes(colors)
+    for arm in sorted(lines, key=lambda arm: arm in colors):
+        axes.plot(*zip(*lines[arm], strict=True), marker="o", markersize=3, color=colors.get(arm, LIGHT),
+                  linewidth=1.4 if arm in colors else 0.7, linestyle=kinds.get(arm, "-"))
+    _end_labels(axes, [(*lines[arm][-1], arm) for arm in lines if arm in colors], colors)
 
 
 def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, float]) -> str:
@@ -189,21 +232,21 @@ def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, fl
 
 def probe_lines(lines: dict[str, list[tuple[float, float]]], colors: dict[str, str], label: str, log: bool) -> str:
     """Probe accuracy against the layer or the number of training rows: a line an arm, points (x, accuracy)."""
+    percent = {arm: [(x, 100 * y) for x, y in line] for arm, line in lines.items()}
+    values = [y for line in percent.values() for _, y in line]
+
     def paint(axes) -> None:
-        for arm in sorted(lines, key=lambda arm: arm in colors):
-            x, y = zip(*lines[arm], strict=True)
-            axes.plot(x, [100 * value for value in y], "o-", markersize=4, linewidth=1.4 if arm in colors else 0.7,
-                      color=colors.get(arm, LIGHT), label=arm if arm in colors else None)
         if log:
             axes.set_xscale("log")
         axes.set_xticks(sorted({x for line in lines.values() for x, _ in line}))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
+        axes.set_ylim(min(values) - 2, max(values) + 2)
+        _lines(axes, percent, colors)
         axes.set_xlabel(label)
         axes.set_ylabel("probe accuracy, %")
-        axes.legend(fontsize=8, ncols=2)
 
-    return draw(5.6, 3.2, paint)
+    return draw(7.2, max(3.4, _tall(colors)), paint)
 
 
 def planes(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str], axis: str) -> str:
@@ -215,8 +258,8 @@ def planes(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str], 
         for panel, (name, xy) in zip(np.atleast_1d(panels), points.items(), strict=True):
             for index, label in enumerate(names):
                 part = xy[:DRAWN][labels[:len(xy)][:DRAWN] == index]
-                panel.plot(part[:, 0], part[:, 1], "o", markersize=2.5, color=COLORS[index % len(COLORS)], alpha=0.6,
-                           label=label)
+                panel.plot(part[:, 0], part[:, 1], MARKERS[index % len(MARKERS)], markersize=3, alpha=0.6, label=label,
+                           color=COLORS[index % len(COLORS)], markeredgewidth=0)
             panel.set_title(name)
             panel.set_xlabel(f"{axis} 1")
             panel.set_ylabel(f"{axis} 2")

@@ -7,23 +7,17 @@ from study.analysis.results import read_arrays, read_json
 from study.config import Loaded
 from study.report import figures
 from study.report.search import search_figure
-from study.report.sections import BASELINE, curve_levels, effects
+from study.report.sections import BASELINE, arm_colors, curve_figure, effects
 
-MANY = 16                                   # arms that the curves name at their ends; beyond that, the baseline alone
-LEGEND = 8                                  # arms that a legend tells apart by their factors' colours
+MANY = 32                                   # arms that a figure names at the ends of lines; beyond, the baseline alone
 
 
 def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
     """The figures over all arms: name -> svg, title and alternative text."""
     arms = study.settings.arms
-    colors = figures.palette(arms, study.settings.baseline, [study.arms[arm].factor for arm in arms])
-    alone = {study.settings.baseline: colors[study.settings.baseline]}
-    labelled, named = (colors if len(arms) <= most else alone for most in (MANY, LEGEND))
-    drawn = {"curves": {
-        "title": "Learning curves",
-        "alt": f"Validation perplexity against training tokens for {', '.join(labelled)}"
-               f"{'' if labelled is colors else ', and in grey all other arms'}; the band spans the seeds.",
-        "svg": figures.curves(records, labelled, *curve_levels(facts["data"]))}}
+    colors = arm_colors(study)
+    named = colors if len(arms) <= MANY else {study.settings.baseline: colors[study.settings.baseline]}
+    drawn = {"curves": curve_figure(records, named, facts["data"])}
     table = facts["frames"]["comparisons"]
     for metric in HEADLINES:
         compared_arms = [arm for arm in arms if study.arms[arm].factor != BASELINE]
@@ -33,10 +27,12 @@ def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]
     by_decile = facts["frames"]["tokens"].query("group == 'decile'")
     if len(by_decile):
         drawn["deciles"] = {"title": "Frequent and rare words", "svg": figures.deciles(by_decile, named),
-                            "alt": "NLL on [MASK] by frequency in training: where an arm gains or loses."}
+                            "alt": "NLL on [MASK] by frequency in training: where an arm gains or loses. Lines far "
+                                    "above most are cut."}
     drawn |= _probes(study, facts, colors, named)
     if any(t["value"] is not None for t in facts["trials"]):
-        drawn["search"] = {"title": "Search", "svg": search_figure(facts["trials"], study.settings.search.space),
+        drawn["search"] = {"title": "Search", "svg": search_figure(facts["trials"], study.settings.search.space,
+                                                                  colors),
                            "alt": "Validation NLL of each trial of the search, in turn with the best so far, and by "
                                   "each tuned setting; hollow: stopped early."}
     return drawn

@@ -5,13 +5,13 @@ from collections import Counter
 
 import numpy as np
 
-from study.report.figures import COLORS, GREY, draw, plain_ticks
+from study.report.figures import GREY, draw, plain_ticks
 from study.schema import Range
 
 LEAST = 8                                   # finished trials of an arm before importances are more than noise
 
 
-def search_figure(trials: list[dict], space: dict[str, Range]) -> str:
+def search_figure(trials: list[dict], space: dict[str, Range], colors: dict[str, str]) -> str:
     """Two or more panels: validation NLL by number of the trial, with the best so far as a line, and by each tuned
     setting. A hollow point is a trial that was stopped early, at its last validation."""
     tuned = [key for key in space if any(key in trial["params"] for trial in trials)]
@@ -20,11 +20,11 @@ def search_figure(trials: list[dict], space: dict[str, Range]) -> str:
         figure = axes.figure
         axes.remove()
         panels = figure.subplots(1, 1 + len(tuned), sharey=True, squeeze=False)[0]
-        for index, arm in enumerate(dict.fromkeys(trial["arm"] for trial in trials)):
+        for arm in dict.fromkeys(trial["arm"] for trial in trials):
             part = [trial for trial in trials if trial["arm"] == arm and trial["value"] is not None]
             if not part:
                 continue
-            color, values = COLORS[index % len(COLORS)], [trial["value"] for trial in part]
+            color, values = colors[arm], [trial["value"] for trial in part]
             filled = [color if trial["state"] == "complete" else "none" for trial in part]
             panels[0].step([trial["number"] for trial in part], np.minimum.accumulate(values), where="post",
                            color=color, linewidth=1, alpha=0.6)

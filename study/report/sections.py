@@ -9,8 +9,10 @@ import pandas as pd
 from study.analysis.comparisons import HEADLINES
 from study.analysis.metrics import METRICS
 from study.analysis.results import read_json
-from study.config import Loaded
+from study.analysis.verdicts import unit_scale
+from study.config import Loaded, flat
 from study.report import figures
+from study.report.claims import DIGITS
 
 BASELINE = "baseline"                       # the factor of arms that are points of reference
 BETTER = {"nll": "left is better", "probe_accuracy": "right is better"}
@@ -33,7 +35,10 @@ def sections(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -
 def _arm(study: Loaded, facts: dict, name: str) -> dict:
     fed = read_json(study.cell(name, study.settings.seeds[0]) / "inputs.json")
     comparisons = [found for found in facts["comparisons"] if found["treatment"] == name]
+    changes = ", ".join(f"{key.removesuffix('.times')} {'times ' if key.endswith('.times') else ''}{value}"
+                        for key, value in flat(study.arms[name].changes))
     return {"arm": name, **study.arms[name].model_dump(include={"about", "source", "says", "baseline"}), "fed": fed,
+            "differs": changes or "nothing",
             "passes": [_tokens(one) for one in fed["line"]["passes"]] if study.quotable else [],
             "came_out": [compared(found) for found in comparisons if math.isfinite(found["effect"])]}
 
@@ -48,20 +53,21 @@ def compared(found: dict) -> str:
     accuracy = METRICS[found["metric"]].unit == "points"
     scale, digits = (100, 1) if accuracy else (1, 3)
     effect, low, high = (scale * found[key] for key in ("effect", "low", "high"))
-    text = (f"{found['treatment']} against {found['baseline']}: {effect:+.{digits}f} "
+    text = (f"{found['treatment']} against {found['baseline']}: {effect:+z.{digits}f} "
             + (f"points of {METRICS[found['metric']].label}" if accuracy else "nats on [MASK]"))
     if not math.isfinite(low):
         return f"{text} (one seed: no interval)."
     if low == high == 0:
         return f"{text}: the same to the last digit, for nothing that the arms differ in came to bear."
-    text += f", 95 % interval [{low:+.{digits}f}, {high:+.{digits}f}]: "
+    text += f", 95 % interval [{low:+z.{digits}f}, {high:+z.{digits}f}]: "
     if isinstance(found["stuck"], str) and found["stuck"]:
         return f"{text}nothing can be said yet, for {found['stuck']} ended on the unigram plateau."
     if low > 0 or high < 0:
         return text + ("better." if (low > 0) == accuracy else "worse.")
     detectable = scale * found["smallest_detectable_effect"]
     return text + ("undecided." if not math.isfinite(detectable) else
-                   f"undecided; so many seeds show a difference of {detectable:.{digits}f} four times in five.")
+                   f"undecided; with this spread these seeds find a true difference of {detectable:.{digits}f} in four "
+                   "studies of five.")
 
 
 def curve_levels(data: dict) -> tuple[float, float | None]:
@@ -72,14 +78,25 @@ def curve_levels(data: dict) -> tuple[float, float | None]:
     return references["unigram"]["validation"], floors and floors["mask_only"]["perplexity"]
 
 
+def arm_colors(study: Loaded) -> dict[str, str]:
+    """The colour of each arm of a study, the same in all its figures."""
+    return figures.palette({arm: study.arms[arm].factor for arm in study.settings.arms}, study.settings.baseline)
+
+
+def curve_figure(records: dict[str, list[list[dict]]], colors: dict[str, str], data: dict) -> dict:
+    """Learning curves of these arms with their title and alternative text; those without a colour in grey."""
+    shown = [arm for arm, runs in records.items()
+             if arm in colors and any(len(figures.validated(run)) > 1 for run in runs)]
+    return {"title": "Learning curves", "svg": figures.curves(records, colors, *curve_levels(data)),
+            "alt": f"Validation perplexity against training tokens for {', '.join(shown)}"
+                   f"{'' if records.keys() <= colors.keys() else ', and in grey all other arms'}; the band spans the "
+                   f"seeds. Dashed levels are those of the validation tokens."}
+
+
 def _figures(study: Loaded, facts: dict, records: dict, factor: str, slug: str, names: list[str]) -> dict[str, dict]:
     shown = list(dict.fromkeys([study.arms[name].baseline for name in names] + names))
-    shown = [name for name in shown if name in study.settings.arms]
-    colors = figures.palette(shown, study.settings.baseline)
-    drawn = {f"curves-{slug}": {
-        "title": "Learning curves",
-        "alt": f"Validation perplexity against training tokens for {', '.join(shown)}; the band spans the seeds.",
-        "svg": figures.curves({name: records[name] for name in shown}, colors, *curve_levels(facts["data"]))}}
+    colors = {name: color for name, color in arm_colors(study).items() if name in shown}
+    drawn = {f"curves-{slug}": curve_figure({name: records[name] for name in colors}, colors, facts["data"])}
     table = facts["frames"]["comparisons"]
     for metric in HEADLINES:
         part = table[(table.metric == metric) & table.treatment.isin(names)].dropna(subset="effect")
@@ -88,14 +105,13 @@ def _figures(study: Loaded, facts: dict, records: dict, factor: str, slug: str, 
     return drawn
 
 
-def _axis(metric: str) -> str:
-    return f"{METRICS[metric].label}{' (nats)' if METRICS[metric].unit == 'nats' else ''}"
-
-
 def effects(table: pd.DataFrame, colors: dict[str, str], metric: str) -> dict:
     """A forest plot of one metric with its title, caption and alternative text."""
-    return {"title": f"Effects on {METRICS[metric].label}", "svg": figures.forest(table, colors, _axis(metric),
-                                                                                  BETTER[metric]),
+    scale, unit = unit_scale(metric)
+    digits, label = DIGITS[unit], METRICS[metric].label
+    table = table.assign(**{key: scale * table[key] for key in ("effect", "low", "high")})
+    return {"title": f"Effects on {label}",
+            "svg": figures.forest(table, colors, f"{label}, {unit}: {BETTER[metric]}", digits),
             "caption": f"Each arm minus the one it is compared with, with 95 % intervals; {BETTER[metric]}.",
-            "alt": "; ".join(f"{r['treatment']} minus {r['baseline']}: {r['effect']:+.3f}"
+            "alt": "; ".join(f"{r['treatment']} minus {r['baseline']}: {r['effect']:+z.{digits}f} {unit}"
                              for r in table.to_dict("records"))}

@@ -45,9 +45,12 @@ def test_the_setting_that_decides_the_score_is_found_important():
     assert importances(trials("dynamic", 24), one) == {}
 
 
+COLORS = {"dynamic": "#000000", "pre-ln": "#0072B2"}
+
+
 def test_the_figure_has_a_panel_for_the_history_and_one_for_each_setting():
-    drawn = [search_figure(trials("dynamic", 12, 2) + trials("pre-ln", 12), dict(list(SPACE.items())[:count]))
+    drawn = [search_figure(trials("dynamic", 12, 2) + trials("pre-ln", 12), dict(list(SPACE.items())[:count]), COLORS)
              for count in (1, 2)]
     assert [figure.count('id="axes_') for figure in drawn] == [2, 3]
     lost = [{**trial, "value": None} for trial in trials("dynamic", 3)]
-    assert 'id="axes_2"' in search_figure(lost + trials("pre-ln", 3), SPACE)
+    assert 'id="axes_2"' in search_figure(lost + trials("pre-ln", 3), SPACE, COLORS)
