@@ -310,7 +310,8 @@ def ui(study: Loaded, port: int) -> None:
     if uri.startswith(("http://", "https://")):
         raise StudyError(f"MLFLOW_TRACKING_URI names a server; open {uri} in a browser")
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise StudyError(f"{uri.removeprefix('sqlite:///')}: nothing recorded yet; run `make study` first")
+        raise StudyError(f"{uri.removeprefix('sqlite:///')}: nothing recorded yet; `study track "
+                         "experiments/wikitext2` puts published results in, `make study` runs the quick study")
     print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1",
                                "--port", str(port), "--workers", "1"], QUIET | os.environ)
