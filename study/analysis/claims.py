@@ -115,6 +115,9 @@ _KINDS: dict[str, type[Claim]] = {"direction": Direction, "equal": Equal, "range
                                   "exact": Exact, "out of scope": Untestable, "untested": Untestable}
 
 
+SOURCES = "sources"                         # the one key of claims.yaml that is no claim
+
+
 def claims_path(study: Loaded) -> Path:
     return study.root / "experiments" / "claims.yaml"
 
@@ -125,6 +128,8 @@ def load_claims(study: Loaded) -> dict[str, Claim]:
     path = claims_path(study)
     claims = {}
     for name, content in read_yaml(path).items():
+        if name == SOURCES:
+            continue
         where = f"{path}: {name}"
         kind = content.get("kind") if isinstance(content, dict) else None
         if kind not in _KINDS:
@@ -143,6 +148,15 @@ def load_claims(study: Loaded) -> dict[str, Claim]:
             if other not in claims:
                 raise StudyError(f"{path}: {name}: contradicts: there is no claim {other}")
     return claims
+
+
+def load_sources(study: Loaded) -> dict[str, str]:
+    """What the short names of sources stand for. Raises StudyError for anything but names with texts."""
+    path = claims_path(study)
+    found = read_yaml(path).get(SOURCES, {})
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise StudyError(f"{path}: {SOURCES}: write a text beside each short name")
+    return found
 
 
 def arms_of(claim: Claim) -> list[str]:

@@ -11,10 +11,11 @@ from functools import partial
 
 import pandas as pd
 
-from study.analysis.claims import AnyClaim, exploratory
+from study.analysis.claims import AnyClaim, exploratory, load_sources
 from study.analysis.comparisons import comparisons
+from study.analysis.metrics import METRICS
 from study.analysis.results import arms, cells, curves, read_json, tokens, trained_as_said
-from study.analysis.verdicts import Verdict, decide_all, unit_scale
+from study.analysis.verdicts import Verdict, decide_all
 from study.config import Loaded
 from study.files import write_json
 
@@ -43,9 +44,10 @@ def compare(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dict])
     metrics = {row["arm"]: {key.removesuffix("_mean"): _plain(row[key]) for key in shown}
                for row in tables["arms"].to_dict("records")}
     _write(study.reports / "metrics.json", metrics)
-    changed = exploratory(study, claims)
+    changed, sources = exploratory(study, claims), load_sources(study)
     _write(study.reports / "claims.json", {
         name: {**claim.model_dump(mode="json"), "exploratory": name in changed,
+               "source_title": sources.get(claim.source, claim.source),
                "outcome": {key: _plain(item) if isinstance(item, float) else item
                            for key, item in asdict(verdicts[name]).items()}}
         for name, claim in claims.items()})
@@ -60,10 +62,16 @@ def _claims_table(study: Loaded, claims: dict[str, AnyClaim], verdicts: dict[str
         found.pop("values")
         about = {key: getattr(claim, key, None) for key in ("treatment", "baseline", "metric", "family", "margin")}
         about["treatment"] = about["treatment"] or getattr(claim, "arm", None)
-        rows.append({"claim": name, **found, **about, "kind": claim.kind, "unit": unit_scale(about["metric"])[1],
+        rows.append({"claim": name, **found, **about, "kind": claim.kind, "unit": unit_of(about["metric"]),
                      "exploratory": name in changed, "says": claim.says, "published": claim.published,
                      "source": claim.source, "expected": claim.expected})
     return pd.DataFrame(rows)
+
+
+def unit_of(metric: str | None) -> str:
+    """The unit of a metric's numbers in tables: of accuracies, which readers see in points, shares."""
+    unit = METRICS[metric].unit if metric in METRICS else ""
+    return "share" if unit == "points" else unit
 
 
 def _plain(value: float) -> float | None:

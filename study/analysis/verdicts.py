@@ -1,4 +1,4 @@
-"""From comparisons to verdicts, by rules that are fixed beforehand.
+"""From comparisons to verdicts, by fixed rules.
 
     direction   the effect is beyond 0 the claimed way: supported; the other way: contradicted; inside the margin:
                 equivalent; else inconclusive

@@ -50,10 +50,22 @@ def measured(claim: dict) -> str:
     scale, unit = unit_scale(claim.get("metric"))
     digits = DIGITS[unit]
     sign = "+" if claim["kind"] in ("direction", "equal") else ""
-    text = f"{scale * outcome['effect']:{sign}.{digits}f} {unit}".strip()
+    text = f"{scale * outcome['effect']:{sign}z.{digits}f} {unit}".strip()
     if outcome["low"] is None:
         return text
-    return f"{text} [{scale * outcome['low']:{sign}.{digits}f}, {scale * outcome['high']:{sign}.{digits}f}]"
+    return f"{text} [{scale * outcome['low']:{sign}z.{digits}f}, {scale * outcome['high']:{sign}z.{digits}f}]"
+
+
+def counted(claim: dict, failed: dict[str, int]) -> str:
+    """Which runs a number in nats does not measure, for they failed and count at the level of word frequencies.
+
+    failed: arm -> number of its runs that did.
+    """
+    if unit_scale(claim.get("metric"))[1] != "nats" or claim["outcome"]["effect"] is None:
+        return ""
+    arms = dict.fromkeys(claim.get(key) for key in ("treatment", "baseline", "arm"))
+    said = [f"{failed[arm]} of {arm}" for arm in arms if failed.get(arm)]
+    return f"failed runs, counted as knowing word frequencies alone: {' and '.join(said)}" if said else ""
 
 
 def tested(claim: dict) -> str:
@@ -82,8 +94,8 @@ def _about(claim: dict) -> list[str]:
     if outcome["plain_low"] is not None and claim["kind"] in ("direction", "equal"):
         family = "" if outcome["p_holm"] is None else f"; within its family (Holm) p {p_value(outcome['p_holm'])}"
         which = "two one-sided tests that it lies inside the margin: " if claim["kind"] == "equal" else ""
-        said.append(f"This claim alone: 95 % interval [{scale * outcome['plain_low']:+.{digits}f}, "
-                    f"{scale * outcome['plain_high']:+.{digits}f}], {which}p {p_value(outcome['p'])}{family}.")
+        said.append(f"This claim alone: 95 % interval [{scale * outcome['plain_low']:+z.{digits}f}, "
+                    f"{scale * outcome['plain_high']:+z.{digits}f}], {which}p {p_value(outcome['p'])}{family}.")
     if outcome["smallest_detectable_effect"] is not None:
         needed = outcome["seeds_needed"]
         said.append(f"These {outcome['n']} seeds find a true difference of "
@@ -113,7 +125,7 @@ def _figure(name: str, claim: dict) -> dict | None:
         values = [a - b for a, b in zip(values, outcome["values"][claim["baseline"]], strict=True)]
     numbers = [scale * x for x in (outcome["effect"], outcome["low"], outcome["high"], claim["margin"])]
     label = f"{claim['treatment']}{' − ' + claim['baseline'] if claim['baseline'] else ''}, {unit}"
-    shown = ", ".join(f"{scale * value:+.{DIGITS[unit]}f}" for value in values if math.isfinite(value))
+    shown = ", ".join(f"{scale * value:+z.{DIGITS[unit]}f}" for value in values if math.isfinite(value))
     return {"svg": figures.claim(numbers, [scale * value for value in values], label),
             "alt": f"{name}: {measured(claim)}; the seeds: {shown}; margin {numbers[3]:g} {unit}."}
 

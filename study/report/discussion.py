@@ -3,8 +3,9 @@
 It is paragraphs of plain text with places for numbers:
 
     {{ arm("dynamic").perplexity_mean | number }}        a row of tables/arms.csv
-    {{ effect("all-mask", "nll").effect | number(3) }}   a row of tables/comparisons.csv: nll,
-                                                         probe_accuracy or probe_chosen
+    {{ effect("all-mask", "nll") | signed(3) }}          a row of tables/comparisons.csv (nll, probe_accuracy or
+                                                         probe_chosen): effect and interval, in nats
+    {{ effect("span", "probe_accuracy") | signed(1, 100) }}    the same in points
     {{ claim("L13").measured }}  {{ claim("L13").verdict }}
     {{ reference.unigram_perplexity | number }}          evaluation.json's headline of the baseline
     {{ neighbours | number }}                            perplexity that counts of neighbours reach

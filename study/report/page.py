@@ -14,7 +14,7 @@ from study import StudyError
 from study.analysis.metrics import METRICS
 from study.analysis.results import FAILED, primary, read_json, read_records
 from study.config import Loaded, flat, read_yaml
-from study.report.claims import claim_rows, p_value, verdict_counts
+from study.report.claims import claim_rows, counted, p_value, verdict_counts
 from study.report.discussion import discussion
 from study.report.overview import MANY, confusion, draw_figures, further_tasks
 from study.report.search import chosen, importances, trial_counts
@@ -109,7 +109,8 @@ def inline_svg(svg: str, name: str, glyphs: set[str]):
 
     body = re.sub(r'<path id="(DejaVuSans[^"]*)".*?/>', once, svg[svg.index("<svg"):], flags=re.S)
     body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r'xlink:href="(#DejaVuSans[^"]*)" transform="translate\(([-\d.]+) 0\)"', r'xlink:href="\1" x="\2"', body)
+    body = re.sub(r'xlink:href="(#DejaVuSans[^"]*)" transform="translate\(([-\d.]+) 0\)"', r'xlink:href="\1" x="\2"',
+                  body)
     body = re.sub(r'(id="|url\(#|xlink:href="#)(?!DejaVuSans)', rf"\g<1>{mark}-", body)
     body = body.replace("xlink:href", "href").replace("DejaVuSans-", "glyph-")
     return Markup(body.replace("<svg", '<svg aria-hidden="true"', 1))
@@ -118,18 +119,24 @@ def inline_svg(svg: str, name: str, glyphs: set[str]):
 def number(value, digits: int = 2) -> str:
     """A number, or a dash where there is none."""
     missing = value is None or (isinstance(value, float) and not math.isfinite(value))
-    return "–" if missing else f"{value:,.{digits}f}"
+    return "–" if missing else f"{value:z,.{digits}f}"
 
 
 def percent(value) -> str:
     return number(None if value is None else 100 * value, 1)
 
 
-def span(low, high, digits: int = 2, scale: float = 1) -> str:
+def span(low, high, digits: int = 2, scale: float = 1, sign: str = "") -> str:
     """An interval, or nothing where one seed gives none."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"[{scale * low:,.{digits}f}, {scale * high:,.{digits}f}]"
+    return f"[{scale * low:{sign}z,.{digits}f}, {scale * high:{sign}z,.{digits}f}]"
+
+
+def signed(effect: dict, digits: int = 3, scale: float = 1, interval: bool = True) -> str:
+    """The effect of a comparison, with its interval, with their signs."""
+    bounds = span(effect["low"], effect["high"], digits, scale, "+") if interval else ""
+    return f"{scale * effect['effect']:+z,.{digits}f} {bounds}".strip()
 
 
 def markdown(text) -> str:
@@ -138,7 +145,7 @@ def markdown(text) -> str:
     return re.sub(r"([\\`*_{}\[\]|#])", r"\\\1", text)
 
 
-FILTERS = {"number": number, "p": p_value, "percent": percent, "span": span, "md": markdown}
+FILTERS = {"number": number, "p": p_value, "percent": percent, "span": span, "signed": signed, "md": markdown}
 
 
 def gather(study: Loaded) -> dict:
@@ -155,6 +162,7 @@ def gather(study: Loaded) -> dict:
     facts = {"study": study.settings, "arms": arms, "frames": frames, "data": data, "task": task.name,
              "labels": task.labels, "levels": data["baselines"][task.name], "reference": base,
              "comparisons": frames["comparisons"].to_dict("records"), "primary": primary(study),
+             "pooling": primary(study).removeprefix(f"{task.name}_"),
              "metrics": {name: metric.label for name, metric in METRICS.items()},
              "cells": frames["cells"].to_dict("records"), "training": training,
              "worth": _worth(data, base), "confusion": confusion(study), "total": _totals(training, frames["cells"]),
@@ -164,8 +172,11 @@ def gather(study: Loaded) -> dict:
              "chosen": chosen(read_yaml(study.runs / "search" / "best.yaml")), "samples": _samples(study),
              "quotable": study.quotable,
              "verified": verified(study, training)}
-    rows, facts["further"] = claim_rows(study), further_tasks(study, facts)
-    facts |= {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows)}
+    failed = {arm["arm"]: sum(arm[status] for status in FAILED) for arm in arms}
+    rows = [row | {"counted": counted(row, failed)} for row in claim_rows(study)]
+    facts["further"] = further_tasks(study, facts)
+    facts |= {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows),
+              "sources": {row["source"]: row["source_title"] for row in rows if row["source_title"] != row["source"]}}
     return facts | {"discussion": discussion(study, facts, FILTERS)}
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from study import StudyError
-from study.analysis.claims import CHECKS, exploratory, load_claims, register
+from study.analysis.claims import CHECKS, exploratory, load_claims, load_sources, register
 from study.analysis.metrics import METRICS, between_share, value
 from study.analysis.results import chosen_layer, read_arrays
 from study.checks import CHECKS as FUNCTIONS
@@ -28,6 +28,17 @@ def rewritten(study, change):
     change(content)
     path.write_text(json.dumps(content))    # which is YAML too, with every text in quotes
     return study
+
+
+def test_short_names_of_sources_stand_for_texts(fake):
+    assert load_sources(fake).keys() >= {"S0", "S1", "S2", "S3", "S4"}
+    compare(fake)
+    content = json.loads((fake.reports / "claims.json").read_text())
+    assert content["S1.1"]["source_title"] == "labml's annotated MLM"
+    assert content["L2"]["source_title"] == content["L2"]["source"]
+    rewritten(fake, lambda claims: claims.update(sources=["S0"]))
+    with pytest.raises(StudyError, match="claims.yaml: sources: write a text beside each short name"):
+        load_sources(fake)
 
 
 def test_every_row_of_the_register_is_a_claim(study):

@@ -9,8 +9,8 @@ import pytest
 from study import StudyError
 from study.analysis.results import escape_step
 from study.report import figures
-from study.report.claims import claim_rows
-from study.report.page import markdown, number, span, write_report
+from study.report.claims import claim_rows, counted
+from study.report.page import markdown, number, signed, span, write_report
 from tests.conftest import ROOT
 from tests.report.fake import compare, fake_cell, fake_study
 
@@ -107,6 +107,9 @@ def test_small_things():
     assert number(None) == number(float("nan")) == "–"
     assert number(1234.567, 1) == "1,234.6"
     assert span(0.1, 0.2, 1, 100) == "[10.0, 20.0]"
+    assert signed({"effect": 0.05, "low": -0.0004, "high": 0.1}, 1, 100) == "+5.0 [+0.0, +10.0]"
+    assert signed({"effect": -0.05, "low": math.nan, "high": math.nan}, 2) == "-0.05"
+    assert number(-0.001) == "0.00"
     assert markdown("a|b<c>_d") == "a\\|b&lt;c&gt;\\_d"
     assert escape_step([{"step": 0, "validation_nll": 4.0}, {"step": 5, "validation_nll": 3.8}], 4.0) == 5
     assert escape_step([{"step": 0}], 4.0) is None
@@ -118,6 +121,33 @@ def test_a_claim_that_says_the_same_is_shown_with_what_it_repeats(tmp_path):
     said = {row["id"]: row["says"] for row in claim_rows(study)}
     assert said["S0.8b"] == f"{said['S0.8']} The same with a probe that is tuned."
     assert not [text for text in said.values() if text.startswith("The same")]
+
+
+def test_a_number_that_failed_runs_share_in_says_so():
+    claim = {"metric": "nll", "treatment": "static", "baseline": "dynamic", "outcome": {"effect": 1.0}}
+    said = counted(claim, {"static": 2, "dynamic": 0})
+    assert said == "failed runs, counted as knowing word frequencies alone: 2 of static"
+    assert counted(claim, {"static": 0, "dynamic": 0}) == ""
+    assert counted({**claim, "metric": "probe_accuracy"}, {"static": 2}) == ""
+
+
+def test_arms_of_one_factor_share_a_colour_and_differ_in_their_lines():
+    colors = figures.palette({"dynamic": "baseline", "again": "baseline", "static": "masks", "static-10": "masks",
+                              "span": "selection"}, "dynamic")
+    assert colors["dynamic"] == "#000000"
+    assert colors["static"] == colors["static-10"] != colors["span"]
+    assert len({colors["dynamic"], colors["again"], colors["static"], colors["span"]}) == 4
+    lines = figures.strokes(colors)
+    assert lines["static"] != lines["static-10"]
+    assert lines["static"] == lines["span"]
+
+
+def test_names_at_the_ends_of_lines_do_not_touch():
+    lines = {f"arm-{number}": [(0, 0.5), (1, 0.5 + number / 1000)] for number in range(20)}
+    drawn = figures.probe_lines(lines, dict.fromkeys(lines, "#000000"), "layer", log=False)
+    assert drawn == figures.probe_lines(lines, dict.fromkeys(lines, "#000000"), "layer", log=False)
+    height = float(re.search(r'height="([\d.]+)pt"', drawn)[1])
+    assert height >= 72 * 20 * figures.LINE
 
 
 def test_a_run_that_ends_early_does_not_cut_the_curve_of_the_others():
@@ -133,13 +163,14 @@ def test_a_discussion_has_its_numbers_looked_up(tmp_path):
     assert "Discussion" not in write_report(study).read_text()
     path = study.folder / "discussion.md"
     path.write_text('Dynamic is at {{ arm("dynamic").perplexity_mean | number }}, <b>static</b> differs by\n'
-                    '{{ effect("static", "nll").effect | number(3) }} nats.\n\nAnd {{ claim("S0.1").verdict }}.\n')
+                    '{{ effect("static", "nll") | signed(3, interval=false) }} nats.\n\n'
+                    'And {{ claim("S0.1").verdict }}.\n')
     html, text = write_report(study).read_text(), (study.reports / "README.md").read_text()
     table = {row["arm"]: row for row in csv.DictReader((study.reports / "tables/arms.csv").open())}
     said = f"Dynamic is at {float(table['dynamic']['perplexity_mean']):.2f}, "
     effects = csv.DictReader((study.reports / "tables/comparisons.csv").open())
     effect = next(row["effect"] for row in effects if row["treatment"] == "static" and row["metric"] == "nll")
-    assert f"<p>{said}&lt;b&gt;static&lt;/b&gt; differs by {float(effect):.3f} nats.</p>" in html
+    assert f"<p>{said}&lt;b&gt;static&lt;/b&gt; differs by {float(effect):+.3f} nats.</p>" in html
     assert said in text
     assert "And supported." in text
 

@@ -20,12 +20,14 @@
     });
   });
 
+  const left = ["untested", "out of scope"];
+  const chosen = (said) => verdict.value === "" || (verdict.value === "decided" ? !left.includes(said) : said === verdict.value);
+
   const filter = () => {
     const wanted = words.value.toLowerCase();
     let count = 0;
     for (const row of body.rows) {
-      row.hidden = (verdict.value && row.dataset.verdict !== verdict.value)
-        || !row.textContent.toLowerCase().includes(wanted);
+      row.hidden = !chosen(row.dataset.verdict) || !row.textContent.toLowerCase().includes(wanted);
       count += row.hidden ? 0 : 1;
     }
     said.textContent = `${count} of ${body.rows.length} claims`;
@@ -33,5 +35,6 @@
   verdict.addEventListener("input", filter);
   words.addEventListener("input", filter);
   document.getElementById("filters").hidden = false;
+  verdict.value = "decided";
   filter();
 })();
