@@ -130,7 +130,7 @@ def _described(one: Tested, p: float, p_holm: float, divisor: int, size: int) ->
     name, reason = ("inconclusive", one.obstacle) if one.obstacle else verdict_of(claim, estimate, p_holm, size)
     level = 1 - ALPHA / divisor
     if isinstance(claim, Equal):
-        level = 1 - ALPHA / size if name == "contradicted" else 1 - 2 * ALPHA / divisor
+        level = 1 - 2 * ALPHA / divisor if name == "supported" else 1 - ALPHA / size
     low, high = estimate.interval(level)
     values = {comparison.treatment: comparison.first.tolist()}
     if comparison.baseline is not None:

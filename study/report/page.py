@@ -98,8 +98,8 @@ def _render(name: str, context: dict, escape: bool) -> str:
 
 def inline_svg(svg: str, name: str, glyphs: set[str]):
     """A figure of ours as it stands in a page: without XML's heading, its ids made unique, hidden from readers who
-    hear the alternative text. A glyph that the page has already (`glyphs`) is not defined again; names of groups, to
-    which nothing refers, are left out, and letters placed in fewer bytes, for they are most of a page."""
+    hear the alternative text. A glyph that the page has already (`glyphs`) is not defined again, and what a browser
+    draws alike from fewer bytes is written so, for figures are most of a page."""
     mark = hashlib.sha256(name.encode()).hexdigest()[:6]
 
     def once(found: re.Match) -> str:
@@ -107,13 +107,29 @@ def inline_svg(svg: str, name: str, glyphs: set[str]):
         glyphs.add(found[1])
         return "" if known else found[0]
 
-    body = re.sub(r'<path id="(DejaVuSans[^"]*)".*?/>', once, svg[svg.index("<svg"):], flags=re.S)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg"):], flags=re.S)
+    body = re.sub(r'<path id="(DejaVuSans[^"]*)".*?/>', once, body, flags=re.S)
     body = re.sub(r'xlink:href="(#DejaVuSans[^"]*)" transform="translate\(([-\d.]+) 0\)"', r'xlink:href="\1" x="\2"',
                   body)
+    body = _without_bare_groups(re.sub(r'<g id="[^"]*"', "<g", body))
+    body = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", path[0]), body)
     body = re.sub(r'(id="|url\(#|xlink:href="#)(?!DejaVuSans)', rf"\g<1>{mark}-", body)
     body = body.replace("xlink:href", "href").replace("DejaVuSans-", "glyph-")
+    body = re.sub(r"\s*\n\s*", "\n", re.sub(r"<defs>\s*</defs>", "", body))
     return Markup(body.replace("<svg", '<svg aria-hidden="true"', 1))
+
+
+def _without_bare_groups(svg: str) -> str:
+    """SVG without the groups that have no attributes, which change nothing."""
+    kept: list[bool] = []
+
+    def tag(found: re.Match) -> str:
+        if found[0] == "</g>":
+            return found[0] if kept.pop() else ""
+        kept.append(found[0] != "<g>")
+        return found[0] if kept[-1] else ""
+
+    return re.sub(r"</?g\b[^>]*>", tag, svg)
 
 
 def number(value, digits: int = 2) -> str:
