@@ -100,36 +100,48 @@ def inline_svg(svg: str, name: str, glyphs: set[str]):
     """A figure of ours as it stands in a page: without XML's heading, its ids made unique, hidden from readers who
     hear the alternative text. A glyph that the page has already (`glyphs`) is not defined again, and what a browser
     draws alike from fewer bytes is written so, for figures are most of a page."""
-    mark = hashlib.sha256(name.encode()).hexdigest()[:6]
+    mark = "f" + hashlib.sha256(name.encode()).hexdigest()[:5]
 
     def once(found: re.Match) -> str:
         known = found[1] in glyphs
         glyphs.add(found[1])
         return "" if known else found[0]
 
-    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg"):], flags=re.S)
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg"):], flags=re.S)
     body = re.sub(r'<path id="(DejaVuSans[^"]*)".*?/>', once, body, flags=re.S)
     body = re.sub(r'xlink:href="(#DejaVuSans[^"]*)" transform="translate\(([-\d.]+) 0\)"', r'xlink:href="\1" x="\2"',
                   body)
-    body = _without_bare_groups(re.sub(r'<g id="[^"]*"', "<g", body))
-    body = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", path[0]), body)
-    body = re.sub(r'(id="|url\(#|xlink:href="#)(?!DejaVuSans)', rf"\g<1>{mark}-", body)
-    body = body.replace("xlink:href", "href").replace("DejaVuSans-", "glyph-")
+    body = _without_idle_groups(re.sub(r'<g id="[^"]*"', "<g", body))
+    body = re.sub(r'(?<= d=")[^"]*',          # a tenth of a point is enough here
+                  lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", re.sub(r"(\.\d)\d+", r"\1", path[0])), body)
+    numbers: dict[str, str] = {}
+    body = re.sub(r'(id="|url\(#|xlink:href="#)(?!DejaVuSans)([^")]+)',
+                  lambda found: f"{found[1]}{mark}-{numbers.setdefault(found[2], str(len(numbers)))}", body)
+    body = re.sub(r'(?<=style=")[^"]*', lambda style: re.sub(r"([:;]) ", r"\1", style[0]), body)
+    body = body.replace("xlink:href", "href").replace("DejaVuSans-", "c")
+    body = body.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
     body = re.sub(r"\s*\n\s*", "\n", re.sub(r"<defs>\s*</defs>", "", body))
     return Markup(body.replace("<svg", '<svg aria-hidden="true"', 1))
 
 
-def _without_bare_groups(svg: str) -> str:
-    """SVG without the groups that have no attributes, which change nothing."""
-    kept: list[bool] = []
+def _without_idle_groups(svg: str) -> str:
+    """SVG without groups that have no attributes, and with neighbours that are clipped alike in one group."""
+    opened: list[str] = []
 
-    def tag(found: re.Match) -> str:
-        if found[0] == "</g>":
-            return found[0] if kept.pop() else ""
-        kept.append(found[0] != "<g>")
-        return found[0] if kept[-1] else ""
+    def begin(tag: str) -> str:
+        opened.append(tag)
+        return "" if tag == "<g>" else tag
 
-    return re.sub(r"</?g\b[^>]*>", tag, svg)
+    def tags(found: re.Match) -> str:
+        if not found[0].startswith("</g>"):
+            return begin(found[0])
+        before = opened.pop()
+        if found[1] == before and re.fullmatch(r'<g clip-path="[^"]*">', before):
+            opened.append(before)
+            return "\n"
+        return ("" if before == "<g>" else "</g>") + (begin(found[1]) if found[1] else "")
+
+    return re.sub(r"</g>(?:\s*(<g\b[^>]*>))?|<g\b[^>]*>", tags, svg)
 
 
 def number(value, digits: int = 2) -> str:
