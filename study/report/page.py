@@ -18,7 +18,7 @@ from study.report.claims import claim_rows, counted, p_value, verdict_counts
 from study.report.discussion import discussion
 from study.report.overview import MANY, confusion, draw_figures, further_tasks
 from study.report.search import chosen, importances, trial_counts
-from study.report.sections import compared, sections
+from study.report.sections import BASELINE, compared, sections
 from study.verification import FILE, record_hash
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -64,9 +64,23 @@ def readme_block(study: Loaded) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in verdict_counts(tested) if name != "untested")
     model, steps = study.settings.model, study.settings.training.steps
     size = f"{model.num_hidden_layers} layers of {model.hidden_size} and {steps:,} steps"
-    said = [*facts["findings"][:2], f"Of the published claims that these runs test, at {size}: {counts}."]
+    facts["tally"] = f"Of the published claims that these runs test, at {size}: {counts}."
+    said = [*facts["findings"][:2], extremes(facts, study)]
     return _render("readme.md", facts | {"place": study.reports.relative_to(study.root), "said": said,
                                          "decided": decided}, escape=False)
+
+
+def extremes(facts: dict, study: Loaded) -> str:
+    """Which change to the baseline helped most on [MASK] and which cost most, of those whose interval excludes no
+    difference and whose runs left the plateau."""
+    found = [one for one in facts["comparisons"] if one["metric"] == "nll" and math.isfinite(one["low"])
+             and one["baseline"] == study.settings.baseline and study.arms[one["treatment"]].factor != BASELINE]
+    sure = [one for one in found if (one["low"] > 0 or one["high"] < 0) and not isinstance(one["stuck"], str)]
+    best, worst = (pick(sure, key=lambda one: one["effect"], default=None) for pick in (min, max))
+    said = [f"{one['treatment']} {what} most on [MASK], {signed(one)} nats"
+            for one, what, way in ((best, "helped", -1), (worst, "cost", 1)) if one and way * one["effect"] > 0]
+    return (f"Of {len(found)} change{'s' if len(found) != 1 else ''} to it, compared seed by seed, "
+            f"{' and '.join(said) or 'none made a difference on [MASK] that its interval tells from none'}.")
 
 
 DECIDED = ("supported", "contradicted", "equivalent", "inconclusive")

@@ -10,7 +10,7 @@ from study import StudyError
 from study.analysis.results import escape_step
 from study.report import figures
 from study.report.claims import claim_rows, counted
-from study.report.page import markdown, number, signed, span, write_report
+from study.report.page import extremes, markdown, number, signed, span, write_report
 from tests.conftest import ROOT
 from tests.report.fake import compare, fake_cell, fake_study
 
@@ -140,6 +140,20 @@ def test_arms_of_one_factor_share_a_colour_and_differ_in_their_lines():
     lines = figures.strokes(colors)
     assert lines["static"] != lines["static-10"]
     assert lines["static"] == lines["span"]
+
+
+def test_the_changes_that_helped_and_cost_most_are_named(study):
+    def row(arm, effect, **more):
+        return {"treatment": arm, "baseline": "dynamic", "metric": "nll", "effect": effect, "low": effect - 0.1,
+                "high": effect + 0.1, "stuck": math.nan} | more
+
+    rows = [row("static", -0.2), row("span", 0.3), row("all-mask", 2.0, stuck="5 of 5 runs of all-mask"),
+            row("untrained", 5.0), row("rate-40", 0.05), row("pre-ln", -0.4, baseline="static")]
+    assert extremes({"comparisons": rows}, study) == (
+        "Of 4 changes to it, compared seed by seed, static helped most on [MASK], -0.200 [-0.300, -0.100] nats and "
+        "span cost most on [MASK], +0.300 [+0.200, +0.400] nats.")
+    assert extremes({"comparisons": rows[4:5]}, study) == (
+        "Of 1 change to it, compared seed by seed, none made a difference on [MASK] that its interval tells from none.")
 
 
 def test_names_at_the_ends_of_lines_do_not_touch():
