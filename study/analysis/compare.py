@@ -13,9 +13,8 @@ import pandas as pd
 
 from study.analysis.claims import AnyClaim, exploratory, load_sources
 from study.analysis.comparisons import comparisons
-from study.analysis.metrics import METRICS
 from study.analysis.results import arms, cells, curves, read_json, tokens, trained_as_said
-from study.analysis.verdicts import Verdict, decide_all
+from study.analysis.verdicts import Verdict, decide_all, unit_scale
 from study.config import Loaded
 from study.files import write_json
 
@@ -70,7 +69,7 @@ def _claims_table(study: Loaded, claims: dict[str, AnyClaim], verdicts: dict[str
 
 def unit_of(metric: str | None) -> str:
     """The unit of a metric's numbers in tables: of accuracies, which readers see in points, shares."""
-    unit = METRICS[metric].unit if metric in METRICS else ""
+    unit = unit_scale(metric)[1]
     return "share" if unit == "points" else unit
 
 

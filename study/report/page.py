@@ -1,7 +1,6 @@
 """The report of a study, from its result files alone: a page for a code host and a self-contained HTML page."""
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from functools import partial
@@ -64,9 +63,9 @@ def readme_block(study: Loaded) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in verdict_counts(tested) if name != "untested")
     model, steps = study.settings.model, study.settings.training.steps
     size = f"{model.num_hidden_layers} layers of {model.hidden_size} and {steps:,} steps"
-    facts["tally"] = f"Of the published claims that these runs test, at {size}: {counts}."
     said = [*facts["findings"][:2], extremes(facts, study)]
-    return _render("readme.md", facts | {"place": study.reports.relative_to(study.root), "said": said,
+    tally = f"Of the published claims that these runs test, at {size}: {counts}."
+    return _render("readme.md", facts | {"place": study.reports.relative_to(study.root), "said": said, "tally": tally,
                                          "decided": decided}, escape=False)
 
 
@@ -105,16 +104,15 @@ def _render(name: str, context: dict, escape: bool) -> str:
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=escape, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= FILTERS | {"inline_svg": partial(inline_svg, glyphs=set())}
+    environment.filters |= FILTERS | {"inline_svg": partial(inline_svg, glyphs=set(), ids={})}
     environment.globals["span_md"] = lambda *bounds: markdown(span(*bounds))
     return environment.get_template(name).render(context)
 
 
-def inline_svg(svg: str, name: str, glyphs: set[str]):
+def inline_svg(svg: str, name: str, glyphs: set[str], ids: dict[tuple[str, str], int]):
     """A figure of ours as it stands in a page: without XML's heading, its ids made unique, hidden from readers who
-    hear the alternative text. A glyph that the page has already (`glyphs`) is not defined again, and what a browser
-    draws alike from fewer bytes is written so, for figures are most of a page."""
-    mark = "f" + hashlib.sha256(name.encode()).hexdigest()[:5]
+    hear the alternative text. A glyph that the page has already (`glyphs`) is not defined again, ids are numbered over
+    the page (`ids`), and what a browser draws alike from fewer bytes is written so, for figures are most of a page."""
 
     def once(found: re.Match) -> str:
         known = found[1] in glyphs
@@ -128,9 +126,8 @@ def inline_svg(svg: str, name: str, glyphs: set[str]):
     body = _without_idle_groups(re.sub(r'<g id="[^"]*"', "<g", body))
     body = re.sub(r'(?<= d=")[^"]*',          # a tenth of a point is enough here
                   lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", re.sub(r"(\.\d)\d+", r"\1", path[0])), body)
-    numbers: dict[str, str] = {}
     body = re.sub(r'(id="|url\(#|xlink:href="#)(?!DejaVuSans)([^")]+)',
-                  lambda found: f"{found[1]}{mark}-{numbers.setdefault(found[2], str(len(numbers)))}", body)
+                  lambda found: f"{found[1]}i{ids.setdefault((name, found[2]), len(ids))}", body)
     body = re.sub(r'(?<=style=")[^"]*', lambda style: re.sub(r"([:;]) ", r"\1", style[0]), body)
     body = body.replace("xlink:href", "href").replace("DejaVuSans-", "c")
     body = body.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")

@@ -119,6 +119,10 @@ def test_an_interval_has_the_level_at_which_its_claim_was_decided(monkeypatch):
     for one, level in zip(found.values(), levels, strict=True):
         if level is not None:
             assert (one.low, one.high) == pytest.approx(apart.estimate.interval(level))
+    open_one = Comparison("a", "b", "nll", Estimate(0.06, 0.03, 4), Estimate(0.06, 0.03, 4), apart.first, apart.first)
+    found_open = verdicts._families({"open": Tested(EQUAL, open_one, ""), "apart": Tested(EQUAL, apart, "")})["open"]
+    assert found_open.verdict == "inconclusive"
+    assert (found_open.low, found_open.high) == pytest.approx(open_one.estimate.interval(1 - 0.05 / 2))
     assert {(found["alike"].low, found["higher"].low)} <= {
         (alike.estimate.interval(1 - 0.1 / a)[0], apart.estimate.interval(1 - 0.05 / b)[0])
         for a, b in ((2, 3), (3, 2))}

@@ -3,6 +3,7 @@ import csv
 import json
 import math
 import re
+from xml.etree import ElementTree
 
 import pytest
 
@@ -49,6 +50,16 @@ def test_page_fetches_nothing_and_can_be_heard(tmp_path):
     assert all('aria-label="' in figure for figure in re.findall(r"<figure.*?>\s*<div[^>]*>", html))
     ids = re.findall(r'\sid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "reports").glob("*/index.html")), ids=lambda page: page.parent.name)
+def test_what_a_published_page_refers_to_is_there_once(page):
+    html = page.read_text()
+    ids = re.findall(r'\sid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', html) + re.findall(r"url\(#([^)]+)\)", html)) <= set(ids)
+    for figure in re.findall(r"<svg.*?</svg>", html, flags=re.S):
+        ElementTree.fromstring(figure)
 
 
 def test_tables_hold_the_numbers_of_the_files(tmp_path):
