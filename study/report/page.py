@@ -152,7 +152,7 @@ def _without_idle_groups(svg: str) -> str:
             return "\n"
         return ("" if before == "<g>" else "</g>") + (begin(found[1]) if found[1] else "")
 
-    return re.sub(r"</g>(?:\s*(<g\b[^>]*>))?|<g\b[^>]*>", tags, svg)
+    return re.sub(r"</g>(?:\s*(<g\b[^>]*>))?|<g\b[^>]*>", tags, re.sub(r"<g\b[^>]*/>", "", svg))
 
 
 def number(value, digits: int = 2) -> str:
