@@ -16,14 +16,47 @@ from study.schema import Model
 NORM_EPSILON = 1e-12                        # as BERT
 
 
+class Linear(nn.Linear):
+    """torch's, through `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """F.linear of x (..., I), weight (O, I), bias (O,). Autocast on a processor that multiplies in bfloat16, oneDNN
+    adds the bias within the product: the same numbers, but torch first writes the bias to every row of the result, a
+    pass over memory of its own. (What torch compiles is left to it.)"""
+    if (not torch.compiler.is_compiling() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+            and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return Affine.apply(x.bfloat16(), weight.bfloat16(), bias.bfloat16())
+    return F.linear(x, weight, bias)
+
+
+class Affine(torch.autograd.Function):
+    """x (..., I) times weight (O, I) transposed, plus bias (O,), by oneDNN; the gradient is that of torch's addmm."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        flat = gradient.flatten(0, -2)
+        return gradient @ weight, flat.T @ x.flatten(0, -2), flat.sum(0)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one projection for queries, keys and values."""
 
     def __init__(self, settings: Model, causal: bool):
         super().__init__()
         self.heads, self.dropout, self.causal = settings.num_attention_heads, settings.dropout, causal
-        self.qkv = nn.Linear(settings.hidden_size, 3 * settings.hidden_size)
-        self.output = nn.Linear(settings.hidden_size, settings.hidden_size)
+        self.qkv = Linear(settings.hidden_size, 3 * settings.hidden_size)
+        self.output = Linear(settings.hidden_size, settings.hidden_size)
 
     def forward(self, x: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
         rows, length, width = x.shape
@@ -61,9 +94,9 @@ class Attend(torch.autograd.Function):
             scores = query.mul_(scale) @ key.mT
             if visible is not None:
                 scores.unflatten(0, (-1, heads)).masked_fill_(~visible, -torch.inf)
-            shares = scores.softmax(-1, dtype=torch.float32)
+            shares = in_place_softmax(scores.float())
             left = F.dropout(torch.ones_like(scores), dropout) if dropout else None
-            into.copy_((dropped(shares.to(value.dtype), left) @ value).unflatten(0, (-1, heads)).transpose(1, 2))
+            into.copy_((dropped(scores.copy_(shares), left) @ value).unflatten(0, (-1, heads)).transpose(1, 2))
             kept += [part, shares, left]
         ctx.save_for_backward(*kept)
         ctx.size, ctx.scale = size, scale
@@ -76,10 +109,13 @@ class Attend(torch.autograd.Function):
         for ours, into in zip(gradient.split(ctx.size), found.split(ctx.size), strict=True):
             (query, key, value), shares, left = itertools.islice(kept, 3)
             ours = ours.transpose(1, 2).flatten(0, 1)
-            of_shares = dropped(ours @ value.mT, left).float()
-            of_scores = torch._softmax_backward_data(of_shares, shares, -1, torch.float32).to(query.dtype)
+            of_shares = dropped(ours @ value.mT, left)
+            exact = of_shares.float()
+            torch._softmax_backward_data(exact, shares, -1, torch.float32, grad_input=exact)
+            of_scores = of_shares.copy_(exact)
+            # of_scores.mT @ query and the like would take half as long again
             three = ((of_scores @ key).mul_(ctx.scale), (query.mT @ of_scores).mT,
-                     dropped(shares.to(value.dtype), left).mT @ ours)
+                     (ours.mT @ dropped(shares.to(value.dtype), left)).mT)
             for number, one in enumerate(three):
                 into[:, :, number] = one.unflatten(0, (-1, heads)).transpose(1, 2)
         return found, None, None
@@ -90,12 +126,22 @@ def dropped(x: Tensor, left: Tensor | None) -> Tensor:
     return x if left is None else x * left
 
 
+def in_place_softmax(x: Tensor) -> Tensor:
+    """Softmax over the last axis, left where x was: another array of its size would not be in the cache."""
+    return torch.softmax(x, -1, out=x)
+
+
 CACHED = 1 << 21                            # float32 numbers that stay in a processor's cache
 
 
 def at(x: Tensor, positions: Tensor | None) -> Tensor:
     """States (B, T, H) as they are, or those (S, H) at flat `positions` (S,)."""
     return x if positions is None else x.reshape(-1, x.shape[-1]).index_select(0, positions)
+
+
+def plus(x: Tensor, y: Tensor) -> Tensor:
+    """x + y in x's type, where y was cast to it if it had another."""
+    return x + y if x.dtype == y.dtype else y.to(x.dtype).add_(x)
 
 
 class Layer(nn.Module):
@@ -106,8 +152,8 @@ class Layer(nn.Module):
         self.pre = settings.norm == "pre"
         self.attention = Attention(settings, causal)
         self.attention_norm = nn.LayerNorm(settings.hidden_size, eps=NORM_EPSILON)
-        self.up = nn.Linear(settings.hidden_size, settings.intermediate_size)
-        self.down = nn.Linear(settings.intermediate_size, settings.hidden_size)
+        self.up = Linear(settings.hidden_size, settings.intermediate_size)
+        self.down = Linear(settings.intermediate_size, settings.hidden_size)
         self.feedforward_norm = nn.LayerNorm(settings.hidden_size, eps=NORM_EPSILON)
         self.dropout = nn.Dropout(settings.dropout)
 
@@ -117,10 +163,10 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, positions: Tensor | None = None) -> Tensor:
         """States (B, T, H), or (S, H) at flat `positions` (S,): what follows the attention is done for these alone."""
         if self.pre:
-            x = at(x, positions) + self.dropout(self.attention(self.attention_norm(x), mask, positions))
-            return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
-        x = self.attention_norm(at(x, positions) + self.dropout(self.attention(x, mask, positions)))
-        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+            x = plus(at(x, positions), self.dropout(self.attention(self.attention_norm(x), mask, positions)))
+            return plus(x, self.dropout(self.feedforward(self.feedforward_norm(x))))
+        x = self.attention_norm(plus(at(x, positions), self.dropout(self.attention(x, mask, positions))))
+        return self.feedforward_norm(plus(x, self.dropout(self.feedforward(x))))
 
 
 class Encoder(nn.Module):

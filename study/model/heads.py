@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from study.model.encoder import CACHED, NORM_EPSILON, Encoder, initialize
+from study.model.encoder import CACHED, NORM_EPSILON, Encoder, Linear, in_place_softmax, initialize, linear
 from study.schema import Cell, Model
 
 
@@ -22,7 +22,7 @@ class WordHead(nn.Module):
     def __init__(self, settings: Model, embedding: nn.Embedding):
         super().__init__()
         width = settings.hidden_size
-        self.transform = nn.Linear(width, width) if settings.decoder_transform else None
+        self.transform = Linear(width, width) if settings.decoder_transform else None
         self.norm = nn.LayerNorm(width, eps=NORM_EPSILON) if settings.decoder_transform else None
         self.decoder = None if settings.tied_decoder else nn.Linear(width, embedding.num_embeddings, bias=False)
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
@@ -31,7 +31,7 @@ class WordHead(nn.Module):
         """Logits (S, V) of states (S, H)."""
         if self.transform is not None:
             states = self.norm(F.gelu(self.transform(states)))
-        return F.linear(states, embedding.weight if self.decoder is None else self.decoder.weight, self.bias)
+        return linear(states, embedding.weight if self.decoder is None else self.decoder.weight, self.bias)
 
 
 class PairHead(nn.Module):
@@ -107,11 +107,13 @@ class SummedNll(torch.autograd.Function):
     def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
         total = torch.zeros((), device=logits.device)
         size = max(16, len(logits) if logits.is_cuda else CACHED // logits.shape[1])
+        scratch = torch.empty(min(size, len(targets)), logits.shape[1], device=logits.device)
         for part, target in zip(logits[:len(targets)].split(size), targets.split(size), strict=True):
-            scores, index = part.float(), target[:, None]
-            share = scores.softmax(-1)                                           # (S, V), as the gradient
-            top = scores.amax(-1, keepdim=True)
-            total += (top - share.amax(-1, keepdim=True).log() - scores.gather(1, index)).sum()
+            scores = part if part.dtype == torch.float32 else scratch[:len(part)].copy_(part)
+            index = target[:, None]
+            top, wanted = scores.amax(-1, keepdim=True), scores.gather(1, index)
+            share = in_place_softmax(scores)                                     # (S, V), as the gradient
+            total += (top - share.amax(-1, keepdim=True).log() - wanted).sum()
             share.scatter_add_(1, index, torch.full_like(index, -1, dtype=share.dtype))
             part.copy_(share)
         logits[len(targets):] = 0

@@ -17,7 +17,7 @@ from study.training.trainer import Trainer, batch_source, batches, phases
 from tests.benchmarks.usual import run_usual, usual_speed
 from tests.benchmarks.workload import LEAST, SHAPES, WARMUP, Shape, cell_of, data_of
 
-PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm",
+PRODUCTS = ("aten::mm", "aten::addmm", "mkldnn::_linear_pointwise", "aten::bmm", "aten::baddbmm",
             "aten::_scaled_dot_product_flash_attention_for_cpu",
             "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
             "aten::_scaled_dot_product_flash_attention", "aten::_scaled_dot_product_flash_attention_backward",

@@ -133,6 +133,26 @@ def test_attention_in_plain_products_equals_torchs_with_its_gradient(monkeypatch
                                torch.autograd.grad((expected * weight).sum(), qkv))
 
 
+@pytest.mark.parametrize("shape", [(33, 24), (3, 11, 24)])
+def test_dense_layers_in_bfloat16_are_torchs_with_their_gradients(monkeypatch, shape):
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.randn(size, generator=generator).requires_grad_() for size in (shape, (40, 24), (40,))]
+    weight = torch.randn(*shape[:-1], 40, generator=generator)
+
+    def gradients():
+        with torch.autocast("cpu", torch.bfloat16):
+            y = encoder.linear(*values)
+        assert y.dtype == torch.bfloat16
+        return y.detach(), *torch.autograd.grad((y * weight).sum(), values)
+
+    ours = gradients()
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    for one, expected in zip(ours, gradients(), strict=True):
+        assert one.dtype == expected.dtype
+        torch.testing.assert_close(one, expected, rtol=2 ** -7, atol=2 ** -12)       # a rounding: on some, none
+    assert encoder.linear(*values).dtype == torch.float32
+
+
 def test_attention_in_plain_products_drops_probabilities_as_torch_does():
     qkv = torch.randn(5, 7, 3, 3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
@@ -220,9 +240,10 @@ def test_dropout_acts_in_training_alone(cell):
 
 
 @pytest.mark.parametrize("transform", [True, False])
-def test_operations_a_token_are_those_that_torch_counts(cell, transform):
+def test_operations_a_token_are_those_that_torch_counts(monkeypatch, cell, transform):
     from torch.utils.flop_counter import FlopCounterMode
 
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)       # only torch's own are counted
     ids, types, _ = batch()
     cell = changed(cell, model={"decoder_transform": transform}, masking={"rate": 0.25})
     model, positions = new_model(cell, V, 0), torch.arange(0, ids.numel(), 4)
