@@ -187,7 +187,9 @@ def _dvc(study: Loaded, *arguments: str) -> None:
     """Runs DVC in the root of the project, its output where ours goes. Raises StudyError when it fails."""
     done = subprocess.run([*DVC, *arguments], cwd=study.root, check=False, env=environment(), close_fds=False)
     if done.returncode:
-        raise StudyError(f"dvc {' '.join(arguments)} failed; its reason stands above")
+        plain = " ".join(argument for argument in arguments if argument != "--quiet")
+        raise StudyError(f"`dvc {plain}` failed. Its reason stands above; if none does, another command is at work "
+                         "on the same files: run this one to see")
 
 
 def _run_cell(study: Loaded, cell: State, jobs: int) -> None:
