@@ -78,13 +78,14 @@ def _cell(study: Loaded, arm: str, seed: int, evaluation: dict) -> dict:
     folder = study.cell(arm, seed)
     training, records = read_json(folder / "training.json"), read_records(folder / "metrics.jsonl")
     unigram = plateau(study)
-    headline, mixed, pairs = evaluation["mask_only"] or {}, evaluation["mixed"] or {}, evaluation["nsp"] or {}
+    headline, mixed = evaluation["mask_only"] or {}, evaluation["mixed"] or {}
     row = {"study": study.settings.study, "arm": arm, "seed": seed, "status": ended(training, records, unigram),
            "perplexity": headline.get("perplexity"), "nll": headline.get("nll"),
            "unigram_perplexity": headline.get("unigram_perplexity"),
            "floor_perplexity": headline.get("floor_perplexity"), "excess_nll": headline.get("excess_nll"),
            "share_closed": headline.get("share_closed"), "mixed_perplexity": mixed.get("perplexity"),
-           "escape_step": escape_step(records, unigram), "nsp_accuracy": pairs.get("accuracy")}
+           "escape_step": escape_step(records, unigram)}
+    row |= {f"{task}_accuracy": (evaluation[task] or {}).get("accuracy") for task in ("nsp", "sop")}
     if training["status"] == "diverged" and headline:
         row["nll"] = min(headline["nll"] or math.inf, headline["unigram_nll"])
         row["perplexity"] = math.exp(row["nll"])
@@ -143,7 +144,7 @@ def arms(study: Loaded, frame: pd.DataFrame) -> pd.DataFrame:
         row = {"arm": arm, "n": len(part), **{status: int((part.status == status).sum()) for status in FAILED}}
         for name, most in (("nll", math.inf), ("probe_accuracy", 1.0), ("untrained_accuracy", 1.0),
                            ("chosen_accuracy", 1.0), ("share_closed", None), ("nsp_accuracy", 1.0),
-                           ("escape_step", math.inf)):
+                           ("sop_accuracy", 1.0), ("escape_step", math.inf)):
             found = statistics.t_estimate(part[name].to_numpy(float))       # NaN where a run has no such number
             low, high = found.interval() if most is None else found.on_scale(most)
             row |= {f"{name}_mean": found.mean, f"{name}_low": low, f"{name}_high": high}

@@ -8,7 +8,7 @@ import yaml
 from study import StudyError
 from study.analysis.claims import CHECKS, exploratory, load_claims, load_sources, register
 from study.analysis.metrics import METRICS, between_share, value
-from study.analysis.results import chosen_layer, read_arrays
+from study.analysis.results import arms, cells, chosen_layer, read_arrays
 from study.checks import CHECKS as FUNCTIONS
 from study.checks import run_checks
 from study.config import load_study
@@ -112,6 +112,16 @@ def test_verdicts_reach_the_tables(fake):
     assert header.startswith("claim,verdict,")
     assert {"effect", "low", "high", "p_holm", "smallest_detectable_effect", "treatment", "baseline",
             "metric"} <= set(header.split(","))
+
+
+def test_the_table_of_arms_has_both_tasks_on_pairs(fake):
+    for seed in fake.settings.seeds:
+        path = fake.cell("dynamic", seed) / "evaluation.json"
+        pairs = {"nsp": {"accuracy": 0.52}, "sop": {"accuracy": 0.75}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | pairs))
+    table = arms(fake, cells(fake)).set_index("arm")
+    assert (table.nsp_accuracy_mean["dynamic"], table.sop_accuracy_mean["dynamic"]) == (0.52, 0.75)
+    assert table.drop("dynamic").sop_accuracy_mean.isna().all()
 
 
 def test_every_metric_can_be_asked_for(fake):
