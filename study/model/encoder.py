@@ -113,7 +113,7 @@ class Attend(torch.autograd.Function):
             exact = of_shares.float()
             torch._softmax_backward_data(exact, shares, -1, torch.float32, grad_input=exact)
             of_scores = of_shares.copy_(exact)
-            # of_scores.mT @ query and the like would take half as long again
+            # of_scores.mT @ query, the same, takes 1.6 times as long in rows of 128
             three = ((of_scores @ key).mul_(ctx.scale), (query.mT @ of_scores).mT,
                      (ours.mT @ dropped(shares.to(value.dtype), left)).mT)
             for number, one in enumerate(three):
@@ -127,8 +127,9 @@ def dropped(x: Tensor, left: Tensor | None) -> Tensor:
 
 
 def in_place_softmax(x: Tensor) -> Tensor:
-    """Softmax over the last axis, left where x was: another array of its size would not be in the cache."""
-    return torch.softmax(x, -1, out=x)
+    """Softmax over the last axis, on a processor left where x was: another array of its size would not be in the
+    cache."""
+    return torch.softmax(x, -1, out=x) if x.device.type == "cpu" else x.softmax(-1)
 
 
 CACHED = 1 << 21                            # float32 numbers that stay in a processor's cache

@@ -107,9 +107,10 @@ class SummedNll(torch.autograd.Function):
     def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
         total = torch.zeros((), device=logits.device)
         size = max(16, len(logits) if logits.is_cuda else CACHED // logits.shape[1])
-        scratch = torch.empty(min(size, len(targets)), logits.shape[1], device=logits.device)
+        exact = logits.dtype == torch.float32
+        scratch = None if exact else logits.new_empty(min(size, len(targets)), logits.shape[1], dtype=torch.float32)
         for part, target in zip(logits[:len(targets)].split(size), targets.split(size), strict=True):
-            scores = part if part.dtype == torch.float32 else scratch[:len(part)].copy_(part)
+            scores = part if exact else scratch[:len(part)].copy_(part)
             index = target[:, None]
             top, wanted = scores.amax(-1, keepdim=True), scores.gather(1, index)
             share = in_place_softmax(scores)                                     # (S, V), as the gradient
