@@ -71,14 +71,16 @@ def readme_block(study: Loaded) -> str:
 
 def extremes(facts: dict, study: Loaded) -> str:
     """Which change to the baseline helped most on [MASK] and which cost most, of those whose interval excludes no
-    difference and whose runs left the plateau."""
+    difference and whose runs left the plateau; how many had runs that did not."""
     found = [one for one in facts["comparisons"] if one["metric"] == "nll" and math.isfinite(one["low"])
              and one["baseline"] == study.settings.baseline and study.arms[one["treatment"]].factor != BASELINE]
     sure = [one for one in found if (one["low"] > 0 or one["high"] < 0) and not isinstance(one["stuck"], str)]
     best, worst = (pick(sure, key=lambda one: one["effect"], default=None) for pick in (min, max))
     said = [f"{one['treatment']} {what} most on [MASK], {signed(one)} nats"
             for one, what, way in ((best, "helped", -1), (worst, "cost", 1)) if one and way * one["effect"] > 0]
-    return (f"Of {len(found)} change{'s' if len(found) != 1 else ''} to it, compared seed by seed, "
+    stuck = sum(isinstance(one["stuck"], str) for one in found)
+    beside = f" ({stuck} with runs that stay on the unigram plateau left out)" if stuck else ""
+    return (f"Of {len(found)} change{'s' if len(found) != 1 else ''} to it, compared seed by seed{beside}, "
             f"{' and '.join(said) or 'none made a difference on [MASK] that its interval tells from none'}.")
 
 
@@ -122,7 +124,7 @@ def inline_svg(svg: str, name: str, glyphs: set[str], ids: dict[tuple[str, str],
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg"):], flags=re.S)
     body = re.sub(r'<path id="(DejaVuSans[^"]*)".*?/>', once, body, flags=re.S)
     body = re.sub(r'xlink:href="(#DejaVuSans[^"]*)" transform="translate\((-?\d+)[\d.]* 0\)"',
-                  r'xlink:href="\1" x="\2"', body)                         # a hundredth of the letters' size, too
+                  r'xlink:href="\1" x="\2"', body)       # letters stand on hundredths of their size
     body = _without_idle_groups(re.sub(r'<g id="[^"]*"', "<g", body))
     body = re.sub(r'(?<= d=")[^"]*',          # a tenth of a point is enough here
                   lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", re.sub(r"(\.\d)\d+", r"\1", path[0])), body)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from study import StudyError
-from study.data.batches import Rows
+from study.data.batches import Lexicon, Rows
+from study.data.examples import TokenStore
 from study.data.heldout import (
     SETS,
     MaskSet,
@@ -18,11 +19,14 @@ from study.data.heldout import (
     save_arrays,
 )
 from study.data.masking import KINDS
+from study.data.synthetic import Language
+from study.data.tokenizer import load
 from study.evaluation.embedding import embed_layers, tokenize
 from study.evaluation.perplexity import mean_nll, pair_correct, row_sums, summarize, token_nll
 from study.evaluation.probe import learning_curve, linear_probe, planes, principal_plane, tutorial_probe
 from study.model.heads import new_model
 from study.schema import Text
+from tests.conftest import tiny_study
 
 
 @pytest.fixture
@@ -174,6 +178,26 @@ def test_unigram_reference_is_a_law_over_ordinary_tokens(arrays, store, lexicon)
     counts = np.bincount(store.ids, minlength=len(share))
     order = np.argsort(counts[lexicon.vocabulary.ordinary], kind="stable")
     assert (np.diff(share[lexicon.vocabulary.ordinary][order]) >= 0).all()
+
+
+def test_the_last_bit_of_an_optimum_does_not_rename_the_evaluation_set(tmp_path, monkeypatch):
+    study = tiny_study(tmp_path)
+    lexicon = Lexicon.of(load(study.runs / "tokenizer"))
+    test, train = (TokenStore.open(study.runs / "examples" / split) for split in ("test", "train"))
+    exact, seen = Language.floor, []
+    made = build_heldout(study, test, train, lexicon, rows=20)
+
+    def elsewhere(*given):
+        nll, entropy = exact(*given)
+        seen.append(nll[0])
+        nll[0] = np.nextafter(nll[0], np.inf)
+        return nll, entropy
+
+    monkeypatch.setattr(Language, "floor", elsewhere)
+    assert content_hash(build_heldout(study, test, train, lexicon, rows=20)) == content_hash(made)
+    assert len(seen) == len(SETS)
+    first = made | {"mask_only/floor": made["mask_only/floor"] + 1e-12}
+    assert content_hash(first) != content_hash(made)
 
 
 def test_built_sets_come_back_and_a_damaged_file_is_named(arrays, tmp_path):
