@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 import re
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +14,7 @@ from study.analysis.results import FAILED, primary, read_json, read_records
 from study.config import Loaded, flat, read_yaml
 from study.report.claims import claim_rows, counted, p_value, verdict_counts
 from study.report.discussion import discussion
+from study.report.inline import Inline
 from study.report.overview import MANY, confusion, draw_figures, further_tasks
 from study.report.search import chosen, importances, trial_counts
 from study.report.sections import BASELINE, compared, sections
@@ -106,55 +106,9 @@ def _render(name: str, context: dict, escape: bool) -> str:
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=escape, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= FILTERS | {"inline_svg": partial(inline_svg, glyphs=set(), ids={})}
+    environment.filters |= FILTERS | {"inline_svg": Inline()}
     environment.globals["span_md"] = lambda *bounds: markdown(span(*bounds))
     return environment.get_template(name).render(context)
-
-
-def inline_svg(svg: str, name: str, glyphs: set[str], ids: dict[tuple[str, str], int]):
-    """A figure of ours as it stands in a page: without XML's heading, its ids made unique, hidden from readers who
-    hear the alternative text. A glyph that the page has already (`glyphs`) is not defined again, ids are numbered over
-    the page (`ids`), and what a browser draws alike from fewer bytes is written so, for figures are most of a page."""
-
-    def once(found: re.Match) -> str:
-        known = found[1] in glyphs
-        glyphs.add(found[1])
-        return "" if known else found[0]
-
-    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg"):], flags=re.S)
-    body = re.sub(r'<path id="(DejaVuSans[^"]*)".*?/>', once, body, flags=re.S)
-    body = re.sub(r'xlink:href="(#DejaVuSans[^"]*)" transform="translate\((-?\d+)[\d.]* 0\)"',
-                  r'xlink:href="\1" x="\2"', body)       # letters stand on hundredths of their size
-    body = _without_idle_groups(re.sub(r'<g id="[^"]*"', "<g", body))
-    body = re.sub(r'(?<= d=")[^"]*',          # a tenth of a point is enough here
-                  lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", re.sub(r"(\.\d)\d+", r"\1", path[0])), body)
-    body = re.sub(r'(id="|url\(#|xlink:href="#)(?!DejaVuSans)([^")]+)',
-                  lambda found: f"{found[1]}i{ids.setdefault((name, found[2]), len(ids))}", body)
-    body = re.sub(r'(?<=style=")[^"]*', lambda style: re.sub(r"([:;]) ", r"\1", style[0]), body)
-    body = body.replace("xlink:href", "href").replace("DejaVuSans-", "c")
-    body = body.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
-    body = re.sub(r"\s*\n\s*", "\n", re.sub(r"<defs>\s*</defs>", "", body)).replace("/>\n<use", "/><use")
-    return Markup(body.replace("<svg", '<svg aria-hidden="true"', 1))
-
-
-def _without_idle_groups(svg: str) -> str:
-    """SVG without groups that have no attributes, and with neighbours that are clipped alike in one group."""
-    opened: list[str] = []
-
-    def begin(tag: str) -> str:
-        opened.append(tag)
-        return "" if tag == "<g>" else tag
-
-    def tags(found: re.Match) -> str:
-        if not found[0].startswith("</g>"):
-            return begin(found[0])
-        before = opened.pop()
-        if found[1] == before and re.fullmatch(r'<g clip-path="[^"]*">', before):
-            opened.append(before)
-            return "\n"
-        return ("" if before == "<g>" else "</g>") + (begin(found[1]) if found[1] else "")
-
-    return re.sub(r"</g>(?:\s*(<g\b[^>]*>))?|<g\b[^>]*>", tags, re.sub(r"<g\b[^>]*/>", "", svg))
 
 
 def number(value, digits: int = 2) -> str:
