@@ -58,11 +58,13 @@ _UniqueKeys.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?
 
 
 def validated(model: type[pydantic.BaseModel], content: Any, where: str):
-    """`content` as `model`; the first fault becomes a StudyError naming the file, the key and the nearest known one."""
+    """`content` as `model`; the first fault becomes a StudyError naming the file, the key and the nearest known one.
+    An unknown key comes before a missing one: it mostly is that one, misspelt."""
     try:
         return model.model_validate_json(json.dumps(content, default=str), strict=True)
     except pydantic.ValidationError as error:
-        raise StudyError(f"{where}: {_explain(model, error.errors()[0])}") from None
+        faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+        raise StudyError(f"{where}: {_explain(model, faults[0])}") from None
 
 
 def _explain(model: type[pydantic.BaseModel], fault: dict) -> str:
@@ -70,7 +72,7 @@ def _explain(model: type[pydantic.BaseModel], fault: dict) -> str:
     path = [str(part) for part in (loc[:1] + loc[2:] if loc[:1] == ("corpus",) else loc)]     # corpus.<kind>.key
     key = ".".join(path) or "settings"
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _known_keys(model), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(path[-1], _known_keys(model), n=1)
         return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "; remove it")
     if fault["type"] == "missing":
         return f"missing key {key}; add it (experiments/tiny/params.yaml shows every key)"
@@ -91,7 +93,7 @@ class Loaded(Settings):
 
     @property
     def root(self) -> Path:
-        return Path(self.folder, self.settings.root)
+        return Path(os.path.normpath(self.folder / self.settings.root))
 
     @property
     def runs(self) -> Path:

@@ -60,6 +60,23 @@ def test_missing_and_repeated_keys(tmp_path):
         load_study(tmp_path / "nowhere")
 
 
+def test_a_misspelt_key_is_named_before_the_one_that_is_missing_for_it(tmp_path):
+    def misspelt(content):
+        content["training"]["learning_rte"] = content["training"].pop("learning_rate")
+
+    with pytest.raises(StudyError, match=r"unknown key training\.learning_rte; did you mean learning_rate\?"):
+        load_study(project(tmp_path, misspelt))
+    with pytest.raises(StudyError, match=r"unknown key model\.depht; remove it"):
+        load_study(project(tmp_path, lambda content: content["model"].update(depht=3)))
+
+
+def test_paths_of_a_study_do_not_go_up_and_down(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert str(load_study("experiments/tiny").reports) == "reports/tiny"
+    monkeypatch.chdir(ROOT / "experiments/tiny")
+    assert str(load_study().reports) == "../../reports/tiny"
+
+
 def test_unknown_arm_names_the_nearest(tmp_path):
     with pytest.raises(StudyError, match="did you mean dynamic"):
         load_study(project(tmp_path, lambda content: content.update(arms=["dynamic", "dynamc"])))

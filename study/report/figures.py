@@ -173,28 +173,48 @@ def claim(numbers: list[float], seeds: list[float], label: str) -> str:
         axes.axvline(0, color=GREY, linewidth=0.9)
         axes.plot([low, high], [0, 0], color=COLORS[0], linewidth=3, solid_capstyle="butt")
         axes.plot(effect, 0, "o", color=COLORS[0], markersize=7)
-        axes.plot(seeds, [0.5] * len(seeds), "o", color="black", markersize=4.5, fillstyle="none")
-        axes.set_ylim(-0.7, 1.0)
+        axes.plot(seeds, _stacked(seeds, 0.5, 0.2), "o", color="black", markersize=4.5, fillstyle="none")
+        axes.set_ylim(-0.7, 1.1)
         axes.set_yticks([0, 0.5], ["mean", "seeds"])
         axes.set_xlabel(label)
 
     return draw(5.6, 1.35, paint)
 
 
-def deciles(table: pd.DataFrame, colors: dict[str, str]) -> str:
-    """NLL on [MASK] by frequency in training, a line an arm; the most frequent tenth of the masked tokens first. What
-    lies far above most arms is cut."""
-    lines = {arm: list(zip(part["part"].astype(int) + 1, part.nll, strict=True)) for arm, part in table.groupby("arm")}
-    top = 1.2 * table.groupby("part").nll.median().max()
+FULL = 1.0                                  # nats: at this difference a square has its full colour
+
+
+def _stacked(values: list[float], level: float, above: float) -> list[float]:
+    """Heights at which points of these values can be told apart: equal ones stand on each other."""
+    return [level + above * values[:place].count(value) for place, value in enumerate(values)]
+
+
+def deciles(table: pd.DataFrame, baseline: str) -> str:
+    """NLL on [MASK] by frequency in training, the most frequent tenth of the masked tokens first: of the baseline, and
+    of each other arm minus the baseline's.
+
+    table: a row an arm, a column a tenth, nats; the baseline is one of the rows.
+    """
+    differences = table.drop(index=baseline) - table.loc[baseline]
 
     def paint(axes) -> None:
-        axes.set_xticks(range(1, 11))
-        axes.set_ylim(0, top)
-        _lines(axes, lines, colors)
+        axes.pcolormesh([[0] * table.shape[1], *differences.to_numpy().tolist()], cmap="PuOr_r", vmin=-FULL, vmax=FULL,
+                        edgecolors="white", linewidth=0.6)
+        for row, found in enumerate([table.loc[baseline], *differences.to_numpy()]):
+            for column, value in enumerate(found):
+                axes.text(column + 0.5, row + 0.52, f"{value:+z.2f}" if row else f"{value:.2f}", ha="center",
+                          va="center", fontsize=7.5, color="white" if row and abs(value) > 0.7 * FULL else "black")
+        axes.axhline(1, color="black", linewidth=0.8)
+        axes.set_xticks([column + 0.5 for column in range(table.shape[1])], [part + 1 for part in table.columns])
+        axes.set_yticks([row + 0.5 for row in range(len(table))],
+                        [f"{baseline}, nats", *(f"{arm} − {baseline}" for arm in differences.index)])
+        axes.invert_yaxis()
+        axes.tick_params(length=0)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
         axes.set_xlabel("tenth of the masked tokens, the most frequent first")
-        axes.set_ylabel("NLL on [MASK] (nats)")
 
-    return draw(7.2, max(3.6, _tall(colors)), paint)
+    return draw(7.2, 0.9 + 0.24 * len(table), paint)
 
 
 def _lines(axes, lines: dict[str, list[tuple[float, float]]], colors: dict[str, str]) -> None:
@@ -221,7 +241,8 @@ def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, fl
                           fontsize=8.5, fontweight="bold")
         for name, level in levels.items():
             axes.axvline(100 * level, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
-            axes.annotate(f"{name} {100 * level:.1f}", (100 * level, -0.75), ha="center", fontsize=8, color=GREY)
+            axes.annotate(f"{name} {100 * level:.1f}", (100 * level, -0.75), ha="center", fontsize=8, color=GREY,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         axes.set_yticks(range(len(arms)), arms)
         axes.set_ylim(len(arms) - 0.4, -1.1)
         axes.set_xlim(0, 100)

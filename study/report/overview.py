@@ -3,13 +3,15 @@ from __future__ import annotations
 
 from study.analysis import statistics
 from study.analysis.comparisons import HEADLINES
+from study.analysis.metrics import METRICS
 from study.analysis.results import read_arrays, read_json
-from study.config import Loaded
+from study.config import Loaded, resolve
 from study.report import figures
 from study.report.search import search_figure
 from study.report.sections import BASELINE, arm_colors, curve_figure, effects
 
 MANY = 32                                   # arms that a figure names at the ends of lines; beyond, the baseline alone
+FEW = 10                                    # arms whose curves can be told apart in one figure
 
 
 def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
@@ -22,13 +24,17 @@ def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]
     for metric in HEADLINES:
         compared_arms = [arm for arm in arms if study.arms[arm].factor != BASELINE]
         part = table[(table.metric == metric) & table.treatment.isin(compared_arms)].dropna(subset="effect")
+        part = part.sort_values("effect", ascending=METRICS[metric].unit != "points", kind="stable")
         if len(part):
             drawn[f"effects-{metric.replace('_', '-')}"] = effects(part, colors, metric)
     by_decile = facts["frames"]["tokens"].query("group == 'decile'")
-    if len(by_decile):
-        drawn["deciles"] = {"title": "Frequent and rare words", "svg": figures.deciles(by_decile, named),
-                            "alt": "NLL on [MASK] by frequency in training: where an arm gains or loses. Lines far "
-                                    "above most are cut."}
+    if study.settings.baseline in set(by_decile.arm):
+        table = by_decile.assign(part=by_decile.part.astype(int)).pivot(index="arm", columns="part", values="nll")
+        table = table.loc[[arm for arm in arms if arm in table.index and resolve(study, arm).training.steps]]
+        drawn["deciles"] = {"title": "Frequent and rare words",
+                            "svg": figures.deciles(table, study.settings.baseline),
+                            "alt": f"NLL on [MASK] by frequency in training, of {study.settings.baseline} and of each "
+                                   f"other trained arm minus it: where an arm gains or loses."}
     drawn |= _probes(study, facts, colors, named)
     if any(t["value"] is not None for t in facts["trials"]):
         drawn["search"] = {"title": "Search", "svg": search_figure(facts["trials"], study.settings.search.space,

@@ -13,9 +13,9 @@ from study.analysis.metrics import METRICS
 from study.analysis.results import FAILED, primary, read_json, read_records
 from study.config import Loaded, flat, read_yaml
 from study.report.claims import claim_rows, counted, p_value, verdict_counts
-from study.report.discussion import discussion
+from study.report.discussion import discussed, discussion
 from study.report.inline import Inline
-from study.report.overview import MANY, confusion, draw_figures, further_tasks
+from study.report.overview import FEW, confusion, draw_figures, further_tasks
 from study.report.search import chosen, importances, trial_counts
 from study.report.sections import BASELINE, compared, sections
 from study.verification import FILE, record_hash
@@ -56,17 +56,20 @@ def marks(study: Loaded) -> tuple[str, str]:
 
 def readme_block(study: Loaded) -> str:
     """What a study found, for the root's README.md: three sentences, a table (verdicts of what runs decided; of the
-    built-in language the arms) and the learning curves."""
+    built-in language the arms) and a figure, of learning curves or, of many arms, of effects."""
     facts = gather(study)
     tested = [row for row in facts["claims"] if row["kind"] in TESTED_BY_RUNS and row["source"] != OWN]
     decided = [row for row in tested if row["verdict"] in DECIDED]
     counts = ", ".join(f"{count} {name}" for name, count in verdict_counts(tested) if name != "untested")
     model, steps = study.settings.model, study.settings.training.steps
     size = f"{model.num_hidden_layers} layers of {model.hidden_size} and {steps:,} steps"
-    said = [*facts["findings"][:2], extremes(facts, study)]
+    few = len(study.settings.arms) <= FEW
+    figure = next(figure for figure in ("curves" if few else "effects-nll", "curves")
+                  if (study.reports / "figures" / f"{figure}.svg").exists())
     tally = f"Of the published claims that these runs test, at {size}: {counts}."
+    said = [*facts["findings"][:2], extremes(facts, study)]
     return _render("readme.md", facts | {"place": study.reports.relative_to(study.root), "said": said, "tally": tally,
-                                         "decided": decided}, escape=False)
+                                         "decided": decided, "figure": figure}, escape=False)
 
 
 def extremes(facts: dict, study: Loaded) -> str:
@@ -84,7 +87,7 @@ def extremes(facts: dict, study: Loaded) -> str:
             f"{' and '.join(said) or 'none made a difference on [MASK] that its interval tells from none'}.")
 
 
-DECIDED = ("supported", "contradicted", "equivalent", "inconclusive")
+DECIDED = ("supported", "contradicted", "equivalent")
 OWN = "this study"                          # the source of what nobody has published: the control
 TESTED_BY_RUNS = ("direction", "equal", "range", "point", "rate")
 
@@ -168,7 +171,8 @@ def gather(study: Loaded) -> dict:
              "quotable": study.quotable,
              "verified": verified(study, training)}
     failed = {arm["arm"]: sum(arm[status] for status in FAILED) for arm in arms}
-    rows = [row | {"counted": counted(row, failed)} for row in claim_rows(study)]
+    told = discussed(study)
+    rows = [row | {"counted": counted(row, failed), "discussed": row["id"] in told} for row in claim_rows(study)]
     facts["further"] = further_tasks(study, facts)
     facts |= {"findings": findings(facts, study), "claims": rows, "counts": verdict_counts(rows),
               "sources": {row["source"]: row["source_title"] for row in rows if row["source_title"] != row["source"]}}
@@ -251,7 +255,4 @@ def findings(facts: dict, study: Loaded) -> list[str]:
                 f"{percent(facts['levels']['tfidf']['accuracy'])} %, the majority class "
                 f"{percent(facts['levels']['majority']['accuracy'])} %.")
     found = [found for found in facts["comparisons"] if found["metric"] == "nll" and math.isfinite(found["effect"])]
-    if len(facts["arms"]) <= MANY:
-        return said + [compared(one) for one in found]
-    decided = [one for one in found if one["low"] > 0 or one["high"] < 0]
-    return [*said, f"Of {len(found)} comparisons on [MASK], the interval of {len(decided)} excludes no difference."]
+    return said + ([compared(one) for one in found] if len(facts["arms"]) <= FEW else [extremes(facts, study)])

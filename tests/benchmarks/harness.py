@@ -23,7 +23,7 @@ from tests.benchmarks.workload import ROOT, SMALL, Shape
 from tests.conftest import tiny_study
 from tests.test_pipeline import copy_of_project, run
 
-CELLS = (10, 30, 100)
+CELLS, STAGES = (10, 30, 100), 3           # of a cell: pretrain, evaluate, probe
 VOCABULARIES, LENGTHS, DOCUMENTS = (4096, 8192, 16384, 32768), (32, 64, 128, 256), (2000, 4000, 8000, 16000)
 
 START = """
@@ -104,6 +104,21 @@ def around(study, root: Path) -> dict[str, float]:
     run(sys.executable, "-m", "study.dvc", "commit", "--force", "--quiet", idle[-1], cwd=root)
     assert "up to date" in run(*idle, cwd=root).stdout
     return times | {"seconds": seconds(*idle, cwd=root, repeats=3), "memory": peak_memory(*idle, cwd=root)}
+
+
+def bare_repro(folder: Path, stages: int) -> float:
+    """Seconds of `dvc repro` with nothing to do over so many stages of one file in and one out: DVC's own share."""
+    folder.mkdir()
+    for number in range(stages):
+        for kind in ("in", "out"):
+            (folder / f"{number}.{kind}").write_text(str(number))
+    pipeline = {f"copy-{number}": {"cmd": f"cp {number}.in {number}.out", "deps": [f"{number}.in"],
+                                   "outs": [f"{number}.out"]} for number in range(stages)}
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": pipeline}))          # JSON is YAML
+    for command in (("git", "init", "-q"), ("dvc", "init", "-q"), ("dvc", "commit", "--force", "--quiet")):
+        run(*command, cwd=folder)
+    assert "up to date" in run("dvc", "repro", cwd=folder).stdout
+    return timed(lambda: run("dvc", "repro", cwd=folder))
 
 
 def peak_memory(*command: str, cwd: Path) -> float:
@@ -215,8 +230,10 @@ def measure() -> dict:
         search(study)
         cells = many_cells(folder)
         most = cells[max(cells)]
+        stages = STAGES * max(cells)
         costs = {"cell_start": cell_start(study), **probing(folder), "cells": max(cells), "idle_repro": most["seconds"],
-                 "report": most["report"], "compare": most["compare"]}
+                 "stages": stages, "bare_repro": bare_repro(folder / "bare", stages), "report": most["report"],
+                 "compare": most["compare"]}
     return {"costs": costs, "growth": {**growth(), "cells": {str(count): point for count, point in cells.items()}}}
 
 

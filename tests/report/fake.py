@@ -67,7 +67,8 @@ def fake_cell(study: Loaded, arm: str, seed: int, nll: float, evaluation_hash: s
     found = {"nll": nll, "perplexity": float(np.exp(nll)), "tokens": 40, "unigram_nll": 4.0,
              "unigram_perplexity": float(np.exp(4.0)), "floor_nll": 1.5, "floor_perplexity": float(np.exp(1.5)),
              "uniform_nll": 5.0, "excess_nll": nll - 1.5, "share_closed": (4 - nll) / 2.5,
-             "by_kind": {"mask": {"nll": nll, "tokens": 40, "floor_nll": 1.5}}}
+             "by_kind": {"mask": {"nll": nll, "tokens": 40, "floor_nll": 1.5}},
+             "by_decile": [{"nll": 1.0, "tokens": 10}, {"nll": (40 * nll - 10) / 30, "tokens": 30}]}
     sets = dict.fromkeys(SETS, found)
     _write(folder / "evaluation.json", {"hash": evaluation_hash, **sets, "nsp": None, "sop": None})
     score = {"accuracy": 0.7, "c": 1.0, "cv_accuracy": 0.7, "untrained_accuracy": 0.5}

@@ -5,13 +5,15 @@ import math
 import re
 from xml.etree import ElementTree
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from study import StudyError
 from study.analysis.results import escape_step
-from study.report import figures
+from study.report import figures, overview
 from study.report.claims import claim_rows, counted
-from study.report.page import extremes, markdown, number, signed, span, write_report
+from study.report.page import extremes, gather, markdown, number, readme_block, signed, span, write_report
 from tests.conftest import ROOT
 from tests.report.fake import compare, fake_cell, fake_study
 
@@ -168,6 +170,45 @@ def test_the_changes_that_helped_and_cost_most_are_named(study):
         "Of 1 change to it, compared seed by seed, none made a difference on [MASK] that its interval tells from none.")
 
 
+def test_tenths_of_the_tokens_stand_beside_the_baselines(tmp_path, monkeypatch):
+    study, seen = fake_study(tmp_path), []
+    monkeypatch.setattr(figures, "deciles", lambda table, baseline: seen.append(table) or "<svg></svg>")
+    pages(study)
+    assert seen[0].index.tolist() == ["dynamic", "static"]
+    np.testing.assert_allclose(seen[0], [[1.0, (40 * 2.05 - 10) / 30], [1.0, (40 * 2.25 - 10) / 30]], rtol=1e-5)
+
+
+def test_seeds_with_the_same_difference_stand_on_each_other():
+    assert figures._stacked([1.0, 2.0, 1.0, 1.0], 0.5, 0.25) == [0.5, 0.5, 0.75, 1.0]
+
+
+def test_many_arms_are_told_in_one_sentence_and_by_their_effects(tmp_path, monkeypatch):
+    study = fake_study(tmp_path)
+    pages(study)
+    few, said = readme_block(study), gather(study)["findings"]
+    monkeypatch.setattr("study.report.page.FEW", 1)
+    many, sentence = readme_block(study), extremes(gather(study), study)
+    assert "figures/curves.svg" in few
+    assert "figures/effects-nll.svg" not in few
+    assert "figures/effects-nll.svg" in many
+    assert "figures/curves.svg" not in many
+    assert gather(study)["findings"] == [*said[:2], sentence]
+    assert sentence not in said
+
+
+def test_a_table_of_effects_goes_from_the_best_to_the_worst(tmp_path, monkeypatch):
+    study, seen = fake_study(tmp_path), {}
+    pages(study)
+    rows = pd.read_csv(study.reports / "tables/comparisons.csv")
+    rows = rows[rows.treatment == "static"]
+    frame = pd.concat([rows.assign(effect=effect) for effect in (0.2, -0.1, 0.3)])
+    monkeypatch.setattr(overview, "effects", lambda part, colors, metric: seen.update({metric: part.effect.tolist()}))
+    facts = gather(study)
+    overview.draw_figures(study, facts | {"frames": facts["frames"] | {"comparisons": frame}},
+                          {arm: [[]] for arm in study.settings.arms})
+    assert seen == {"nll": [-0.1, 0.2, 0.3], "probe_accuracy": [0.3, 0.2, -0.1]}
+
+
 def test_names_at_the_ends_of_lines_do_not_touch():
     lines = {f"arm-{number}": [(0, 0.5), (1, 0.5 + number / 1000)] for number in range(20)}
     drawn = figures.probe_lines(lines, dict.fromkeys(lines, "#000000"), "layer", log=False)
@@ -190,7 +231,11 @@ def test_a_discussion_has_its_numbers_looked_up(tmp_path):
     path = study.folder / "discussion.md"
     path.write_text('Dynamic is at {{ arm("dynamic").perplexity_mean | number }}, <b>static</b> differs by\n'
                     '{{ effect("static", "nll") | signed(3, interval=false) }} nats.\n\n'
-                    'And {{ claim("S0.1").verdict }}.\n')
+                    'And {{ claim("S0.1").verdict }}.\n\n'
+                    'Of the nats {{ tenth("static", 2).part | number(3) }} and '
+                    '{{ tenth("static", 2).rest | number(3) }}, of '
+                    '{{ tenth("static", 2, "dynamic").difference | number(3) }} there, '
+                    '{{ tenth("static", 1).nll | number(1) }}; {{ layer("static", 0) | percent }} %.\n')
     html, text = write_report(study).read_text(), (study.reports / "README.md").read_text()
     table = {row["arm"]: row for row in csv.DictReader((study.reports / "tables/arms.csv").open())}
     said = f"Dynamic is at {float(table['dynamic']['perplexity_mean']):.2f}, "
@@ -199,10 +244,18 @@ def test_a_discussion_has_its_numbers_looked_up(tmp_path):
     assert f"<p>{said}&lt;b&gt;static&lt;/b&gt; differs by {float(effect):+.3f} nats.</p>" in html
     assert said in text
     assert "And supported." in text
+    assert "Of the nats 0.200 and 0.000, of 0.267 there, 1.0; 60.0 %." in text
+    row = next(line for line in text.splitlines() if line.startswith("| S0.1 "))
+    assert row.endswith("([discussed](#discussion)) |")
+    assert text.count("[discussed](#discussion)") == 1
+    assert html.count('<a href="#discussion">discussed</a>') == 2     # in the table and in the claim's own section
+    assert 'id="discussion"' in html
 
 
 @pytest.mark.parametrize(("text", "said"), [
     ('{{ arm("dynamik").n }}', "there is no arm dynamik"), ('{{ claim("Z9").verdict }}', "there is no claim Z9"),
+    ('{{ tenth("static", 11).nll }}', "no tenth 11 of static and dynamic"),
+    ('{{ tenth("statik", 1).nll }}', "no tenth 1 of statik"), ('{{ layer("static", 7) }}', "layer 7 of static"),
     ('{{ effect("static", "nlll").effect }}', "no comparison of static on nlll"), ("{{ arm( }}", "line 1"),
     ('{{ arm("dynamic").perplexty }}', "perplexty"), ("{{ ''.__class__.__mro__ }}", "unsafe")])
 def test_what_a_discussion_cannot_cite_is_named(tmp_path, text, said):
