@@ -1,10 +1,11 @@
 """What a plan says: what is stale, what it costs, and that equal kinds of cells are measured once."""
+import sys
 import threading
 
 import pytest
 import yaml
 
-from study import planning, runner
+from study import StudyError, planning, runner
 from study.config import resolve
 from study.console import clock, show_plan
 from study.model.heads import flops_per_token
@@ -90,3 +91,11 @@ def test_ctrl_c_begins_no_other_cell(tiny):
     with pytest.raises(KeyboardInterrupt):
         runner._side_by_side(tiny, runner._states(tiny, ["a-0", "b-0", "c-0"]), work, 1, watch)
     assert begun == ["a-0"]
+
+
+def test_a_command_of_dvc_that_fails_without_a_word_is_named(tiny, monkeypatch):
+    monkeypatch.setattr(runner, "DVC", (sys.executable, "-c", "raise SystemExit(7)"))
+    with pytest.raises(StudyError, match=r"`dvc repro dvc\.yaml:code` failed\. .* run this one to see"):
+        runner._dvc(tiny, "repro", "--quiet", "dvc.yaml:code")
+    monkeypatch.setattr(runner, "DVC", (sys.executable, "-c", "pass"))
+    runner._dvc(tiny, "repro", "dvc.yaml:code")
