@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 # Okabe and Ito's colours first, told apart by readers with any colour vision; black is the baseline's.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#7a3e9d", "#7f8f00", "#b2182b")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#7a3e9d", "#7f8f00", "#b2182b",
+          "#1b3a8c", "#e7298a")
 STROKES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (8, 2.5)))
 MARKERS = "os^Dv"
 DRAWN = 200                                 # points a panel: more is ink, not news
