@@ -63,9 +63,8 @@ def readme_block(study: Loaded) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in verdict_counts(tested) if name != "untested")
     model, steps = study.settings.model, study.settings.training.steps
     size = f"{model.num_hidden_layers} layers of {model.hidden_size} and {steps:,} steps"
-    few = len(study.settings.arms) <= FEW
-    figure = next(figure for figure in ("curves" if few else "effects-nll", "curves")
-                  if (study.reports / "figures" / f"{figure}.svg").exists())
+    many = len(study.settings.arms) > FEW and (study.reports / "figures" / "effects-nll.svg").exists()
+    figure = "effects-nll" if many else "curves"
     tally = f"Of the published claims that these runs test, at {size}: {counts}."
     said = [*facts["findings"][:2], extremes(facts, study)]
     return _render("readme.md", facts | {"place": study.reports.relative_to(study.root), "said": said, "tally": tally,
