@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 from study import StudyError
 from study.analysis.metrics import METRICS
 from study.analysis.results import read_json
-from study.config import Loaded, read_yaml, validated
+from study.config.load import Study, read_yaml, validated
+from study.config.schema import Name, Settings
 from study.files import write_json
-from study.schema import Name, Settings
 
 MetricName = Literal[tuple(METRICS)]
 FAMILIES = ("masking", "objective and format", "architecture and optimisation", "probe", "calibration")
@@ -23,7 +23,7 @@ CHECKS = ("selected_share", "mix_80_10_10", "mix_overlapping", "loss_elsewhere",
 
 class Claim(Settings):
     """What every claim says."""
-    says: str                               # the statement, in our words
+    statement: str                               # the statement, in our words
     source: str
     published: str                          # the published numbers
     expected: str                           # what was predicted before any run
@@ -42,18 +42,18 @@ class Comparing(Claim):
 
 class Direction(Comparing):
     """The treatment is better (or worse) than the baseline."""
-    kind: Literal["direction"]
+    claim_type: Literal["direction"]
     claimed: Literal["higher", "lower"]     # the metric, treatment against baseline
 
 
 class Equal(Comparing):
     """The two are comparable, or something is not needed."""
-    kind: Literal["equal"]
+    claim_type: Literal["equal"]
 
 
 class Range(Claim):
     """A number lies in a band."""
-    kind: Literal["range"]
+    claim_type: Literal["range"]
     arm: Name
     metric: MetricName
     low: float | None
@@ -70,7 +70,7 @@ class Range(Claim):
 
 class Point(Claim):
     """One published run came out at a number."""
-    kind: Literal["point"]
+    claim_type: Literal["point"]
     arm: Name
     metric: MetricName
     number: float
@@ -81,7 +81,7 @@ class Point(Claim):
 
 class Rate(Claim):
     """How often runs diverge: the treatment does, the baseline does not."""
-    kind: Literal["rate"]
+    claim_type: Literal["rate"]
     treatment: Name
     baseline: Name
     min_seeds: Annotated[int, Field(ge=2)]
@@ -89,7 +89,7 @@ class Rate(Claim):
 
 class Exact(Claim):
     """A property of code or arithmetic: decided by running `check` (study/checks.py)."""
-    kind: Literal["exact"]
+    claim_type: Literal["exact"]
     check: Literal[CHECKS]
     claimed: float | str | None             # of `stated`: what is claimed, what the source itself says, and where
     found: float | str | None
@@ -106,11 +106,11 @@ class Exact(Claim):
 
 class Untestable(Claim):
     """A study of this kind cannot test it."""
-    kind: Literal["out of scope", "untested"]   # never, or not with what the harness measures so far
+    claim_type: Literal["out of scope", "untested"]   # never, or not with what the harness measures so far
     reason: str
 
 
-AnyClaim = Annotated[Direction | Equal | Range | Point | Rate | Exact | Untestable, Field(discriminator="kind")]
+AnyClaim = Annotated[Direction | Equal | Range | Point | Rate | Exact | Untestable, Field(discriminator="claim_type")]
 _KINDS: dict[str, type[Claim]] = {"direction": Direction, "equal": Equal, "range": Range, "point": Point, "rate": Rate,
                                   "exact": Exact, "out of scope": Untestable, "untested": Untestable}
 
@@ -118,11 +118,11 @@ _KINDS: dict[str, type[Claim]] = {"direction": Direction, "equal": Equal, "range
 SOURCES = "sources"                         # the one key of claims.yaml that is no claim
 
 
-def claims_path(study: Loaded) -> Path:
+def claims_path(study: Study) -> Path:
     return study.root / "experiments" / "claims.yaml"
 
 
-def load_claims(study: Loaded) -> dict[str, Claim]:
+def load_claims(study: Study) -> dict[str, Claim]:
     """The claims by id. Raises StudyError naming the claim and the key for anything that does not fit, such as an
     unknown arm, metric or claim."""
     path = claims_path(study)
@@ -131,9 +131,9 @@ def load_claims(study: Loaded) -> dict[str, Claim]:
         if name == SOURCES:
             continue
         where = f"{path}: {name}"
-        kind = content.get("kind") if isinstance(content, dict) else None
+        kind = content.get("claim_type") if isinstance(content, dict) else None
         if kind not in _KINDS:
-            raise StudyError(f"{where}: kind: {kind!r} is none of {', '.join(_KINDS)}")
+            raise StudyError(f"{where}: claim_type: {kind!r} is none of {', '.join(_KINDS)}")
         claims[name] = validated(_KINDS[kind], content, where)
     for name, claim in claims.items():
         for arm in arms_of(claim):
@@ -150,7 +150,7 @@ def load_claims(study: Loaded) -> dict[str, Claim]:
     return claims
 
 
-def load_sources(study: Loaded) -> dict[str, str]:
+def load_sources(study: Study) -> dict[str, str]:
     """What the short names of sources stand for. Raises StudyError for anything but names with texts."""
     path = claims_path(study)
     found = read_yaml(path).get(SOURCES, {})
@@ -170,7 +170,7 @@ def claim_hash(claim: Claim) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def register(study: Loaded) -> None:
+def register(study: Study) -> None:
     """Records, before the first run of a study, what the claims say: a claim that is changed after that is exploratory.
 
     The record is runs/<study>/claims.json; it is written once.
@@ -182,7 +182,7 @@ def register(study: Loaded) -> None:
     write_json(path, marks, sort_keys=True)
 
 
-def exploratory(study: Loaded, claims: dict[str, Claim]) -> set[str]:
+def exploratory(study: Study, claims: dict[str, Claim]) -> set[str]:
     """Ids of the claims that are not what was recorded before the first run."""
     path = study.runs / "claims.json"
     recorded = read_json(path) if path.exists() else {}

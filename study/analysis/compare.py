@@ -15,13 +15,13 @@ from study.analysis.claims import AnyClaim, exploratory, load_sources
 from study.analysis.comparisons import comparisons
 from study.analysis.results import arms, cells, curves, read_json, tokens, trained_as_said
 from study.analysis.verdicts import Verdict, decide_all, unit_scale
-from study.config import Loaded
+from study.config.load import Study
 from study.files import write_json
 
 _write = partial(write_json, sort_keys=True, ensure_ascii=False)
 
 
-def compare(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dict]) -> dict[str, Verdict]:
+def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) -> dict[str, Verdict]:
     """Writes the tables, metrics.json, data.json and claims.json; returns the verdicts.
 
     checks: the outcome of each claim about code (study/checks.py).
@@ -53,7 +53,7 @@ def compare(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dict])
     return verdicts
 
 
-def _claims_table(study: Loaded, claims: dict[str, AnyClaim], verdicts: dict[str, Verdict]) -> pd.DataFrame:
+def _claims_table(study: Study, claims: dict[str, AnyClaim], verdicts: dict[str, Verdict]) -> pd.DataFrame:
     changed = exploratory(study, claims)
     rows = []
     for name, claim in claims.items():
@@ -61,8 +61,8 @@ def _claims_table(study: Loaded, claims: dict[str, AnyClaim], verdicts: dict[str
         found.pop("values")
         about = {key: getattr(claim, key, None) for key in ("treatment", "baseline", "metric", "family", "margin")}
         about["treatment"] = about["treatment"] or getattr(claim, "arm", None)
-        rows.append({"claim": name, **found, **about, "kind": claim.kind, "unit": unit_of(about["metric"]),
-                     "exploratory": name in changed, "says": claim.says, "published": claim.published,
+        rows.append({"claim": name, **found, **about, "claim_type": claim.claim_type, "unit": unit_of(about["metric"]),
+                     "exploratory": name in changed, "statement": claim.statement, "published": claim.published,
                      "source": claim.source, "expected": claim.expected})
     return pd.DataFrame(rows)
 

@@ -14,7 +14,7 @@ from study import StudyError
 from study.analysis import statistics
 from study.analysis.metrics import METRICS, Value, stuck, value
 from study.analysis.statistics import Estimate
-from study.config import Loaded
+from study.config.load import Study
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Comparison:
         return statistics.correlation(self.first, self.second)
 
 
-def compare_arms(study: Loaded, treatment: str, baseline: str | None, metric: str) -> Comparison | None:
+def compare_arms(study: Study, treatment: str, baseline: str | None, metric: str) -> Comparison | None:
     """The comparison over all seeds of the study; None when a cell of either arm has no such number.
 
     baseline None compares the metric with 0. Raises StudyError when two arms were scored on other texts.
@@ -64,7 +64,7 @@ HEADLINES = ("nll", "probe_accuracy")       # what figures show
 COMPARED = (*HEADLINES, "probe_chosen")     # metrics on which every arm is compared with its baseline
 
 
-def comparisons(study: Loaded) -> pd.DataFrame:
+def comparisons(study: Study) -> pd.DataFrame:
     """Each arm against its baseline on these metrics: two-way t over seeds and texts, t over seeds beside it."""
     rows = []
     for arm in study.settings.arms:
@@ -76,7 +76,7 @@ def comparisons(study: Loaded) -> pd.DataFrame:
         "treatment", "baseline", "metric", "n", "effect", "low", "high", "p"])
 
 
-def _row(study: Loaded, found: Comparison) -> dict:
+def _row(study: Study, found: Comparison) -> dict:
     """A line of comparisons.csv; `survivors` is the effect over the seeds at which neither arm diverged, a number that
     is conditional on the outcome, and only there when some seed is left out."""
     estimate, seeds = found.estimate, found.over_seeds

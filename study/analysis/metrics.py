@@ -21,7 +21,7 @@ from study.analysis.results import (
     read_json,
     read_records,
 )
-from study.config import Loaded
+from study.config.load import Study
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Value:
     texts: np.ndarray | None = None
 
 
-def value(study: Loaded, arm: str, seed: int, metric: str) -> Value | None:
+def value(study: Study, arm: str, seed: int, metric: str) -> Value | None:
     """A metric of one cell; None when the cell has no such number."""
     folder = study.cell(arm, seed)
     if metric in _SETS:
@@ -101,7 +101,7 @@ def _nll(folder, name: str) -> Value | None:
     return Value(found["nll"], arrays[f"{name}/nll"] / arrays[f"{name}/tokens"].mean())
 
 
-def _probe(study: Loaded, arm: str, seed: int, metric: str) -> Value | None:
+def _probe(study: Study, arm: str, seed: int, metric: str) -> Value | None:
     arrays = read_arrays(study.cell(arm, seed) / "probe.npz")
     task, pooling = primary(study).rsplit("_", 1)
 
@@ -133,7 +133,7 @@ def _probe(study: Loaded, arm: str, seed: int, metric: str) -> Value | None:
     return Value(float(texts.mean()), texts)
 
 
-def _control(study: Loaded, arm: str, seed: int, metric: str) -> Value | None:
+def _control(study: Study, arm: str, seed: int, metric: str) -> Value | None:
     task, pooling = primary(study).rsplit("_", 1)
     scores = read_json(study.cell(arm, seed) / "probe.json")[task]
     more = scores.get("more", {}).get("untrained" if metric == "tutorial_untrained" else "trained", {})
@@ -152,12 +152,12 @@ def _pairs(folder, task: str, over_chance: bool) -> Value | None:
     return Value(float(texts.mean()), texts.astype(float))
 
 
-def _escape(study: Loaded, arm: str, seed: int) -> Value | None:
+def _escape(study: Study, arm: str, seed: int) -> Value | None:
     found = escape_step(read_records(study.cell(arm, seed) / "metrics.jsonl"), plateau(study))
     return None if found is None else Value(float(found))
 
 
-def _initial(study: Loaded, arm: str, seed: int) -> Value | None:
+def _initial(study: Study, arm: str, seed: int) -> Value | None:
     folder = study.cell(arm, seed)
     headline, first = read_json(folder / "evaluation.json")["mask_only"], read_records(folder / "metrics.jsonl")[0]
     if headline is None or first["step"] or "validation_nll" not in first:
@@ -165,7 +165,7 @@ def _initial(study: Loaded, arm: str, seed: int) -> Value | None:
     return Value(first["validation_nll"] - headline["uniform_nll"])
 
 
-def _plane(study: Loaded, arm: str, seed: int) -> Value | None:
+def _plane(study: Study, arm: str, seed: int) -> Value | None:
     arrays, task = read_arrays(study.cell(arm, seed) / "probe.npz"), study.settings.probe.tasks[0].name
     trained, untrained = (between_share(arrays[f"{task}/cls/{name}/plane"], arrays[f"{task}/label"])
                           for name in ("trained", "untrained"))
@@ -181,13 +181,13 @@ def between_share(points: np.ndarray, labels: np.ndarray) -> float:
     return float(between / total) if total > 0 else 0.0
 
 
-def _diverged(study: Loaded, arm: str, seed: int) -> Value:
+def _diverged(study: Study, arm: str, seed: int) -> Value:
     folder = study.cell(arm, seed)
     how = ended(read_json(folder / "training.json"), read_records(folder / "metrics.jsonl"), plateau(study))
     return Value(float(how == "diverged"))
 
 
-def stuck(study: Loaded, arm: str) -> int:
+def stuck(study: Study, arm: str) -> int:
     """Runs of a trained arm that finished and never got better than word frequencies."""
     count = 0
     for seed in study.settings.seeds:

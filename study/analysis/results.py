@@ -12,7 +12,7 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis import statistics
-from study.config import Loaded, flat, read_yaml, resolve
+from study.config.load import Study, flat, read_yaml, resolve
 
 ESCAPE = 0.1                                # nats under the unigram level: a model that has left the plateau
 FAILED = ("diverged", "overfitted")
@@ -46,7 +46,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise StudyError(f"{path}: cannot be read ({error}); run `dvc repro`") from None
 
 
-def trained_as_said(study: Loaded) -> None:
+def trained_as_said(study: Study) -> None:
     """Raises StudyError naming a cell and a key where a cell was trained with other settings than the study has now."""
     tuned = read_yaml(study.runs / "search" / "best.yaml")
     for arm, seed in study.cells:
@@ -59,7 +59,7 @@ def trained_as_said(study: Loaded) -> None:
                                  f"now give {now.get(key)}; run `dvc repro`")
 
 
-def cells(study: Loaded) -> pd.DataFrame:
+def cells(study: Study) -> pd.DataFrame:
     """One row a cell. Raises StudyError when two cells were scored on different evaluation sets."""
     rows, scored = [], {}
     for arm, seed in study.cells:
@@ -74,12 +74,12 @@ def cells(study: Loaded) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _cell(study: Loaded, arm: str, seed: int, evaluation: dict) -> dict:
+def _cell(study: Study, arm: str, seed: int, evaluation: dict) -> dict:
     folder = study.cell(arm, seed)
     training, records = read_json(folder / "training.json"), read_records(folder / "metrics.jsonl")
     unigram = plateau(study)
     headline, mixed = evaluation["mask_only"] or {}, evaluation["mixed"] or {}
-    row = {"study": study.settings.study, "arm": arm, "seed": seed, "status": ended(training, records, unigram),
+    row = {"study": study.settings.name, "arm": arm, "seed": seed, "status": ended(training, records, unigram),
            "perplexity": headline.get("perplexity"), "nll": headline.get("nll"),
            "unigram_perplexity": headline.get("unigram_perplexity"),
            "floor_perplexity": headline.get("floor_perplexity"), "excess_nll": headline.get("excess_nll"),
@@ -100,13 +100,13 @@ def _cell(study: Loaded, arm: str, seed: int, evaluation: dict) -> dict:
     return row | {key: training[key] for key in ("steps", "tokens", "flops", "parameters", "fingerprint")}
 
 
-def primary(study: Loaded) -> str:
+def primary(study: Study) -> str:
     """Task and pooling of the headline probe: the first task, mean pooling where it is there."""
     poolings = study.settings.probe.poolings
     return f"{study.settings.probe.tasks[0].name}_{'mean' if 'mean' in poolings else poolings[0]}"
 
 
-def chosen_layer(study: Loaded, arm: str, seed: int) -> tuple[int, float] | None:
+def chosen_layer(study: Study, arm: str, seed: int) -> tuple[int, float] | None:
     """The layer, 0 the embeddings, that cross-validation on the training rows chooses for the headline probe, and the
     accuracy there; None where layers were not probed, or nothing can be read from a diverged run."""
     scores = read_json(study.cell(arm, seed) / "probe.json")[study.settings.probe.tasks[0].name]
@@ -126,7 +126,7 @@ def ended(training: dict, records: list[dict], unigram: float) -> str:
     return "overfitted" if training["status"] == "diverged" and by_heart else training["status"]
 
 
-def plateau(study: Loaded) -> float:
+def plateau(study: Study) -> float:
     """NLL of word frequencies alone on the masks that training is validated on, nats."""
     return math.log(read_json(study.runs / "examples" / "references.json")["unigram"]["validation"])
 
@@ -136,7 +136,7 @@ def escape_step(records: list[dict], unigram: float) -> int | None:
     return next((r["step"] for r in records if r.get("validation_nll", math.inf) < unigram - ESCAPE), None)
 
 
-def arms(study: Loaded, frame: pd.DataFrame) -> pd.DataFrame:
+def arms(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """One row an arm: means over seeds with 95 % t intervals, cut where a scale ends; perplexities through the NLL."""
     rows = []
     for arm in study.settings.arms:
@@ -153,7 +153,7 @@ def arms(study: Loaded, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tokens(study: Loaded) -> pd.DataFrame:
+def tokens(study: Study) -> pd.DataFrame:
     """NLL on [MASK] by group of tokens, means over seeds: a row an arm, group (kind, decile, piece, place) and part."""
     rows = []
     for arm in study.settings.arms:
@@ -170,7 +170,7 @@ def tokens(study: Loaded) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "group", "part", "tokens", "nll"])
 
 
-def curves(study: Loaded) -> pd.DataFrame:
+def curves(study: Study) -> pd.DataFrame:
     """Validation perplexity by step, a column an arm: the geometric mean over seeds, blank where none was measured."""
     rows = [{"arm": arm, "step": record["step"], "nll": record["validation_nll"]} for arm, seed in study.cells
             for record in read_records(study.cell(arm, seed) / "metrics.jsonl") if "validation_nll" in record]

@@ -25,7 +25,7 @@ from study.analysis.claims import AnyClaim, Comparing, Equal, Exact, Point, Rang
 from study.analysis.comparisons import Comparison, compare_arms
 from study.analysis.metrics import METRICS, stuck, value
 from study.analysis.statistics import Estimate
-from study.config import Loaded
+from study.config.load import Study
 
 ALPHA = 0.05
 NAMES = ("supported", "contradicted", "equivalent", "inconclusive", "untested", "out of scope")
@@ -51,13 +51,13 @@ class Verdict:
     values: dict[str, list[float]] = field(default_factory=dict)    # arm -> a number a seed
 
 
-def decide_all(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dict]) -> dict[str, Verdict]:
+def decide_all(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) -> dict[str, Verdict]:
     """The verdict of every claim. checks: for each exact claim, whether it holds and what was measured."""
     found: dict[str, Verdict] = {}
     tested: dict[str, Tested] = {}
     for name, claim in claims.items():
         if reason := why_untested(study, claim):
-            found[name] = Verdict("out of scope" if claim.kind == "out of scope" else "untested", reason)
+            found[name] = Verdict("out of scope" if claim.claim_type == "out of scope" else "untested", reason)
         elif isinstance(claim, Exact):
             found[name] = _exact(checks[name])
         elif isinstance(claim, Rate):
@@ -72,14 +72,14 @@ def decide_all(study: Loaded, claims: dict[str, AnyClaim], checks: dict[str, dic
     return {name: found[name] for name in claims}
 
 
-def why_untested(study: Loaded, claim: AnyClaim) -> str | None:
+def why_untested(study: Study, claim: AnyClaim) -> str | None:
     """Why this study cannot test a claim at all; None when it can."""
     if isinstance(claim, Untestable):
         return claim.reason
     if missing := [arm for arm in arms_of(claim) if arm not in study.settings.arms]:
         return f"this study does not train {' and '.join(missing)}"
     studies = getattr(claim, "studies", None)
-    if studies is not None and study.settings.study not in studies:
+    if studies is not None and study.settings.name not in studies:
         return f"not at this scale: it is tested in {', '.join(studies)}"
     return None
 
@@ -92,7 +92,7 @@ class Tested:
     obstacle: str
 
 
-def undecidable(study: Loaded, claim: Comparing, comparison: Comparison) -> str:
+def undecidable(study: Study, claim: Comparing, comparison: Comparison) -> str:
     """Why a comparison decides nothing whatever its numbers are; empty when it may."""
     n = len(comparison.differences)
     if n < claim.min_seeds:
@@ -168,7 +168,7 @@ def _exact(check: dict) -> Verdict:
     return Verdict("supported" if check["holds"] else "contradicted", check["reason"], measured=check["measured"])
 
 
-def _number(study: Loaded, claim: Range | Point) -> Verdict:
+def _number(study: Study, claim: Range | Point) -> Verdict:
     found = [value(study, claim.arm, seed, claim.metric) for seed in study.settings.seeds]
     if any(one is None for one in found):
         return Verdict("untested", f"{claim.metric} was not measured in every cell of {claim.arm}")
@@ -197,7 +197,7 @@ def _band(estimate: Estimate, claim: Range) -> dict[str, str]:
     return {"verdict": "inconclusive", "reason": "the interval of the mean crosses a border of the band"}
 
 
-def _rate(study: Loaded, claim: Rate) -> Verdict:
+def _rate(study: Study, claim: Rate) -> Verdict:
     first, second = ([value(study, arm, seed, "diverged").cell for seed in study.settings.seeds]
                      for arm in (claim.treatment, claim.baseline))
     n, count, other = len(first), int(sum(first)), int(sum(second))

@@ -12,29 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from study import randomness
-from study.data.examples import PairLayout, SingleLayout, Spans, Specials, TokenStore, pair_layout, single_layout
-from study.data.masking import Vocabulary, mask_rows
-from study.schema import PAIRS, Cell
-
-
-@dataclass(frozen=True)
-class Lexicon:
-    """A tokenizer as batches need it: special ids, ordinary ids, and which ids go on with a word ('##')."""
-    specials: Specials
-    vocabulary: Vocabulary
-    continues: np.ndarray                   # (V,) bool
-    is_ordinary: np.ndarray                 # (V,) bool
-
-    @classmethod
-    def of(cls, backend) -> Lexicon:
-        from study.data.tokenizer import vocabulary
-
-        words = vocabulary(backend)
-        table = np.zeros(words.size, bool)
-        for word, index in backend.get_vocab().items():
-            table[index] = word.startswith("##")
-        specials = Specials(*(backend.token_to_id(f"[{name}]") for name in ("PAD", "UNK", "CLS", "SEP", "MASK")))
-        return cls(specials, words, table, words.is_ordinary)
+from study.config.schema import PAIRS, RunConfig
+from study.data.examples import PairLayout, SingleLayout, Spans, TokenStore, pair_layout, single_layout
+from study.data.masking import mask_rows
+from study.data.tokenizer_info import TokenizerInfo
 
 
 @dataclass(frozen=True)
@@ -56,10 +37,10 @@ class Batch:
     targets: np.ndarray
     next_sentence_label: np.ndarray | None
     tokens: int                             # real tokens, padding left out
-    kind: np.ndarray | None                 # (N, T) index into masking.KINDS; None left to right
+    corruption: np.ndarray | None                 # (N, T) index into masking.CORRUPTIONS; None left to right
 
 
-def gather(ids: np.ndarray, spans: Spans, length: int, specials: Specials, padded: bool) -> Rows:
+def gather(ids: np.ndarray, spans: Spans, length: int, tokenizer: TokenizerInfo, padded: bool) -> Rows:
     """Rows (N, length) from token spans; the second span, where there is one, has token type 1."""
     t = np.arange(length)[None]
     first = spans.first_length[:, None]
@@ -71,12 +52,12 @@ def gather(ids: np.ndarray, spans: Spans, length: int, specials: Specials, padde
         used = first + spans.second_length[:, None] + 3
         separators = separators | (t == used - 1)
     rows = np.asarray(ids[np.clip(index, 0, len(ids) - 1)], np.int64)
-    rows[np.broadcast_to(separators, rows.shape)] = specials.sep
-    rows[:, 0] = specials.cls
+    rows[np.broadcast_to(separators, rows.shape)] = tokenizer.sep_id
+    rows[:, 0] = tokenizer.cls_id
     mask = None
     if padded:
         mask = np.array(np.broadcast_to(t < used, rows.shape))
-        rows[~mask] = specials.pad
+        rows[~mask] = tokenizer.pad_id
     types = np.zeros_like(rows) if types is None else (types & (t < used)).astype(np.int64)
     return Rows(rows, types, mask, spans.label)
 
@@ -84,11 +65,11 @@ def gather(ids: np.ndarray, spans: Spans, length: int, specials: Specials, padde
 class BatchSource:
     """`batch(step)` for a cell: data order, pairs and masks depend on (seed, step) alone."""
 
-    def __init__(self, store: TokenStore, lexicon: Lexicon, cell: Cell, seed: int, length: int, batch_size: int):
-        self.store, self.lexicon, self.cell, self.seed, self.length = store, lexicon, cell, seed, length
-        self.layout = layout_of(store, cell, length)
-        self.rows = max(1, round(len(self.layout) * cell.training.data_share))
-        fill = length / self.layout.mean_tokens if cell.inputs.batch == "tokens" and self.layout.padded else 1.0
+    def __init__(self, store: TokenStore, tokenizer: TokenizerInfo, config: RunConfig, seed: int, length: int, batch_size: int):
+        self.store, self.tokenizer, self.config, self.seed, self.length = store, tokenizer, config, seed, length
+        self.layout = layout_of(store, config, length)
+        self.rows = max(1, round(len(self.layout) * config.training.data_share))
+        fill = length / self.layout.mean_tokens if config.inputs.batch == "tokens" and self.layout.padded else 1.0
         self.batch_size = round(batch_size * fill)      # rows; more of them where padded ones are to give equal tokens
         self._order: dict[int, np.ndarray] = {}
 
@@ -109,40 +90,40 @@ class BatchSource:
 
     def rows_of(self, epoch: np.ndarray, example: np.ndarray) -> Batch:
         """The named examples (N,) as they are shown at the named epochs (N,). Static: pairs and masks come back."""
-        if self.cell.masking.schedule == "static":
-            epoch = epoch % self.cell.masking.duplicates
+        if self.config.masking.schedule == "static":
+            epoch = epoch % self.config.masking.dupe_factor
         rows = gather(self.store.ids, self.layout.spans(epoch, example, self.seed), self.length,
-                      self.lexicon.specials, self.layout.padded)
-        if self.cell.objective.pair == "none":
+                      self.tokenizer, self.layout.padded)
+        if self.config.objective.sentence_objective == "none":
             rows = replace(rows, label=None)
-        if self.cell.objective.kind == "causal":
-            return causal_batch(rows, self.lexicon)
-        return masked_batch(rows, self.lexicon, self.cell, self.seed, epoch, example)
+        if self.config.objective.token_objective == "causal":
+            return causal_batch(rows, self.tokenizer)
+        return masked_batch(rows, self.tokenizer, self.config, self.seed, epoch, example)
 
 
-def layout_of(store: TokenStore, cell: Cell, length: int) -> SingleLayout | PairLayout:
+def layout_of(store: TokenStore, config: RunConfig, length: int) -> SingleLayout | PairLayout:
     """The layout that a cell's inputs ask for."""
-    if cell.inputs.format in PAIRS:
-        return pair_layout(store, cell.inputs.format, length, swap=cell.objective.pair == "sop")
-    return single_layout(store, cell.inputs.format, length)
+    if config.inputs.format in PAIRS:
+        return pair_layout(store, config.inputs.format, length, swap=config.objective.sentence_objective == "sop")
+    return single_layout(store, config.inputs.format, length)
 
 
-def masked_batch(rows: Rows, lexicon: Lexicon, cell: Cell, seed: int, epoch: np.ndarray, example: np.ndarray) -> Batch:
+def masked_batch(rows: Rows, tokenizer: TokenizerInfo, config: RunConfig, seed: int, epoch: np.ndarray, example: np.ndarray) -> Batch:
     """Masks rows as the cell's settings say; a part of the selected may be corrupted but not predicted."""
-    masked = mask_rows(rows.ids, lexicon.is_ordinary[rows.ids], ~lexicon.continues[rows.ids], lexicon.vocabulary,
-                       cell.masking, seed, epoch, example)
+    masked = mask_rows(rows.ids, tokenizer.is_ordinary[rows.ids], ~tokenizer.is_continuation[rows.ids], tokenizer,
+                       config.masking, seed, epoch, example)
     targets = masked.selected
-    if cell.objective.predicted_share < 1:
+    if config.objective.target_fraction < 1:
         u = randomness.uniforms(seed, randomness.PREDICT, epoch[:, None], example[:, None],
                                 np.arange(rows.ids.shape[1])[None])
-        targets = targets & (u < cell.objective.predicted_share)
-    return _batch(rows, masked.shown, targets, rows.ids, masked.kind)
+        targets = targets & (u < config.objective.target_fraction)
+    return _batch(rows, masked.shown, targets, rows.ids, masked.corruption)
 
 
-def causal_batch(rows: Rows, lexicon: Lexicon) -> Batch:
+def causal_batch(rows: Rows, tokenizer: TokenizerInfo) -> Batch:
     """Left-to-right: position t predicts the ordinary token at t + 1."""
     following = np.roll(rows.ids, -1, axis=1)
-    targets = lexicon.is_ordinary[following]
+    targets = tokenizer.is_ordinary[following]
     targets[:, -1] = False
     return _batch(rows, rows.ids, targets, following, None)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from study import StudyError, randomness
-from study.config import Loaded
-from study.schema import ProbeTask, Synthetic, Text
+from study.config.load import Study
+from study.config.schema import ProbeTask, Synthetic, Text
 
 SPLITS = ("train", "validation", "test")
 Document = list[list[str]]                  # paragraphs of sentences
@@ -31,7 +31,7 @@ def data_folder(root: Path) -> Path:
     return Path(os.environ.get("STUDY_DATA") or root / "data")
 
 
-def write_corpus(study: Loaded, folder: Path, progress=lambda items, **_: items) -> dict:
+def write_corpus(study: Study, folder: Path, progress=lambda items, **_: items) -> dict:
     """Writes the study's corpus and its probe tasks to `folder`; returns the manifest. `progress` wraps iterables."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = study.settings.corpus
@@ -44,7 +44,7 @@ def write_corpus(study: Loaded, folder: Path, progress=lambda items, **_: items)
     counts: dict[str, int] = {}
     for split in SPLITS:
         counts |= _write_documents(progress(splits[split], description=f"corpus {split}"), folder / f"{split}.parquet",
-                                   f"{study.settings.study}: {split}")
+                                   f"{study.settings.name}: {split}")
     for task in study.settings.probe.tasks:
         counts |= _write_task(study, task, folder)
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
@@ -63,7 +63,7 @@ def synthetic_language(settings: Synthetic):
     """The language of a synthetic corpus, from its settings."""
     from study.data.synthetic import Language
 
-    names = ("seed", "topics", "themes", "general", "topical", "thematic", "mixture", "advance", "stray")
+    names = ("seed", "topics", "themes", "general", "topical", "thematic", "mixture", "advance", "smoothing")
     return Language(**{name: getattr(settings, name) for name in names})
 
 
@@ -78,7 +78,7 @@ def _synthetic_documents(language, settings: Synthetic, split: str) -> Iterator[
     return ([sentences] for sentences in _spoken(language, documents))
 
 
-def _text_documents(study: Loaded, settings: Text, split: str) -> Iterator[Document]:
+def _text_documents(study: Study, settings: Text, split: str) -> Iterator[Document]:
     rows = load_rows(study, settings.path, settings.name, settings.revision, settings.local, split,
                      settings.splits[split], (settings.column,))
     texts = _nonnull(rows, settings.column, settings.path, split)
@@ -157,7 +157,7 @@ def _blocks(documents: Iterable[Document], size: int = 500) -> Iterator[list[Doc
         yield block
 
 
-def _write_task(study: Loaded, task: ProbeTask, folder: Path) -> dict[str, int]:
+def _write_task(study: Study, task: ProbeTask, folder: Path) -> dict[str, int]:
     import pandas as pd
 
     counts = {}
@@ -177,7 +177,7 @@ def _write_task(study: Loaded, task: ProbeTask, folder: Path) -> dict[str, int]:
     return counts
 
 
-def _topic_rows(study: Loaded, split: str):
+def _topic_rows(study: Study, split: str):
     import pandas as pd
 
     settings = study.settings.corpus
@@ -190,7 +190,7 @@ def _topic_rows(study: Loaded, split: str):
                          "label": topics.astype("int64")})
 
 
-def _task_rows(study: Loaded, task: ProbeTask, split: str):
+def _task_rows(study: Study, task: ProbeTask, split: str):
     rows = load_rows(study, task.path, None, task.revision, task.local, split, task.splits[split],
                      (task.text, task.label))
     frame = rows.to_pandas()[[task.text, task.label]].set_axis(["text", "label"], axis=1)
@@ -212,7 +212,7 @@ def _subset(frame, rows: int | None):
     return shuffled.iloc[np.sort(np.argsort(rank, kind="stable")[:rows])].reset_index(drop=True)
 
 
-def load_rows(study: Loaded, path: str, name: str | None, revision: str | None, local: str | None, split: str,
+def load_rows(study: Study, path: str, name: str | None, revision: str | None, local: str | None, split: str,
               expression: str, columns: tuple[str, ...]):
     """A `datasets.Dataset` of one split: from the local folder where it is there, else from the hub.
 
@@ -236,7 +236,7 @@ def load_rows(study: Loaded, path: str, name: str | None, revision: str | None, 
             raise StudyError(f"{place}: " + ("holds no rows; put the split's text there" if _empty(place) else
                                              f"cannot be read as parquet: {reason}")) from None
         put = f"; put {split}.parquet in {place.parent}" if place is not None else ""
-        raise StudyError(f"study {study.settings.study}: {path} ({split}) could not be loaded from the hub"
+        raise StudyError(f"study {study.settings.name}: {path} ({split}) could not be loaded from the hub"
                          f"{put} (or set STUDY_DATA to the folder that holds {local}/): {reason}") from None
     if missing := [column for column in columns if column not in rows.column_names]:
         raise StudyError(f"{place or path} ({split}): no column {missing[0]!r}; it has {', '.join(rows.column_names)}")

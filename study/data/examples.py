@@ -23,15 +23,6 @@ from study import StudyError, randomness
 
 
 @dataclass(frozen=True)
-class Specials:
-    pad: int
-    unknown: int
-    cls: int
-    sep: int
-    mask: int
-
-
-@dataclass(frozen=True)
 class TokenStore:
     """One split. `ids` (tokens,) is a memory map; offsets have one entry more than there are pieces."""
     ids: np.ndarray

@@ -20,58 +20,45 @@ from dataclasses import dataclass
 import numpy as np
 
 from study import randomness
-from study.schema import Masking
+from study.config.schema import Masking
+from study.data.tokenizer_info import TokenizerInfo
 
 UNTOUCHED, MASK, RANDOM, KEEP = range(4)
-KINDS = ("untouched", "mask", "random", "keep")
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What masking must know of a tokenizer."""
-    size: int
-    mask_id: int
-    ordinary: np.ndarray                    # ids of ordinary pieces: no special, no [unused]; the only targets
-
-    @property
-    def is_ordinary(self) -> np.ndarray:    # (size,) bool
-        table = np.zeros(self.size, bool)
-        table[self.ordinary] = True
-        return table
+CORRUPTIONS = ("untouched", "mask", "random", "keep")
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Masked rows: `shown` (N, T) token ids as the model sees them; `kind` (N, T) uint8 index into KINDS."""
+    """Masked rows: `shown` (N, T) token ids as the model sees them; `kind` (N, T) uint8 index into CORRUPTIONS."""
     shown: np.ndarray
-    kind: np.ndarray
+    corruption: np.ndarray
 
     @property
     def selected(self) -> np.ndarray:       # (N, T) bool
-        return self.kind != UNTOUCHED
+        return self.corruption != UNTOUCHED
 
 
-def mask_rows(ids: np.ndarray, eligible: np.ndarray, word_start: np.ndarray, vocabulary: Vocabulary, masking: Masking,
+def mask_rows(ids: np.ndarray, eligible: np.ndarray, word_start: np.ndarray, tokenizer: TokenizerInfo, masking: Masking,
               seed: int, epoch: np.ndarray | int, example: np.ndarray) -> Masked:
     """Masks rows of token ids.
 
     ids (N, T) int; eligible (N, T) bool, true at ordinary tokens; word_start (N, T) bool, true at the first piece of
-    a word; epoch and example (N,) name the draw. A static schedule cycles through `duplicates` maskings.
+    a word; epoch and example (N,) name the draw. A static schedule cycles through `dupe_factor` maskings.
     """
     epoch = np.broadcast_to(np.asarray(epoch), example.shape)
     if masking.schedule == "static":
-        epoch = epoch % masking.duplicates
+        epoch = epoch % masking.dupe_factor
     draw = _Draws(seed, epoch[:, None], example[:, None], np.arange(ids.shape[1])[None])
     if masking.selection == "token":
         u = draw.uniforms(randomness.SELECT)
-        selected, share = u < masking.rate, u / masking.rate
+        selected, share = u < masking.mlm_probability, u / masking.mlm_probability
     elif masking.selection == "whole-word":
-        selected, share = _whole_words(draw, word_start, masking.rate)
+        selected, share = _whole_words(draw, word_start, masking.mlm_probability)
     else:
-        selected, share = _spans(draw, word_start, eligible, masking.rate, masking.span_mean)
+        selected, share = _spans(draw, word_start, eligible, masking.mlm_probability, masking.span_mean)
     kind = np.select([share < masking.mask, share < masking.mask + masking.random], [MASK, RANDOM], KEEP)
     kind = np.where(selected & eligible, kind, UNTOUCHED).astype(np.uint8)
-    return Masked(shown=_corrupt(ids, kind, vocabulary, draw), kind=kind)
+    return Masked(shown=_corrupt(ids, kind, tokenizer, draw), corruption=kind)
 
 
 @dataclass(frozen=True)
@@ -85,11 +72,11 @@ class _Draws:
         return randomness.uniforms(self.seed, stream, self.epoch, self.example, self.position)
 
 
-def _corrupt(ids: np.ndarray, kind: np.ndarray, vocabulary: Vocabulary, draw: _Draws) -> np.ndarray:
-    shown = np.where(kind == MASK, vocabulary.mask_id, ids)
+def _corrupt(ids: np.ndarray, kind: np.ndarray, tokenizer: TokenizerInfo, draw: _Draws) -> np.ndarray:
+    shown = np.where(kind == MASK, tokenizer.mask_id, ids)
     if (kind == RANDOM).any():
-        pick = (draw.uniforms(randomness.REPLACE) * len(vocabulary.ordinary)).astype(np.int64)
-        shown = np.where(kind == RANDOM, vocabulary.ordinary[pick], shown)
+        pick = (draw.uniforms(randomness.REPLACE) * len(tokenizer.ordinary)).astype(np.int64)
+        shown = np.where(kind == RANDOM, tokenizer.ordinary[pick], shown)
     return shown
 
 

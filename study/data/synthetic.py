@@ -51,18 +51,18 @@ def _stems(rng: np.random.Generator) -> Iterator[str]:
 
 class Language:
     """The language of one seed. Sizes count words per class: `general` shared by all topics, `topical` of one topic,
-    `thematic` of one topic and theme; `mixture` weighs the three; `stray` is the share of every word law that is
+    `thematic` of one topic and theme; `mixture` weighs the three; `smoothing` is the share of every word law that is
     spread evenly over all topics and themes, so that nothing is certain."""
 
     def __init__(self, seed: int, topics: int, themes: int, general: int, topical: int, thematic: int,
-                 mixture: tuple[float, float, float], advance: float, stray: float):
+                 mixture: tuple[float, float, float], advance: float, smoothing: float):
         self.topics, self.themes, self.advance = topics, themes, advance
         self.grammar = np.array([[_NEXT[a].get(b, 0.0) for b in STATES] for a in STATES])           # (K, K)
         self.turn = (1 - advance) * np.eye(themes) + advance * np.roll(np.eye(themes), 1, axis=1)   # (M, M)
         self.words, self.senses = ["."], []
         emission = self._lexicon(np.random.default_rng(seed), (general, topical, thematic), mixture)
         emission /= emission.sum(-1, keepdims=True)
-        self.emission = (1 - stray) * emission + stray * emission.mean((0, 1))                      # (Z, M, K, V)
+        self.emission = (1 - smoothing) * emission + smoothing * emission.mean((0, 1))                      # (Z, M, K, V)
         start = np.zeros((topics, themes, len(STATES)))
         start[:] = self.grammar[END] / (topics * themes)
         self._priors = [start]

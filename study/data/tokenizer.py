@@ -9,12 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from study import StudyError
-from study.config import Loaded
-from study.data.masking import Vocabulary
-from study.schema import Tokenizer
+from study.config.load import Study
+from study.config.schema import Tokenizer
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -92,7 +89,7 @@ def _from_hub(source: str) -> list[str]:
     return sorted(vocabulary, key=vocabulary.get)
 
 
-def write_tokenizer(study: Loaded, folder: Path, progress=lambda items, **_: items) -> int:
+def write_tokenizer(study: Study, folder: Path, progress=lambda items, **_: items) -> int:
     """Builds and saves the study's tokenizer from its corpus; returns the size of the vocabulary."""
     corpus = study.runs / "corpus"
     if not (corpus / "train.parquet").exists():
@@ -135,10 +132,3 @@ def load(folder: Path):
         return Backend.from_file(str(path))
     except Exception as error:              # the library raises nothing narrower
         raise StudyError(f"{path}: damaged ({error}); run `study tokenizer` (or `dvc repro`) again") from None
-
-
-def vocabulary(backend) -> Vocabulary:
-    """Size, [MASK] id and the ordinary ids: all but specials and entries like [unused12]."""
-    words = sorted(backend.get_vocab().items(), key=lambda item: item[1])
-    ordinary = [index for word, index in words if not (word.startswith("[") and word.endswith("]") and len(word) > 2)]
-    return Vocabulary(size=words[-1][1] + 1, mask_id=backend.token_to_id("[MASK]"), ordinary=np.array(ordinary))

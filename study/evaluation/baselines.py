@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from study import StudyError
-from study.config import Loaded
+from study.config.load import Study
+from study.config.schema import Probe, ProbeTask
 from study.files import write_json
-from study.schema import Probe, ProbeTask
 
 
-def read_task(study: Loaded, task: ProbeTask, split: str):
+def read_task(study: Study, task: ProbeTask, split: str):
     """The rows of a probe task: a frame with text and label."""
     import pandas as pd
 
@@ -46,7 +46,7 @@ def logistic(c: float):
     return LogisticRegression(C=c, max_iter=300)
 
 
-def write_baselines(study: Loaded, folder: Path) -> dict:
+def write_baselines(study: Study, folder: Path) -> dict:
     """Writes baselines.json: for each task, TF-IDF with logistic regression (same folds, a hundred times the C, for
     its features are not standardised) and the majority class."""
     from sklearn.feature_extraction.text import TfidfVectorizer

@@ -13,14 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from study import StudyError
-from study.config import Loaded, read_yaml, validated
+from study.config.load import Study, read_yaml, validated
+from study.config.schema import RunConfig
 from study.data.tokenizer import load
 from study.evaluation.perplexity import blocks
 from study.model.heads import PretrainingModel, use_processor
-from study.schema import Cell
 
 
-def load_cell(study: Loaded, arm: str, seed: int) -> tuple[Cell, PretrainingModel]:
+def load_cell(study: Study, arm: str, seed: int) -> tuple[RunConfig, PretrainingModel]:
     """Settings and trained model of a cell, in evaluation mode. Raises StudyError when it has not been trained, or its
     weights are damaged or not those of its settings."""
     folder = study.cell(arm, seed)
@@ -31,22 +31,22 @@ def load_cell(study: Loaded, arm: str, seed: int) -> tuple[Cell, PretrainingMode
                          f"{seed}`, `dvc repro`, or `dvc pull` where a remote has it") from None
     except (SafetensorError, OSError) as error:
         raise StudyError(f"{folder}: damaged weights ({error}); delete them and run `dvc repro`") from None
-    cell = recorded_settings(study, arm, seed)
-    use_processor(cell)
-    model = PretrainingModel(cell, len(encoder.get("token.weight", ())))
+    config = recorded_settings(study, arm, seed)
+    use_processor(config)
+    model = PretrainingModel(config, len(encoder.get("token.weight", ())))
     try:
         model.load_state_dict({f"encoder.{name}": tensor for name, tensor in encoder.items()} | heads)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise StudyError(f"{folder}: weights and settings.yaml do not fit each other ({reason:.200}); run `dvc repro`"
                          ) from None
-    return cell, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return config, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def recorded_settings(study: Loaded, arm: str, seed: int) -> Cell:
+def recorded_settings(study: Study, arm: str, seed: int) -> RunConfig:
     """The settings that a cell was trained with, as they lie beside it."""
     path = study.cell(arm, seed) / "settings.yaml"
-    return validated(Cell, read_yaml(path), str(path))
+    return validated(RunConfig, read_yaml(path), str(path))
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,16 @@ def _padded(rows: list[list[int]], order: np.ndarray, pad: int, batch_size: int)
 
 
 @torch.inference_mode()
-def encode(study: Loaded, arm: str, seed: int, first: str, second: str | None) -> tuple[list[str], np.ndarray]:
+def encode(study: Study, arm: str, seed: int, first: str, second: str | None) -> tuple[list[str], np.ndarray]:
     """Tokens (T,) and last hidden states (T, H) float32 of one text, or of a pair with its segments marked.
 
     Raises StudyError when the cell is not trained or the text is longer than a row.
     """
-    cell, model = load_cell(study, arm, seed)
+    config, model = load_cell(study, arm, seed)
     backend = load(study.runs / "tokenizer")
     encoded = backend.encode(first, second)
-    if len(encoded.ids) > cell.examples.length:
-        raise StudyError(f"the text has {len(encoded.ids)} tokens, a row of {study.settings.study} holds "
-                         f"{cell.examples.length}; shorten it")
+    if len(encoded.ids) > config.examples.max_seq_length:
+        raise StudyError(f"the text has {len(encoded.ids)} tokens, a row of {study.settings.name} holds "
+                         f"{config.examples.max_seq_length}; shorten it")
     ids, types = (torch.tensor([x], device=model.words.bias.device) for x in (encoded.ids, encoded.type_ids))
     return encoded.tokens, model.encoder(ids, types)[0].float().cpu().numpy()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from study.data.batches import Rows
-from study.data.heldout import Heldout, MaskSet
-from study.data.masking import KINDS
+from study.data.evaluation_sets import EvaluationSet, MaskSet
+from study.data.masking import CORRUPTIONS
 from study.model.heads import PretrainingModel
 
 
@@ -25,7 +25,7 @@ def token_nll(model: PretrainingModel, ids: np.ndarray, masks: MaskSet, batch_si
     parts = []
     for rows in blocks(len(ids), batch_size):
         shown = torch.from_numpy(masks.shown[rows]).to(device)
-        positions = np.flatnonzero(masks.kind[rows])
+        positions = np.flatnonzero(masks.corruption[rows])
         targets = torch.from_numpy(ids[rows].reshape(-1)[positions]).to(device)
         logits = model.word_logits(shown, torch.zeros_like(shown), None, torch.from_numpy(positions).to(device))
         parts.append(torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none").double().cpu())
@@ -37,7 +37,7 @@ def blocks(count: int, size: int) -> Iterator[slice]:
     return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))
 
 
-def mean_nll(model: PretrainingModel, heldout: Heldout, name: str, batch_size: int) -> float:
+def mean_nll(model: PretrainingModel, heldout: EvaluationSet, name: str, batch_size: int) -> float:
     """Mean NLL (nats) of one mask set."""
     return float(token_nll(model, heldout.ids, heldout.sets[name], batch_size).mean())
 
@@ -45,18 +45,18 @@ def mean_nll(model: PretrainingModel, heldout: Heldout, name: str, batch_size: i
 DECILES, PLACES = 10, 8                     # groups of frequency; parts of a row
 
 
-def summarize(nll: np.ndarray, heldout: Heldout, name: str, continues: np.ndarray) -> dict:
+def summarize(nll: np.ndarray, heldout: EvaluationSet, name: str, continues: np.ndarray) -> dict:
     """What evaluation.json says of one mask set: NLL, perplexity, references on the same tokens, and NLL by kind, by
     frequency in training (deciles of the masked tokens, the most frequent first), by piece and by place in the row.
 
     nll (S,) nats; continues (V,) bool, true for pieces that go on with a word.
     """
     masks = heldout.sets[name]
-    selected = masks.kind > 0
-    kind, truth = masks.kind[selected], heldout.ids[selected]
+    selected = masks.corruption > 0
+    kind, truth = masks.corruption[selected], heldout.ids[selected]
     unigram = float(heldout.unigram[truth].mean())
     floor = None if masks.floor is None else float(masks.floor.mean())
-    by_kind = {KINDS[k]: {"nll": float(nll[kind == k].mean()), "tokens": int((kind == k).sum()),
+    by_kind = {CORRUPTIONS[k]: {"nll": float(nll[kind == k].mean()), "tokens": int((kind == k).sum()),
                           "floor_nll": None if masks.floor is None else float(masks.floor[kind == k].mean())}
                for k in np.unique(kind).tolist()}
     mean = float(nll.mean())
@@ -88,7 +88,7 @@ def _groups(nll: np.ndarray, unigram: np.ndarray, continues: np.ndarray, place: 
 
 def row_sums(nll: np.ndarray, masks: MaskSet) -> np.ndarray:
     """Summed NLL of each row, (N,) float64: what paired comparisons over texts are made of."""
-    return np.bincount(np.nonzero(masks.kind)[0], weights=nll, minlength=len(masks.kind))
+    return np.bincount(np.nonzero(masks.corruption)[0], weights=nll, minlength=len(masks.corruption))
 
 
 @torch.inference_mode()

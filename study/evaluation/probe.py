@@ -13,26 +13,26 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from study import StudyError
-from study.config import Loaded
-from study.data.heldout import save_arrays
+from study.config.load import Study
+from study.config.schema import Probe, ProbeTask, RunConfig
+from study.data.evaluation_sets import save_arrays
 from study.data.tokenizer import load
 from study.evaluation.baselines import fit_classifier, logistic, read_task
 from study.evaluation.embedding import embed_layers, load_cell, tokenize
 from study.files import write_json
 from study.model.heads import PretrainingModel, new_model
-from study.schema import Cell, Probe, ProbeTask
 
 
-def probe(study: Loaded, arm: str, seed: int) -> dict:
+def probe(study: Study, arm: str, seed: int) -> dict:
     """Probes one cell on every task. Writes probe.json and probe.npz (correctness a test row, vectors for figures)."""
-    cell, model = load_cell(study, arm, seed)
-    own = seed + cell.training.seed_offset
-    untrained = new_model(cell, model.encoder.token.num_embeddings, own).to(model.words.bias.device).eval()
-    with threadpool_limits(cell.training.threads):
-        return _probe(study, arm, seed, cell, model, untrained)
+    config, model = load_cell(study, arm, seed)
+    own = seed + config.training.seed_offset
+    untrained = new_model(config, model.encoder.token.num_embeddings, own).to(model.words.bias.device).eval()
+    with threadpool_limits(config.training.threads):
+        return _probe(study, arm, seed, config, model, untrained)
 
 
-def _probe(study: Loaded, arm: str, seed: int, cell: Cell, model: PretrainingModel,
+def _probe(study: Study, arm: str, seed: int, config: RunConfig, model: PretrainingModel,
            untrained: PretrainingModel) -> dict:
     settings, folder, backend = study.settings.probe, study.cell(arm, seed), load(study.runs / "tokenizer")
     result: dict = {}
@@ -42,7 +42,7 @@ def _probe(study: Loaded, arm: str, seed: int, cell: Cell, model: PretrainingMod
         labels = {split: frame.label.to_numpy() for split, frame in frames.items()}
         scores = {"rows": {split: len(frame) for split, frame in frames.items()}, "labels": task.labels}
         for name, encoder in (("trained", model), ("untrained", untrained)):
-            vectors = {split: _vectors(encoder, backend, frame.text.tolist(), cell.examples.length, settings)
+            vectors = {split: _vectors(encoder, backend, frame.text.tolist(), config.examples.max_seq_length, settings)
                        for split, frame in frames.items()}
             found, predicted = _read(vectors, labels, settings, name)
             if name == "trained":
@@ -160,7 +160,7 @@ def _vectors(model: PretrainingModel, backend, texts: list[str], length: int, se
     return embed_layers(model, tokenize(backend, texts, length), backend.token_to_id("[PAD]"), settings.batch_size)
 
 
-def baselines(study: Loaded, task: ProbeTask) -> dict:
+def baselines(study: Study, task: ProbeTask) -> dict:
     """Accuracies that need no encoder, as the examples stage wrote them."""
     path = study.runs / "examples" / "baselines.json"
     try:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from study.schema import Model
+from study.config.schema import Model
 
 NORM_EPSILON = 1e-12                        # as BERT
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from study.config.schema import Model, RunConfig
 from study.model.encoder import CACHED, NORM_EPSILON, Encoder, Linear, in_place_softmax, initialize, linear
-from study.schema import Cell, Model
 
 
 class WordHead(nn.Module):
@@ -58,11 +58,11 @@ class PretrainingModel(nn.Module):
     """Encoder and heads. Only what is predicted, and [CLS] for a pair, goes through the last layer's second half and
     to the vocabulary."""
 
-    def __init__(self, cell: Cell, vocabulary_size: int):
+    def __init__(self, config: RunConfig, vocabulary_size: int):
         super().__init__()
-        self.encoder = Encoder(cell.model, vocabulary_size, cell.examples.length, cell.objective.kind == "causal")
-        self.words = WordHead(cell.model, self.encoder.token)
-        self.pairs = PairHead(cell.model)
+        self.encoder = Encoder(config.model, vocabulary_size, config.examples.max_seq_length, config.objective.token_objective == "causal")
+        self.words = WordHead(config.model, self.encoder.token)
+        self.pairs = PairHead(config.model)
 
     def word_logits(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None,
                     positions: Tensor) -> Tensor:
@@ -126,23 +126,23 @@ class SummedNll(torch.autograd.Function):
         return ctx.saved_tensors[0].mul_(gradient), None
 
 
-def new_model(cell: Cell, vocabulary_size: int, seed: int) -> PretrainingModel:
+def new_model(config: RunConfig, vocabulary_size: int, seed: int) -> PretrainingModel:
     """The model of a cell at step 0: its weights depend on settings and seed alone.
 
     Encoder, word head and pair head have generators of their own: arms that differ in one start alike in the others.
     """
     with torch.device("cpu"):
-        model = PretrainingModel(cell, vocabulary_size)
+        model = PretrainingModel(config, vocabulary_size)
     for number, part in enumerate((model.encoder, model.words, model.pairs)):
-        initialize(part, cell.model, torch.Generator().manual_seed(seed * 3 + number))
+        initialize(part, config.model, torch.Generator().manual_seed(seed * 3 + number))
     return model
 
 
-def use_processor(cell: Cell) -> None:
+def use_processor(config: RunConfig) -> None:
     """Has torch work with as many threads as the settings say (their number is part of what makes equal bytes), and
     glibc keep the memory that it has: a step frees and asks for the same large arrays over and over."""
-    if cell.training.threads is not None:
-        torch.set_num_threads(cell.training.threads)
+    if config.training.threads is not None:
+        torch.set_num_threads(config.training.threads)
     with contextlib.suppress(OSError, AttributeError):      # another C library: slower, no different
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(M_MMAP_MAX, 0)
@@ -156,14 +156,14 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def flops_per_token(cell: Cell, vocabulary_size: int, length: int) -> float:
+def flops_per_token(config: RunConfig, vocabulary_size: int, length: int) -> float:
     """Forward and backward floating-point operations a token, padding too, in rows of `length`: matrix products only
     (2 a multiply-add, backward twice the forward) of the dense layers and attention; the last layer's output and
     feed-forward parts and the decoder are done only where a word is predicted."""
-    model = cell.model
+    model = config.model
     attention = 3 * model.hidden_size**2 + 2 * length * model.hidden_size
     rest = model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size
-    share = 1.0 if cell.objective.kind == "causal" else cell.masking.rate * cell.objective.predicted_share
+    share = 1.0 if config.objective.token_objective == "causal" else config.masking.mlm_probability * config.objective.target_fraction
     head = model.hidden_size * vocabulary_size + (model.hidden_size**2 if model.decoder_transform else 0)
     layers = model.num_hidden_layers
     return 6.0 * (layers * attention + (layers - 1 + share) * rest + share * head)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from study import StudyError
+from study.config.schema import RunConfig
 from study.model.encoder import NORM_EPSILON
 from study.model.heads import PretrainingModel
-from study.schema import Cell
 
 PAD = 0                                     # id of [PAD] in every vocabulary of ours
 
@@ -54,10 +54,10 @@ BARE = Kind("MegatronBertForPreTraining", "MegatronBertConfig", "bert", "attenti
             pairs=True, embedding_norm=False)
 
 
-def kind_of(cell: Cell) -> Kind:
+def kind_of(config: RunConfig) -> Kind:
     """The class of `transformers` that computes what this cell computes. Raises StudyError, with the reason, if none
     does."""
-    model, objective = cell.model, cell.objective
+    model, objective = config.model, config.objective
     if not model.decoder_transform:
         raise StudyError("no equal in transformers: its masked-word heads all have the dense layer before the decoder "
                          "(model.decoder_transform is false)")
@@ -65,36 +65,36 @@ def kind_of(cell: Cell) -> Kind:
         if not model.embedding_norm:
             raise StudyError("no equal in transformers: its post-LN encoders all have a norm after the embeddings "
                              "(model.embedding_norm is false)")
-        return CAUSAL if objective.kind == "causal" else POST
+        return CAUSAL if objective.token_objective == "causal" else POST
     if not model.embedding_norm:
-        if objective.kind == "causal":
+        if objective.token_objective == "causal":
             raise StudyError("no equal in transformers: a pre-LN encoder without an embedding norm that reads left to "
                              "right and has our heads")
         return BARE
-    if objective.kind == "causal":
+    if objective.token_objective == "causal":
         return PRE_CAUSAL
-    if objective.pair != "none":
-        raise StudyError(f"no equal in transformers: {PRE.model} has no head for objective.pair {objective.pair}")
+    if objective.sentence_objective != "none":
+        raise StudyError(f"no equal in transformers: {PRE.model} has no head for objective.sentence_objective {objective.sentence_objective}")
     return PRE
 
 
-def new_transformers(cell: Cell, vocabulary_size: int) -> nn.Module:
+def new_transformers(config: RunConfig, vocabulary_size: int) -> nn.Module:
     """A model of `transformers` of the cell's shape, with its own random weights, in evaluation mode."""
     import transformers
 
-    kind, model = kind_of(cell), cell.model
-    config = getattr(transformers, kind.config)(
+    kind, model = kind_of(config), config.model
+    theirs = getattr(transformers, kind.config)(
         vocab_size=vocabulary_size, hidden_size=model.hidden_size, num_hidden_layers=model.num_hidden_layers,
         num_attention_heads=model.num_attention_heads, intermediate_size=model.intermediate_size, hidden_act="gelu",
         hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout, type_vocab_size=2,
-        max_position_embeddings=cell.examples.length + kind.position_offset, layer_norm_eps=NORM_EPSILON,
+        max_position_embeddings=config.examples.max_seq_length + kind.position_offset, layer_norm_eps=NORM_EPSILON,
         pad_token_id=PAD, tie_word_embeddings=model.tied_decoder, is_decoder=kind.is_decoder)
-    return getattr(transformers, kind.model)(config).eval()
+    return getattr(transformers, kind.model)(theirs).eval()
 
 
-def names(cell: Cell) -> dict[str, tuple[str, ...]]:
+def names(config: RunConfig) -> dict[str, tuple[str, ...]]:
     """Our tensor -> theirs; query, key and value lie one after the other in ours."""
-    kind, base = kind_of(cell), kind_of(cell).base
+    kind, base = kind_of(config), kind_of(config).base
     modules = {"words.transform": kind.words["transform"], "words.norm": kind.words["norm"]}
     if kind.embedding_norm:
         modules["encoder.embedding_norm"] = f"{base}.embeddings.LayerNorm"
@@ -103,7 +103,7 @@ def names(cell: Cell) -> dict[str, tuple[str, ...]]:
     if kind.pairs:
         modules |= {"pairs.pooler": f"{base}.pooler.dense", "pairs.classifier": "cls.seq_relationship"}
     found: dict[str, tuple[str, ...]] = {}
-    for index in range(cell.model.num_hidden_layers):
+    for index in range(config.model.num_hidden_layers):
         here, there = f"encoder.layers.{index}", f"{base}.encoder.layer.{index}"
         modules |= {f"{here}.attention.output": f"{there}.attention.output.dense",
                     f"{here}.attention_norm": f"{there}.{kind.attention_norm}",
@@ -116,22 +116,22 @@ def names(cell: Cell) -> dict[str, tuple[str, ...]]:
               ("weight", "bias")}
     for ours, theirs in (("token", "word"), ("position", "position"), ("segment", "token_type")):
         found[f"encoder.{ours}.weight"] = (f"{base}.embeddings.{theirs}_embeddings.weight",)
-    if not cell.model.tied_decoder:
+    if not config.model.tied_decoder:
         found["words.decoder.weight"] = (f"{kind.words['decoder']}.weight",)
     return found | {"words.bias": (f"{kind.words['decoder']}.bias",)}
 
 
-def to_transformers(model: PretrainingModel, cell: Cell) -> nn.Module:
+def to_transformers(model: PretrainingModel, config: RunConfig) -> nn.Module:
     """A model of `transformers` with our weights, in evaluation mode; the same hidden states and logits.
 
     Raises StudyError where `transformers` has no equal.
     """
-    kind, own = kind_of(cell), model.state_dict()
-    theirs = new_transformers(cell, model.encoder.token.num_embeddings)
+    kind, own = kind_of(config), model.state_dict()
+    theirs = new_transformers(config, model.encoder.token.num_embeddings)
     state = {kind.words["bias"]: own["words.bias"]}
-    if cell.model.tied_decoder:
+    if config.model.tied_decoder:
         state[f"{kind.words['decoder']}.weight"] = own["encoder.token.weight"]
-    for ours, targets in names(cell).items():
+    for ours, targets in names(config).items():
         tensor = own[ours]
         if ours == "encoder.position.weight":
             tensor = torch.cat([tensor.new_zeros(kind.position_offset, tensor.shape[1]), tensor])
@@ -140,16 +140,16 @@ def to_transformers(model: PretrainingModel, cell: Cell) -> nn.Module:
     return theirs
 
 
-def from_transformers(theirs: nn.Module, cell: Cell) -> dict[str, Tensor]:
+def from_transformers(theirs: nn.Module, config: RunConfig) -> dict[str, Tensor]:
     """Our state dict with the weights of a model of `transformers` of the cell's shape; the pair head is left out
     where theirs has none."""
-    kind, state = kind_of(cell), theirs.state_dict()
-    found = {ours: torch.cat([state[name] for name in sources]).clone() for ours, sources in names(cell).items()}
+    kind, state = kind_of(config), theirs.state_dict()
+    found = {ours: torch.cat([state[name] for name in sources]).clone() for ours, sources in names(config).items()}
     found["encoder.position.weight"] = found["encoder.position.weight"][kind.position_offset:]
     return found
 
 
-def export(model: PretrainingModel, cell: Cell, tokenizer: Path, folder: Path) -> str:
+def export(model: PretrainingModel, config: RunConfig, tokenizer: Path, folder: Path) -> str:
     """Writes config, weights (safetensors) and tokenizer, as `from_pretrained(folder)` and the fill-mask pipeline read
     them; returns the name of the class. Raises StudyError where there is no equal, or `folder` is not empty."""
     from transformers import AutoTokenizer
@@ -158,10 +158,10 @@ def export(model: PretrainingModel, cell: Cell, tokenizer: Path, folder: Path) -
     if backend.pad_token_id != PAD:
         raise StudyError(f"{tokenizer}: [PAD] has id {backend.pad_token_id}; only vocabularies where it is {PAD} can "
                          f"be exported")
-    theirs = to_transformers(model, cell)
+    theirs = to_transformers(model, config)
     if folder.exists() and any(folder.iterdir()):
         raise StudyError(f"{folder}: is not empty; name a new folder")
     theirs.save_pretrained(folder)
-    backend.model_max_length = cell.examples.length
+    backend.model_max_length = config.examples.max_seq_length
     backend.save_pretrained(folder)
     return type(theirs).__name__

@@ -7,19 +7,19 @@ import re
 from study.analysis.metrics import METRICS
 from study.analysis.results import read_json
 from study.analysis.verdicts import NAMES, unit_scale
-from study.config import Loaded
+from study.config.load import Study
 from study.report import figures
 
 DIGITS = {"nats": 3, "points": 1, "steps": 0, "share": 2, "": 2}
 
 
-def claim_rows(study: Loaded) -> list[dict]:
+def claim_rows(study: Study) -> list[dict]:
     """Every claim with what was published, what was measured, the verdict and why, in the order of claims.yaml."""
     content = read_json(study.reports / "claims.json")
     order = {name: place for place, name in enumerate(content)}
     shown = sorted(content.items(), key=lambda item: (NAMES.index(item[1]["outcome"]["verdict"]), natural(item[0]),
                                                       order[item[0]]))
-    return [_row(name, {**claim, "says": _said(name, content)}) for name, claim in shown]
+    return [_row(name, {**claim, "statement": _said(name, content)}) for name, claim in shown]
 
 
 def natural(name: str) -> list:
@@ -29,10 +29,10 @@ def natural(name: str) -> list:
 
 def _said(name: str, claims: dict) -> str:
     """What a claim says; one that says "the same" of another, together with that one (S0.8b with S0.8)."""
-    says = claims[name]["says"]
+    says = claims[name]["statement"]
     first = re.match(r"[A-Z]\d+(\.\d+)?", name)
     other = claims.get(first[0]) if first and says.startswith("The same") else None
-    return f"{other['says']} {says}" if other else says
+    return f"{other['statement']} {says}" if other else says
 
 
 def _row(name: str, claim: dict) -> dict:
@@ -49,7 +49,7 @@ def measured(claim: dict) -> str:
         return outcome["measured"]
     scale, unit = unit_scale(claim.get("metric"))
     digits = DIGITS[unit]
-    sign = "+" if claim["kind"] in ("direction", "equal") else ""
+    sign = "+" if claim["claim_type"] in ("direction", "equal") else ""
     text = f"{scale * outcome['effect']:{sign}z.{digits}f} {unit}".strip()
     if outcome["low"] is None:
         return text
@@ -71,7 +71,7 @@ def counted(claim: dict, failed: dict[str, int]) -> str:
 def tested(claim: dict) -> str:
     """What was measured on which arms, in short; nothing for a claim that no run decides."""
     if not claim.get("metric"):
-        return f"{claim['treatment']} − {claim['baseline']}: runs that diverge" if claim["kind"] == "rate" else ""
+        return f"{claim['treatment']} − {claim['baseline']}: runs that diverge" if claim["claim_type"] == "rate" else ""
     arms = claim.get("arm") or claim["treatment"] + (f" − {claim['baseline']}" if claim.get("baseline") else "")
     return f"{arms}: {METRICS[claim['metric']].label}"
 
@@ -91,9 +91,9 @@ def _about(claim: dict) -> list[str]:
                 f"up to {scale * claim['high']:.{digits}f}" if claim.get("high") is not None else ""]
         said.append(f"Test: {claim['arm']}, {METRICS[claim['metric']].label}; band {' '.join(filter(None, band))} "
                     f"{unit}.".replace("  ", " "))
-    if outcome["plain_low"] is not None and claim["kind"] in ("direction", "equal"):
+    if outcome["plain_low"] is not None and claim["claim_type"] in ("direction", "equal"):
         family = "" if outcome["p_holm"] is None else f"; within its family (Holm) p {p_value(outcome['p_holm'])}"
-        which = "two one-sided tests that it lies inside the margin: " if claim["kind"] == "equal" else ""
+        which = "two one-sided tests that it lies inside the margin: " if claim["claim_type"] == "equal" else ""
         said.append(f"This claim alone: 95 % interval [{scale * outcome['plain_low']:+z.{digits}f}, "
                     f"{scale * outcome['plain_high']:+z.{digits}f}], {which}p {p_value(outcome['p'])}{family}.")
     if outcome["smallest_detectable_effect"] is not None:
@@ -117,7 +117,7 @@ def p_value(p: float | None) -> str:
 def _figure(name: str, claim: dict) -> dict | None:
     """Differences of the seeds with the interval and the margin, for claims that compare."""
     outcome = claim["outcome"]
-    if claim["kind"] not in ("direction", "equal") or outcome["low"] is None:
+    if claim["claim_type"] not in ("direction", "equal") or outcome["low"] is None:
         return None
     scale, unit = unit_scale(claim["metric"])
     values = outcome["values"][claim["treatment"]]

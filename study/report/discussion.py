@@ -22,11 +22,11 @@ from __future__ import annotations
 import re
 
 from study import StudyError
-from study.config import Loaded
+from study.config.load import Study
 from study.report.overview import probe_lines
 
 
-def discussion(study: Loaded, facts: dict, filters: dict) -> list[str]:
+def discussion(study: Study, facts: dict, filters: dict) -> list[str]:
     """Its paragraphs with the numbers filled in; none where nothing was written. Raises StudyError with the line for
     what cannot be looked up."""
     from jinja2 import StrictUndefined
@@ -52,7 +52,7 @@ def discussion(study: Loaded, facts: dict, filters: dict) -> list[str]:
     return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
-def discussed(study: Loaded) -> set[str]:
+def discussed(study: Study) -> set[str]:
     """The claims that it speaks of."""
     path = study.folder / "discussion.md"
     return set(re.findall(r"""claim\(["']([^"']+)""", path.read_text(encoding="utf-8"))) if path.exists() else set()
@@ -68,7 +68,7 @@ def _by(key: str, rows: list[dict], path):
     return look
 
 
-def _tenths(study: Loaded, tokens, path):
+def _tenths(study: Study, tokens, path):
     rows = list(tokens.query("group == 'decile'").itertuples())
     nll, count = ({(row.arm, int(row.part)): getattr(row, name) for row in rows} for name in ("nll", "tokens"))
 
@@ -84,7 +84,7 @@ def _tenths(study: Loaded, tokens, path):
     return look
 
 
-def _layers(study: Loaded, path):
+def _layers(study: Study, path):
     lines = probe_lines(study, "layers")
 
     def look(arm: str, number: int) -> float:

@@ -5,7 +5,7 @@ from study.analysis import statistics
 from study.analysis.comparisons import HEADLINES
 from study.analysis.metrics import METRICS
 from study.analysis.results import read_arrays, read_json
-from study.config import Loaded, resolve
+from study.config.load import Study, resolve
 from study.report import figures
 from study.report.search import search_figure
 from study.report.sections import BASELINE, arm_colors, curve_figure, effects
@@ -14,7 +14,7 @@ MANY = 32                                   # arms that a figure names at the en
 FEW = 10                                    # arms whose curves can be told apart in one figure
 
 
-def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
+def draw_figures(study: Study, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
     """The figures over all arms: name -> svg, title and alternative text."""
     arms = study.settings.arms
     colors = arm_colors(study)
@@ -44,7 +44,7 @@ def draw_figures(study: Loaded, facts: dict, records: dict[str, list[list[dict]]
     return drawn
 
 
-def _probes(study: Loaded, facts: dict, colors: dict[str, str], named: dict[str, str]) -> dict[str, dict]:
+def _probes(study: Study, facts: dict, colors: dict[str, str], named: dict[str, str]) -> dict[str, dict]:
     """What the probes read: arms beside each other, layers, training rows, and [CLS] vectors in two dimensions."""
     levels = {"majority": facts["levels"]["majority"]["accuracy"], "TF-IDF": facts["levels"]["tfidf"]["accuracy"]}
     drawn = {"probe": {"title": "Linear probe", "svg": figures.probe_bars(facts["frames"]["arms"], colors, levels),
@@ -70,7 +70,7 @@ def _probes(study: Loaded, facts: dict, colors: dict[str, str], named: dict[str,
     return drawn
 
 
-def probe_lines(study: Loaded, name: str) -> dict[str, list[tuple[float, float]]]:
+def probe_lines(study: Study, name: str) -> dict[str, list[tuple[float, float]]]:
     """Arm -> (layer or training rows, accuracy), means over seeds, of arms whose every cell was probed so."""
     task, lines = study.settings.probe.tasks[0].name, {}
     for arm in study.settings.arms:
@@ -84,7 +84,7 @@ def probe_lines(study: Loaded, name: str) -> dict[str, list[tuple[float, float]]
     return {arm: line for arm, line in lines.items() if line}
 
 
-def confusion(study: Loaded) -> dict | None:
+def confusion(study: Study) -> dict | None:
     """Confusion of the baseline's probe, summed over seeds: rows are the true classes, columns what was read."""
     task, rows = study.settings.probe.tasks[0], None
     for seed in study.settings.seeds:
@@ -96,7 +96,7 @@ def confusion(study: Loaded) -> dict | None:
     return {"labels": task.labels, "rows": list(zip(task.labels, rows, strict=True))}
 
 
-def further_tasks(study: Loaded, facts: dict) -> list[dict]:
+def further_tasks(study: Study, facts: dict) -> list[dict]:
     """The probe tasks after the first: name, reference levels, and a row an arm with its mean over seeds, 95 % t
     interval and the same encoders untrained."""
     pooling, cells = facts["primary"].removeprefix(f"{facts['task']}_"), facts["frames"]["cells"]

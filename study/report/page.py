@@ -11,19 +11,19 @@ from markupsafe import Markup
 from study import StudyError
 from study.analysis.metrics import METRICS
 from study.analysis.results import FAILED, primary, read_json, read_records
-from study.config import Loaded, flat, read_yaml
+from study.config.load import Study, flat, read_yaml
+from study.orchestration.verify import FILE, record_hash
 from study.report.claims import claim_rows, counted, p_value, verdict_counts
 from study.report.discussion import discussed, discussion
 from study.report.inline import Inline
 from study.report.overview import FEW, confusion, draw_figures, further_tasks
 from study.report.search import chosen, importances, trial_counts
 from study.report.sections import BASELINE, compared, sections
-from study.verification import FILE, record_hash
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(study: Loaded) -> Path:
+def write_report(study: Study) -> Path:
     """Writes README.md, index.html and figures/ under reports/<study>/; returns the HTML page.
 
     The same result files give the same bytes. Raises StudyError when a stage before it has not run.
@@ -48,17 +48,17 @@ def write_report(study: Loaded) -> Path:
     return page
 
 
-def marks(study: Loaded) -> tuple[str, str]:
+def marks(study: Study) -> tuple[str, str]:
     """Between these lines of the root's README.md stands what a study found."""
-    name = study.settings.study
+    name = study.settings.name
     return f"<!-- {name}:begin (written by `study readme`) -->\n", f"<!-- {name}:end -->"
 
 
-def readme_block(study: Loaded) -> str:
+def readme_block(study: Study) -> str:
     """What a study found, for the root's README.md: three sentences, a table (verdicts of what runs decided; of the
     built-in language the arms) and a figure, of learning curves or, of many arms, of effects."""
     facts = gather(study)
-    tested = [row for row in facts["claims"] if row["kind"] in TESTED_BY_RUNS and row["source"] != OWN]
+    tested = [row for row in facts["claims"] if row["claim_type"] in TESTED_BY_RUNS and row["source"] != OWN]
     decided = [row for row in tested if row["verdict"] in DECIDED]
     counts = ", ".join(f"{count} {name}" for name, count in verdict_counts(tested) if name != "untested")
     model, steps = study.settings.model, study.settings.training.steps
@@ -71,7 +71,7 @@ def readme_block(study: Loaded) -> str:
                                          "decided": decided, "figure": figure}, escape=False)
 
 
-def extremes(facts: dict, study: Loaded) -> str:
+def extremes(facts: dict, study: Study) -> str:
     """Which change to the baseline helped most on [MASK] and which cost most, of those whose interval excludes no
     difference and whose runs left the plateau; how many had runs that did not."""
     found = [one for one in facts["comparisons"] if one["metric"] == "nll" and math.isfinite(one["low"])
@@ -91,12 +91,12 @@ OWN = "this study"                          # the source of what nobody has publ
 TESTED_BY_RUNS = ("direction", "equal", "range", "point", "rate")
 
 
-def update_readme(study: Loaded) -> Path:
+def update_readme(study: Study) -> Path:
     """Puts what the study found between its marks in the root's README.md. Raises StudyError when it has none."""
     path, (begin, end) = study.root / "README.md", marks(study)
     text = path.read_text(encoding="utf-8")
     if begin not in text or end not in text:
-        raise StudyError(f"{path}: no place for {study.settings.study}; put the lines {begin.strip()} and {end} where "
+        raise StudyError(f"{path}: no place for {study.settings.name}; put the lines {begin.strip()} and {end} where "
                          f"its findings should stand")
     head, _, rest = text.partition(begin)
     path.write_text(head + begin + readme_block(study) + end + rest.partition(end)[2], encoding="utf-8")
@@ -145,14 +145,14 @@ def markdown(text) -> str:
 FILTERS = {"number": number, "p": p_value, "percent": percent, "span": span, "signed": signed, "md": markdown}
 
 
-def gather(study: Loaded) -> dict:
+def gather(study: Study) -> dict:
     """Everything that the pages say, from files."""
     tables = study.reports / "tables"
     data = read_json(study.reports / "data.json")
     frames = {name: _table(tables / f"{name}.csv") for name in ("cells", "arms", "comparisons", "tokens")}
     training = {f"{arm}-{seed}": read_json(study.cell(arm, seed) / "training.json") for arm, seed in study.cells}
     task = study.settings.probe.tasks[0]
-    arms = [row | {"about": study.arms[row["arm"]].about, "factor": study.arms[row["arm"]].factor,
+    arms = [row | {"description": study.arms[row["arm"]].description, "factor": study.arms[row["arm"]].factor,
                    "source": study.arms[row["arm"]].source, "baseline": study.arms[row["arm"]].baseline}
             for row in frames["arms"].to_dict("records")]
     base = read_json(study.cell(study.settings.baseline, study.settings.seeds[0]) / "evaluation.json")["mask_only"]
@@ -210,7 +210,7 @@ def _joined(records: list[dict]) -> dict:
             for key, value in records[0].items()}
 
 
-def verified(study: Loaded, training: dict) -> dict:
+def verified(study: Study, training: dict) -> dict:
     """What `study verify` found of the cells as they stand: cell -> record; one whose record has changed since is left
     out."""
     found = {}
@@ -221,7 +221,7 @@ def verified(study: Loaded, training: dict) -> dict:
     return found
 
 
-def _samples(study: Loaded) -> list[dict]:
+def _samples(study: Study) -> list[dict]:
     """Masked places of the fixed samples with every arm's first guesses, first seed; none where lines of the text may
     not be quoted."""
     if not study.quotable:                  # results may be older than that setting
@@ -238,7 +238,7 @@ def _samples(study: Loaded) -> list[dict]:
     return result[:4]
 
 
-def findings(facts: dict, study: Loaded) -> list[str]:
+def findings(facts: dict, study: Study) -> list[str]:
     """What came out, in sentences made from the tables."""
     base = next(arm for arm in facts["arms"] if arm["arm"] == study.settings.baseline)
     said = [f"The baseline, {base['arm']}, predicts hidden words at perplexity {number(base['perplexity_mean'])} over "

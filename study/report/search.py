@@ -5,8 +5,8 @@ from collections import Counter
 
 import numpy as np
 
+from study.config.schema import Range
 from study.report.figures import GREY, draw, plain_ticks
-from study.schema import Range
 
 LEAST = 8                                   # finished trials of an arm before importances are more than noise
 

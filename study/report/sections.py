@@ -10,7 +10,7 @@ from study.analysis.comparisons import HEADLINES
 from study.analysis.metrics import METRICS
 from study.analysis.results import read_json
 from study.analysis.verdicts import unit_scale
-from study.config import Loaded, flat
+from study.config.load import Study, flat
 from study.report import figures
 from study.report.claims import DIGITS
 
@@ -18,7 +18,7 @@ BASELINE = "baseline"                       # the factor of arms that are points
 BETTER = {"nll": "left is better", "probe_accuracy": "right is better"}
 
 
-def sections(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -> list[dict]:
+def sections(study: Study, facts: dict, records: dict[str, list[list[dict]]]) -> list[dict]:
     """One entry a factor, in the order of arms.yaml: name, slug, arms, figures (name -> svg, title, alt)."""
     by_factor: dict[str, list[str]] = {}
     for arm in study.settings.arms:
@@ -32,12 +32,12 @@ def sections(study: Loaded, facts: dict, records: dict[str, list[list[dict]]]) -
     return result
 
 
-def _arm(study: Loaded, facts: dict, name: str) -> dict:
+def _arm(study: Study, facts: dict, name: str) -> dict:
     fed = read_json(study.cell(name, study.settings.seeds[0]) / "inputs.json")
     comparisons = [found for found in facts["comparisons"] if found["treatment"] == name]
     changes = ", ".join(f"{key.removesuffix('.times')} {'times ' if key.endswith('.times') else ''}{value}"
                         for key, value in flat(study.arms[name].changes))
-    return {"arm": name, **study.arms[name].model_dump(include={"about", "source", "says", "baseline"}), "fed": fed,
+    return {"arm": name, **study.arms[name].model_dump(include={"description", "source", "source_reports", "baseline"}), "fed": fed,
             "differs": changes or "nothing",
             "passes": [_tokens(one) for one in fed["line"]["passes"]] if study.quotable else [],
             "came_out": [compared(found) for found in comparisons if math.isfinite(found["effect"])]}
@@ -78,7 +78,7 @@ def curve_levels(data: dict) -> tuple[float, float | None]:
     return references["unigram"]["validation"], floors and floors["mask_only"]["perplexity"]
 
 
-def arm_colors(study: Loaded) -> dict[str, str]:
+def arm_colors(study: Study) -> dict[str, str]:
     """The colour of each arm of a study, the same in all its figures."""
     return figures.palette({arm: study.arms[arm].factor for arm in study.settings.arms}, study.settings.baseline)
 
@@ -93,7 +93,7 @@ def curve_figure(records: dict[str, list[list[dict]]], colors: dict[str, str], d
                    f"seeds. Dashed levels are those of the validation tokens."}
 
 
-def _figures(study: Loaded, facts: dict, records: dict, factor: str, slug: str, names: list[str]) -> dict[str, dict]:
+def _figures(study: Study, facts: dict, records: dict, factor: str, slug: str, names: list[str]) -> dict[str, dict]:
     shown = list(dict.fromkeys([study.arms[name].baseline for name in names] + names))
     colors = {name: color for name, color in arm_colors(study).items() if name in shown}
     drawn = {f"curves-{slug}": curve_figure({name: records[name] for name in colors}, colors, facts["data"])}

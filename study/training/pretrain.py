@@ -16,16 +16,16 @@ import yaml
 from safetensors.torch import save
 
 from study import StudyError
-from study.config import Loaded, fingerprint, read_yaml, validated
-from study.data.batches import Lexicon
+from study.config.load import Study, fingerprint, read_yaml, validated
+from study.config.schema import RunConfig
+from study.data.evaluation_sets import load_evaluation_set
 from study.data.examples import TokenStore
-from study.data.heldout import load_heldout
 from study.data.preview import describe_inputs
 from study.data.tokenizer import load
+from study.data.tokenizer_info import TokenizerInfo
 from study.files import write_atomically, write_json
 from study.model.heads import flops_per_token, parameter_count, use_processor
-from study.modules import code_hash
-from study.schema import Cell
+from study.orchestration.code_identity import code_hash
 from study.training.checkpoint import Progress
 from study.training.parallel import Processes
 from study.training.trainer import ALONE, Data, Phase, Trainer, batch_source, phases
@@ -33,78 +33,78 @@ from study.training.trainer import ALONE, Data, Phase, Trainer, batch_source, ph
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "optuna", "mlflow", "dvc")
 
 
-def load_data(study: Loaded) -> Data:
+def load_data(study: Study) -> Data:
     """Training rows, validation set and tokenizer of a study. Raises StudyError when a stage has yet to run."""
-    lexicon = Lexicon.of(load(study.runs / "tokenizer"))
+    tokenizer = TokenizerInfo.of(load(study.runs / "tokenizer"))
     examples = study.runs / "examples"
-    train, size = TokenStore.open(examples / "train"), lexicon.vocabulary.size
+    train, size = TokenStore.open(examples / "train"), tokenizer.vocabulary_size
     train.check(examples / "train")
     if (largest := int(train.ids.max())) >= size:
         raise StudyError(f"{examples / 'train'}: token id {largest} is none of the tokenizer's {size:,}: the examples "
                          f"were made with another one; run `study examples` again")
-    return Data(train, load_heldout(examples / "validation.npz"), lexicon)
+    return Data(train, load_evaluation_set(examples / "validation.npz"), tokenizer)
 
 
-def arm_settings(study: Loaded, arm: str) -> Path:
+def arm_settings(study: Study, arm: str) -> Path:
     """Where the search stage leaves the settings that an arm is trained with."""
     return study.runs / "search" / f"{arm}.yaml"
 
 
-def cell_settings(study: Loaded, arm: str) -> Cell:
+def cell_settings(study: Study, arm: str) -> RunConfig:
     """The settings that an arm is trained with. Raises StudyError before the search stage has run."""
     path = arm_settings(study, arm)
     if not path.exists():
         raise StudyError(f"{path}: not there yet; run `study search` (or `dvc repro`) first")
-    return validated(Cell, read_yaml(path), str(path))
+    return validated(RunConfig, read_yaml(path), str(path))
 
 
-def pretrain(study: Loaded, arm: str, seed: int, on_start: Callable[[dict], None] = lambda about: None,
+def pretrain(study: Study, arm: str, seed: int, on_start: Callable[[dict], None] = lambda about: None,
              on_record: Callable[[dict, float], None] = lambda record, speed: None,
              processes: Processes = ALONE) -> dict:
     """Trains one cell (or goes on with it) and writes its files, the first of several processes alone. Returns what
     training.json says."""
-    cell, data = cell_settings(study, arm), load_data(study)
-    use_processor(cell)
-    mark = fingerprint(cell, seed, data.train.sha256)
-    about = {"study": study.settings.study, "arm": arm, "seed": seed, "fingerprint": mark,
+    config, data = cell_settings(study, arm), load_data(study)
+    use_processor(config)
+    mark = fingerprint(config, seed, data.train.sha256)
+    about = {"study": study.settings.name, "arm": arm, "seed": seed, "fingerprint": mark,
              "commit": git_commit(study.root)}
-    on_start(about | {"settings": cell.model_dump(mode="json")})
+    on_start(about | {"settings": config.model_dump(mode="json")})
     state = study.root / ".state" / mark
-    own = seed + cell.training.seed_offset
-    trainer = Trainer(cell, data, own, state, f"{mark}-{data.validation.hash}-{code_hash('pretrain')}", on_record,
+    own = seed + config.training.seed_offset
+    trainer = Trainer(config, data, own, state, f"{mark}-{data.validation.hash}-{code_hash('pretrain')}", on_record,
                       processes)
     progress, model = trainer.train(), trainer.model
-    content = about | _outcome(cell, data, model, progress)
+    content = about | _outcome(config, data, model, progress)
     if not processes.first:
         return content
-    write_cell(study.cell(arm, seed), cell, model, progress, content)
-    sources = [(batch_source(cell, data, own, phase), steps) for phase, steps in done_phases(cell, progress)]
+    write_cell(study.cell(arm, seed), config, model, progress, content)
+    sources = [(batch_source(config, data, own, phase), steps) for phase, steps in done_phases(config, progress)]
     fed = describe_inputs(sources, load(study.runs / "tokenizer"), study.quotable)
     write_json(study.cell(arm, seed) / "inputs.json", fed, ensure_ascii=False)
     shutil.rmtree(state, ignore_errors=True)
     return content
 
 
-def done_phases(cell: Cell, progress: Progress) -> list[tuple[Phase, int]]:
+def done_phases(config: RunConfig, progress: Progress) -> list[tuple[Phase, int]]:
     """The phases of a run with the steps that were taken in each; an untrained one has its first with none."""
-    steps = [(phase, min(progress.step, phase.end) - phase.begin) for phase in phases(cell)]
-    return [(phase, max(0, count)) for phase, count in steps if count > 0] or [(phases(cell)[0], 0)]
+    steps = [(phase, min(progress.step, phase.end) - phase.begin) for phase in phases(config)]
+    return [(phase, max(0, count)) for phase, count in steps if count > 0] or [(phases(config)[0], 0)]
 
 
-def _outcome(cell: Cell, data: Data, model, progress: Progress) -> dict:
+def _outcome(config: RunConfig, data: Data, model, progress: Progress) -> dict:
     """training.json apart from the cell's name: the outcome, the work done, where and with what."""
     speed = progress.tokens / progress.seconds if progress.seconds else None
     return {"status": progress.status, "steps": progress.step, "tokens": progress.tokens,
             "parameters": parameter_count(model), "data": data.train.sha256,
-            "flops": sum(flops_per_token(cell, data.lexicon.vocabulary.size, phase.length) * steps
-                         for phase, steps in done_phases(cell, progress)) * progress.slots / max(1, progress.step),
+            "flops": sum(flops_per_token(config, data.tokenizer.vocabulary_size, phase.length) * steps
+                         for phase, steps in done_phases(config, progress)) * progress.slots / max(1, progress.step),
             "rows_seen": progress.rows,
             "padding_share": 1 - progress.tokens / progress.slots if progress.slots else 0.0,
             "seconds": round(progress.seconds, 3),
             "tokens_per_second": speed and round(speed, 1), "versions": versions(), "hardware": hardware()}
 
 
-def write_cell(folder: Path, cell: Cell, model, progress: Progress, content: dict) -> None:
+def write_cell(folder: Path, config: RunConfig, model, progress: Progress, content: dict) -> None:
     """Writes a cell's files; training.json comes last."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -112,15 +112,15 @@ def write_cell(folder: Path, cell: Cell, model, progress: Progress, content: dic
     heads = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
     write_atomically(folder / "encoder.safetensors", save(encoder))
     write_atomically(folder / "heads.safetensors", save(heads))
-    write_atomically(folder / "settings.yaml", as_yaml(cell))
+    write_atomically(folder / "settings.yaml", as_yaml(config))
     lines = "".join(json.dumps(record) + "\n" for record in progress.records)
     write_atomically(folder / "metrics.jsonl", lines.encode())
     write_json(folder / "training.json", content)
 
 
-def as_yaml(cell: Cell) -> bytes:
+def as_yaml(config: RunConfig) -> bytes:
     """The settings as settings.yaml has them."""
-    return yaml.safe_dump(cell.model_dump(mode="json"), sort_keys=False).encode()
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode()
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 
-from study.schema import Training
+from study.config.schema import Training
 
 
 def learning_rate(step: int, training: Training) -> float:
@@ -14,9 +14,9 @@ def learning_rate(step: int, training: Training) -> float:
     """
     if step < training.warmup_steps:
         return training.learning_rate * (step + 1) / training.warmup_steps
-    if training.schedule == "constant":
+    if training.lr_scheduler_type == "constant":
         return training.learning_rate
     done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
-    if training.schedule == "linear":
+    if training.lr_scheduler_type == "linear":
         return training.learning_rate * (1 - done)
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * done))

@@ -17,19 +17,19 @@ from collections.abc import Callable
 import yaml
 
 from study import StudyError
-from study.config import Loaded, lineage, resolve
+from study.config.load import Study, lineage, resolve
+from study.config.schema import RunConfig
 from study.files import write_atomically, write_json
 from study.model.heads import use_processor
-from study.modules import code_hash
-from study.schema import Cell
-from study.storage import open_storage
+from study.orchestration.code_identity import code_hash
 from study.training.pretrain import arm_settings, as_yaml, load_data
 from study.training.trainer import Data, Trainer
+from study.training.trial_storage import open_storage
 
 WARMUP_TRIALS = 3                           # random trials before TPE has something to go on
 
 
-def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict:
+def search(study: Study, progress: Callable = lambda items, **_: items) -> dict:
     """Runs what is left of the search; writes best.yaml (tuned values of every arm), trials.json and `<arm>.yaml`, the
     settings that each arm is trained with. Returns best.yaml's content.
 
@@ -50,19 +50,19 @@ def search(study: Loaded, progress: Callable = lambda items, **_: items) -> dict
     best = {arm: dict(_inherited(study, arm, best, common)) for arm in study.settings.arms}
     write_atomically(folder / "best.yaml", yaml.safe_dump(best).encode())
     for arm, values in best.items():
-        cell = resolve(study, arm, values)
-        write_atomically(arm_settings(study, arm), as_yaml(cell))
+        config = resolve(study, arm, values)
+        write_atomically(arm_settings(study, arm), as_yaml(config))
     write_json(folder / "trials.json", trials)
     return best
 
 
-def _inherited(study: Loaded, arm: str, best: dict[str, dict], common: dict) -> dict:
+def _inherited(study: Study, arm: str, best: dict[str, dict], common: dict) -> dict:
     """The tuned values of the arm, or else of the nearest arm that it descends from and that was tuned."""
     line = reversed(lineage(study.arms, arm, study.root / "experiments" / "arms.yaml"))
     return next((best[name] for name in line if name in best), common)
 
 
-def search_arm(study: Loaded, arm: str, data: Data, progress: Callable = lambda items, **_: items):
+def search_arm(study: Study, arm: str, data: Data, progress: Callable = lambda items, **_: items):
     """Runs what is left of one arm's trials; the Optuna study. One process at a time may work on an arm."""
     import optuna
 
@@ -93,43 +93,43 @@ def finished(found) -> list:
     return [trial for trial in found.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
 
-def _name(study: Loaded, arm: str, data: Data) -> str:
+def _name(study: Study, arm: str, data: Data) -> str:
     """Changes with anything that the trials depend on, so that old trials are never mixed with new ones."""
     content = json.dumps([resolve(study, arm).model_dump(mode="json"), study.settings.search.model_dump(mode="json"),
                           data.train.sha256, data.validation.hash, code_hash("search")], sort_keys=True)
-    return f"{study.settings.study}/{arm}/{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    return f"{study.settings.name}/{arm}/{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _objective(study: Loaded, arm: str, data: Data, trial) -> float:
+def _objective(study: Study, arm: str, data: Data, trial) -> float:
     import optuna
 
     tuned = {key: short(trial.suggest_float(key, space.low, space.high, log=space.log))
              for key, space in study.settings.search.space.items()}
-    cell = shortened(resolve(study, arm, tuned), study.settings.search.steps)
-    use_processor(cell)
+    config = shortened(resolve(study, arm, tuned), study.settings.search.steps)
+    use_processor(config)
 
     def report(record: dict, _: float) -> None:
-        if "validation_nll" in record and record["step"] and record["step"] % cell.training.validate_every == 0:
+        if "validation_nll" in record and record["step"] and record["step"] % config.training.eval_steps == 0:
             trial.report(record["validation_nll"], record["step"])
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    trainer = Trainer(cell, data, study.settings.search.seed, on_record=report)
+    trainer = Trainer(config, data, study.settings.search.seed, on_record=report)
     done = trainer.train()
     nll = done.records[-1].get("validation_nll")
     if done.status == "diverged" or nll is None or not math.isfinite(nll):
-        return math.log(data.lexicon.vocabulary.size)
+        return math.log(data.tokenizer.vocabulary_size)
     return nll
 
 
-def shortened(cell: Cell, steps: int) -> Cell:
+def shortened(config: RunConfig, steps: int) -> RunConfig:
     """The cell with a budget of `steps`: warm-up and validations keep their share of the run."""
-    training = cell.training
+    training = config.training
     share = steps / training.steps
     changed = training.model_copy(update={
         "steps": steps, "warmup_steps": min(steps, round(training.warmup_steps * share)),
-        "validate_every": max(1, steps // 4), "log_every": max(1, steps // 4)})
-    return cell.model_copy(update={"training": changed})
+        "eval_steps": max(1, steps // 4), "logging_steps": max(1, steps // 4)})
+    return config.model_copy(update={"training": changed})
 
 
 def short(value: float) -> float:

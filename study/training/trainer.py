@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from study import randomness
-from study.data.batches import Batch, BatchSource, Lexicon, prefetch
+from study.config.schema import RunConfig, Training
+from study.data.batches import Batch, BatchSource, prefetch
+from study.data.evaluation_sets import EvaluationSet
 from study.data.examples import TokenStore
-from study.data.heldout import Heldout
+from study.data.tokenizer_info import TokenizerInfo
 from study.evaluation.perplexity import as_tensor, mean_nll
 from study.model.heads import PretrainingModel, new_model
-from study.schema import Cell, Training
 from study.training.checkpoint import Progress, read_checkpoint, write_checkpoint
 from study.training.parallel import Processes
 from study.training.schedule import learning_rate
@@ -30,8 +31,8 @@ from study.training.schedule import learning_rate
 class Data:
     """What every cell of a study reads."""
     train: TokenStore
-    validation: Heldout
-    lexicon: Lexicon
+    validation: EvaluationSet
+    tokenizer: TokenizerInfo
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,27 @@ class Phase:
     batch_size: int
 
 
-def phases(cell: Cell) -> list[Phase]:
+def phases(config: RunConfig) -> list[Phase]:
     """One phase, or two with a length curriculum (short rows first, as many more of them)."""
-    steps, length, rows = cell.training.steps, cell.examples.length, cell.training.batch_size
-    if cell.training.curriculum is None:
+    steps, length, rows = config.training.steps, config.examples.max_seq_length, config.training.batch_size
+    if config.training.curriculum is None:
         return [Phase(0, steps, length, rows)]
-    switch = round(cell.training.curriculum.share * steps)
-    factor = max(1, round(1 / cell.training.curriculum.length))
+    switch = round(config.training.curriculum.share * steps)
+    factor = max(1, round(1 / config.training.curriculum.length))
     return [Phase(0, switch, length // factor, rows * factor), Phase(switch, steps, length, rows)]
 
 
-def batch_source(cell: Cell, data: Data, seed: int, phase: Phase) -> BatchSource:
+def batch_source(config: RunConfig, data: Data, seed: int, phase: Phase) -> BatchSource:
     """Where the batches of a phase come from."""
-    return BatchSource(data.train, data.lexicon, cell, seed, phase.length, phase.batch_size)
+    return BatchSource(data.train, data.tokenizer, config, seed, phase.length, phase.batch_size)
 
 
-def batches(cell: Cell, data: Data, seed: int, begin: int) -> Iterator[Batch]:
+def batches(config: RunConfig, data: Data, seed: int, begin: int) -> Iterator[Batch]:
     """The batches of steps `begin` to the end."""
-    for phase in phases(cell):
+    for phase in phases(config):
         if phase.end > begin:
             steps = range(max(begin, phase.begin) - phase.begin, phase.end - phase.begin)
-            yield from prefetch(batch_source(cell, data, seed, phase), steps)
+            yield from prefetch(batch_source(config, data, seed, phase), steps)
 
 
 ALONE = Processes()
@@ -76,14 +77,14 @@ class Trainer:
     several processes each has a trainer of its own with the same arguments; the first one writes.
     """
 
-    def __init__(self, cell: Cell, data: Data, seed: int, state: Path | None = None, fingerprint: str = "",
+    def __init__(self, config: RunConfig, data: Data, seed: int, state: Path | None = None, fingerprint: str = "",
                  on_record: Callable[[dict, float], None] = lambda record, speed: None,
                  processes: Processes = ALONE):
-        self.cell, self.data, self.seed, self.state, self.fingerprint = cell, data, seed, state, fingerprint
+        self.config, self.data, self.seed, self.state, self.fingerprint = config, data, seed, state, fingerprint
         self.on_record, self.processes, self.device = on_record, processes, processes.device
-        self.model = new_model(cell, data.lexicon.vocabulary.size, seed).to(self.device)
-        self.forward = torch.compile(self.model) if cell.training.compile else self.model
-        self.optimizer = AdamW(self.model, cell.training)
+        self.model = new_model(config, data.tokenizer.vocabulary_size, seed).to(self.device)
+        self.forward = torch.compile(self.model) if config.training.compile else self.model
+        self.optimizer = AdamW(self.model, config.training)
         self.progress = Progress()
         for turn in (True, False):          # the first process may set a damaged checkpoint aside; then the others
             if state is not None and processes.first == turn and (found := read_checkpoint(state, fingerprint)):
@@ -93,20 +94,20 @@ class Trainer:
 
     def train(self) -> Progress:
         """Runs to the last step, to divergence, or until patience ends. A diverged run is a result, not an error."""
-        training, progress = self.cell.training, self.progress
+        training, progress = self.config.training, self.progress
         if progress.step == 0 and not progress.records:
             self._validate({"step": 0, "tokens": 0})
         began, already, counted = time.perf_counter(), progress.seconds, progress.tokens
         self.model.train()
-        for batch in batches(self.cell, self.data, self.seed, progress.step):
+        for batch in batches(self.config, self.data, self.seed, progress.step):
             if progress.status != "running":
                 break
             self._step(batch)
             progress.seconds = already + time.perf_counter() - began
-            due = progress.step % training.log_every == 0 or self._validates
+            due = progress.step % training.logging_steps == 0 or self._validates
             if progress.status == "running" and due:
                 self._record((progress.tokens - counted) / (progress.seconds - already))
-            if self.state is not None and progress.step % training.checkpoint_every == 0 and not self._last:
+            if self.state is not None and progress.step % training.save_steps == 0 and not self._last:
                 if self.processes.first:
                     write_checkpoint(self.state, self.fingerprint, progress, self._tensors())
                 self.processes.wait()
@@ -117,23 +118,23 @@ class Trainer:
 
     @property
     def _last(self) -> bool:
-        return self.progress.step == self.cell.training.steps
+        return self.progress.step == self.config.training.steps
 
     @property
     def _validates(self) -> bool:
         """At powers of two as long as these are closer together than the regular validations; then at those, and last.
         """
-        step, every = self.progress.step, self.cell.training.validate_every
+        step, every = self.progress.step, self.config.training.eval_steps
         return step % every == 0 or self._last or (step < every and step & (step - 1) == 0)
 
     def _step(self, batch: Batch) -> None:
-        training, progress = self.cell.training, self.progress
+        training, progress = self.config.training, self.progress
         rate = learning_rate(progress.step, training)
-        if self.cell.model.dropout:         # dropout too is a function of (seed, step): nothing to store or restore
+        if self.config.model.dropout:         # dropout too is a function of (seed, step): nothing to store or restore
             place = (progress.step, self.processes.rank)[:1 + (not self.processes.first)]
             torch.manual_seed(int(randomness.integers(self.seed, randomness.DROPOUT, *place) >> 1))
         words, pairs = self._backward(batch)
-        clip = math.inf if training.clip_norm is None else training.clip_norm
+        clip = math.inf if training.max_grad_norm is None else training.max_grad_norm
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip))
         if not (math.isfinite(norm) and math.isfinite(words)):
             progress.status = "diverged"
@@ -154,8 +155,8 @@ class Trainer:
 
     def _backward(self, batch: Batch) -> tuple[float, float | None]:
         """Gradients of the whole batch, in micro-batches weighted by what they predict; summed losses."""
-        weight, words, pairs = self.cell.objective.pair_weight, 0.0, None
-        parts = list(micro_batches(batch, self.cell.training.accumulation * self.processes.count))
+        weight, words, pairs = self.config.objective.sentence_weight, 0.0, None
+        parts = list(micro_batches(batch, self.config.training.gradient_accumulation_steps * self.processes.count))
         for part in self.processes.part(parts):
             tensors = [as_tensor(array, self.device) for array in part]
             with self._precision():
@@ -171,7 +172,7 @@ class Trainer:
         return words, None if pairs is None else summed
 
     def _precision(self):
-        if self.cell.training.precision == "float32":
+        if self.config.training.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
@@ -190,15 +191,15 @@ class Trainer:
             self.on_record(record, speed)
 
     def _validate(self, record: dict, speed: float = 0.0) -> None:
-        progress, patience = self.progress, self.cell.training.patience
-        if self.cell.objective.kind == "mlm":
-            nll = mean_nll(self.model, self.data.validation, "mask_only", 4 * self.cell.training.batch_size)
+        progress, patience = self.progress, self.config.training.patience
+        if self.config.objective.token_objective == "mlm":
+            nll = mean_nll(self.model, self.data.validation, "mask_only", 4 * self.config.training.batch_size)
             if not math.isfinite(nll):      # nothing was measured: the record has no such key
                 progress.status = "diverged"
             else:
                 record["validation_nll"] = _short(nll)
                 better = progress.best_nll is None or nll < progress.best_nll
-                regular = progress.step % self.cell.training.validate_every == 0    # early ones try no patience
+                regular = progress.step % self.config.training.eval_steps == 0    # early ones try no patience
                 progress.best_nll = nll if better else progress.best_nll
                 progress.stale = 0 if better else progress.stale + regular
         self.model.train()
@@ -209,9 +210,9 @@ class Trainer:
 
     def _below_uniform(self) -> bool:
         """Whether the last validation (left to right: the last training loss) is better than guessing."""
-        key = "loss" if self.cell.objective.kind == "causal" else "validation_nll"
+        key = "loss" if self.config.objective.token_objective == "causal" else "validation_nll"
         values = [record[key] for record in self.progress.records if record.get(key) is not None]
-        return not values or values[-1] < math.log(self.data.lexicon.vocabulary.size)
+        return not values or values[-1] < math.log(self.data.tokenizer.vocabulary_size)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -254,7 +255,7 @@ class AdamW:
             state = {key: [self.state[name][key] for name in names] for key in ("exp_avg", "exp_avg_sq", "step")}
             adamw([self.parameters[name] for name in names], [self.parameters[name].grad for name in names],
                   state["exp_avg"], state["exp_avg_sq"], [], state["step"], fused=True, amsgrad=False,
-                  beta1=settings.beta1, beta2=settings.beta2, lr=learning_rate, eps=settings.epsilon, maximize=False,
+                  beta1=settings.adam_beta1, beta2=settings.adam_beta2, lr=learning_rate, eps=settings.adam_epsilon, maximize=False,
                   weight_decay=settings.weight_decay if matrices else 0.0)
 
 

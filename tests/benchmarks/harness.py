@@ -20,8 +20,8 @@ import torch
 
 from tests.benchmarks.speed import RESULTS
 from tests.benchmarks.workload import ROOT, SMALL, Shape
-from tests.conftest import tiny_study
-from tests.test_pipeline import copy_of_project, run
+from tests.support.project import copy_of_project, run
+from tests.support.studies import tiny_study
 
 CELLS, STAGES = (10, 30, 100), 3           # of a cell: pretrain, evaluate, probe
 VOCABULARIES, LENGTHS, DOCUMENTS = (4096, 8192, 16384, 32768), (32, 64, 128, 256), (2000, 4000, 8000, 16000)
@@ -31,7 +31,7 @@ import os, sys, time
 import study.training.trainer as trainer
 trainer.Trainer._step = lambda *_: (print("first step", time.time(), flush=True), os._exit(0))
 sys.argv = ["study", "pretrain", "--arm", "dynamic", "--seed", "0"]
-from study.cli import main
+from study.cli.app import main
 main()
 """
 
@@ -60,12 +60,12 @@ def cell_start(study) -> float:
 def many_cells(folder: Path) -> dict[int, dict[str, float]]:
     """Of studies of so many trained cells: seconds and peak memory (MB) of `dvc repro` with nothing to do, seconds of
     its comparisons and of its report."""
-    from study.config import load_study
+    from study.config.load import load_study
     from study.data.corpus import write_corpus
-    from study.data.heldout import write_examples
+    from study.data.evaluation_sets import write_examples
     from study.data.tokenizer import write_tokenizer
     from study.evaluation.baselines import write_baselines
-    from study.evaluation.predictions import evaluate
+    from study.evaluation.evaluate import evaluate
     from study.evaluation.probe import probe
     from study.training.pretrain import pretrain
     from study.training.search import search
@@ -101,7 +101,7 @@ def around(study, root: Path) -> dict[str, float]:
     run("study", "code", cwd=study.folder)
     times = {name: seconds("study", name) for name in ("compare", "report", "track")}
     idle = ("dvc", "repro", "experiments/tiny/dvc.yaml")
-    run(sys.executable, "-m", "study.dvc", "commit", "--force", "--quiet", idle[-1], cwd=root)
+    run(sys.executable, "-m", "study.orchestration.dvc_lock", "commit", "--force", "--quiet", idle[-1], cwd=root)
     assert "up to date" in run(*idle, cwd=root).stdout
     return times | {"seconds": seconds(*idle, cwd=root, repeats=3), "memory": peak_memory(*idle, cwd=root)}
 
@@ -164,7 +164,7 @@ def text_growth(folder: Path, documents: int) -> dict[str, float]:
     """Tokenising and packing a training split of so many documents, which another process has made."""
     import pyarrow.parquet  # noqa: F401  (its memory is a library's)
 
-    from study.config import load_study
+    from study.config.load import load_study
     from study.data.examples import write_store
     from study.data.tokenizer import load
 

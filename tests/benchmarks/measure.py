@@ -41,9 +41,9 @@ BLOCK = 5                                   # steps of the loop, and as many ove
 
 def trainer_of(shape: Shape, precision: str, **training) -> Trainer:
     """A trainer at its first step, set up as a cell's process is."""
-    cell = cell_of(shape, precision, **training)
-    use_processor(cell)
-    return Trainer(cell, data_of(shape), 0)
+    config = cell_of(shape, precision, **training)
+    use_processor(config)
+    return Trainer(config, data_of(shape), 0)
 
 
 def settle() -> None:
@@ -73,8 +73,8 @@ def our_speed(shape: Shape, precision: str, seconds: float) -> float:
 def loop_cost(shape: Shape, precision: str, seconds: float) -> float:
     """How much longer a step takes in the training loop, with its batches and with a record every fifth step (ten
     times as often as in a study), than over batches made beforehand: median over blocks of both that take turns."""
-    trainer = trainer_of(shape, precision, log_every=BLOCK)
-    source = batches(trainer.cell, trainer.data, 0, 0)
+    trainer = trainer_of(shape, precision, logging_steps=BLOCK)
+    source = batches(trainer.config, trainer.data, 0, 0)
     made = [next(source) for _ in range(BLOCK)]
     source.close()
     step, ratios, times, first = trainer._step, [], [], time.perf_counter()
@@ -101,7 +101,7 @@ def loop_cost(shape: Shape, precision: str, seconds: float) -> float:
 def bare_speed(shape: Shape, precision: str, seconds: float) -> float:
     """Tokens a second of forward, backward, clipping and update over batches that were made beforehand."""
     trainer = trainer_of(shape, precision)
-    source = batches(trainer.cell, trainer.data, 0, 0)
+    source = batches(trainer.config, trainer.data, 0, 0)
     made = [next(source) for _ in range(8)]
     source.close()
     for batch in made[:2]:
@@ -133,7 +133,7 @@ class Products(TorchDispatchMode):
 def matmul_share(shape: Shape, precision: str, seconds: float) -> float:
     """Time of one step's matrix products alone, at the same shapes, layouts and type, over the time of the step."""
     trainer = trainer_of(shape, precision)
-    source = batches(trainer.cell, trainer.data, 0, 0)
+    source = batches(trainer.config, trainer.data, 0, 0)
     for batch in itertools.islice(source, WARMUP):
         trainer._step(batch)
     with Products() as seen:
@@ -160,7 +160,7 @@ def replay(calls: list) -> None:
 def our_parts(shape: Shape, precision: str, _: float) -> dict[str, float]:
     """Milliseconds of one of our steps by kind of operation."""
     trainer = trainer_of(shape, precision)
-    source = batches(trainer.cell, trainer.data, 0, 0)
+    source = batches(trainer.config, trainer.data, 0, 0)
     for batch in itertools.islice(source, WARMUP):
         trainer._step(batch)
     with profile() as seen:
@@ -195,10 +195,10 @@ def by_part(seen: profile) -> dict[str, float]:
 def batch_share(shape: Shape, precision: str, seconds: float) -> float:
     """Time that gathering and masking one batch takes, over the time of a step."""
     trainer = trainer_of(shape, precision)
-    source = batches(trainer.cell, trainer.data, 0, 0)
+    source = batches(trainer.config, trainer.data, 0, 0)
     batch = next(source)
     source.close()
-    maker = batch_source(trainer.cell, trainer.data, 0, phases(trainer.cell)[0])
+    maker = batch_source(trainer.config, trainer.data, 0, phases(trainer.config)[0])
     making, steps, began = [], [], time.perf_counter()
     while time.perf_counter() - began < seconds or len(steps) < 3:
         start = time.perf_counter()

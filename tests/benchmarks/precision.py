@@ -11,7 +11,7 @@ from rich.progress import track
 
 from tests.benchmarks.speed import PRECISIONS, RESULTS
 from tests.benchmarks.workload import ROOT
-from tests.conftest import tiny_study
+from tests.support.studies import tiny_study
 
 RUNS, MARGIN = {1000: range(10), 1500: range(5)}, 0.05      # seeds by steps; nats, as of the claims
 
@@ -19,7 +19,7 @@ RUNS, MARGIN = {1000: range(10), 1500: range(5)}, 0.05      # seeds by steps; na
 def measure() -> dict[str, dict[str, dict[str, list[tuple[int, float]]]]]:
     """{steps: {precision: {seed: [(step, validation NLL)]}}}: rows, masks and first weights of a seed are the same in
     both."""
-    from study.config import resolve
+    from study.config.load import resolve
     from study.training.pretrain import load_data
     from study.training.trainer import Trainer
 

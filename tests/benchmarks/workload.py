@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from study.config import load_study, resolve
-from study.data.batches import Lexicon, gather
-from study.data.examples import Spans, Specials, TokenStore
-from study.data.heldout import Heldout, MaskSet
-from study.data.masking import Vocabulary, mask_rows
-from study.schema import Cell, Masking
+from study.config.load import load_study, resolve
+from study.config.schema import Masking, RunConfig
+from study.data.batches import gather
+from study.data.evaluation_sets import EvaluationSet, MaskSet
+from study.data.examples import Spans, TokenStore
+from study.data.masking import mask_rows
+from study.data.tokenizer_info import TokenizerInfo
 from study.training.trainer import Data
 
 ROOT = Path(__file__).parents[2]
@@ -40,12 +41,12 @@ TUTORIAL = Shape("tutorial", 6, 256, 8, 128, 64, 30522)
 SHAPES = {shape.name: shape for shape in (SMALL, TUTORIAL)}
 
 
-def cell_of(shape: Shape, precision: str = "float32", threads: int | None = None, **training) -> Cell:
+def cell_of(shape: Shape, precision: str = "float32", threads: int | None = None, **training) -> RunConfig:
     """Settings of a cell of that shape; everything else as in the study of WikiText-2."""
     study = load_study(ROOT / "experiments" / "wikitext2")
     base = resolve(study, study.settings.baseline)
     values = {"steps": 10_000, "batch_size": shape.rows, "precision": precision, "threads": threads,
-              "log_every": 50, "validate_every": 10_000, "checkpoint_every": 10_000, **training}
+              "logging_steps": 50, "eval_steps": 10_000, "save_steps": 10_000, **training}
     return base.model_copy(update={
         "examples": base.examples.model_copy(update={"length": shape.length}),
         "model": base.model.model_copy(update={"hidden_size": shape.width, "num_hidden_layers": shape.layers,
@@ -63,14 +64,13 @@ def data_of(shape: Shape, tokens: int = 400_000) -> Data:
     ids[-1] = 3
     store = TokenStore(ids, *(np.array([0, tokens]) for _ in range(3)), sha256="benchmark")
     ordinary = np.arange(count, size)
-    vocabulary = Vocabulary(size, 4, ordinary)
-    lexicon = Lexicon(Specials(0, 1, 2, 3, 4), vocabulary, np.zeros(size, bool), vocabulary.is_ordinary)
+    tokenizer = TokenizerInfo(size, 0, 1, 2, 3, 4, ordinary, np.zeros(size, bool))
     rows = 64
     spans = Spans(np.arange(rows) * shape.length, np.full(rows, shape.length - 2))
-    truth = gather(store.ids, spans, shape.length, lexicon.specials, padded=False).ids
-    masking = Masking(rate=0.15, mask=1, random=0, keep=0, selection="token", span_mean=3, schedule="dynamic",
-                      duplicates=1)
-    masked = mask_rows(truth, lexicon.is_ordinary[truth], np.ones_like(truth, bool), vocabulary, masking, 0, 0,
+    truth = gather(store.ids, spans, shape.length, tokenizer, padded=False).ids
+    masking = Masking(mlm_probability=0.15, mask=1, random=0, keep=0, selection="token", span_mean=3, schedule="dynamic",
+                      dupe_factor=1)
+    masked = mask_rows(truth, tokenizer.is_ordinary[truth], np.ones_like(truth, bool), tokenizer, masking, 0, 0,
                        np.arange(rows))
-    sets = {"mask_only": MaskSet(masked.shown, masked.kind, None)}
-    return Data(store, Heldout(truth, sets, {}, np.zeros(size), "benchmark"), lexicon)
+    sets = {"mask_only": MaskSet(masked.shown, masked.corruption, None)}
+    return Data(store, EvaluationSet(truth, sets, {}, np.zeros(size), "benchmark"), tokenizer)

@@ -1,0 +1,198 @@
+"""kill -9 at any point: what is started again ends with the same bytes as what was never stopped.
+
+A worker process runs the stages of a tiny cell, or a search. It is killed either by the clock or, so that no place is
+left out, by itself just before its n-th operation on a file (a hook that Python calls for each of them).
+STUDY_KILLS sets how many points are tried; `make soak` tries many.
+"""
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study import StudyError
+from study.evaluation.evaluate import evaluate
+from study.evaluation.probe import probe
+from study.training.pretrain import pretrain
+from study.training.search import search
+from tests.support.studies import tiny_study
+
+KILLS = int(os.environ.get("STUDY_KILLS", "30"))
+TIMES = ("seconds", "tokens_per_second")    # of training.json: the rest must be the same
+FORK = multiprocessing.get_context("fork")
+EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
+
+
+def smaller(text: str) -> str:
+    """The tiny study with more checkpoints and a probe that costs little: what is tried is where it stops."""
+    changes = {"steps": "24", "warmup_steps": "4", "layers": "last", "controls": "false", "train_sizes": "[]",
+               "regularization": "[1.0]", "folds": "2", "probe_documents": "{train: 60, test: 60}"}
+    head, _, tail = text.partition("\ntraining:")
+    for key, value in changes.items():
+        tail = re.sub(rf"^  {key}: .*$", f"  {key}: {value}", tail, count=1, flags=re.M)
+        head = re.sub(rf"^  {key}: .*$", f"  {key}: {value}", head, count=1, flags=re.M)
+    return f"{head}\ntraining:{tail}"
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A study with everything that a cell needs."""
+    from study.evaluation.baselines import write_baselines
+
+    study = tiny_study(tmp_path_factory.mktemp("crash") / "study", smaller)
+    write_baselines(study, study.runs / "examples")
+    search(study)
+    return study
+
+
+def whole_cell(study) -> None:
+    for stage in (pretrain, evaluate, probe):
+        stage(study, "dynamic", 0)
+
+
+def run(work, study, kill_at: int | None = None, seconds: float | None = None, count=None) -> int | None:
+    """Exit code of a process that does `work`: -9 when it was killed."""
+    def act() -> None:
+        number = 0
+
+        def hook(event: str, arguments: tuple) -> None:
+            nonlocal number
+            if event in EVENTS and str(arguments[0]).startswith(str(study.root)):
+                number += 1
+                if count is not None:
+                    count.value = number
+                if number == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        work(study)
+
+    process = FORK.Process(target=act)
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+    process.join()
+    return process.exitcode
+
+
+def content(folder: Path) -> dict[str, object]:
+    """Every file of a folder, without the times in training.json."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    if "training.json" in found:
+        about = json.loads(found["training.json"])
+        found["training.json"] = {key: value for key, value in about.items() if key not in TIMES}
+    return found
+
+
+def fresh(study) -> None:
+    shutil.rmtree(study.cell("dynamic", 0), ignore_errors=True)
+    shutil.rmtree(study.root / ".state", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ready):
+    """What a cell ends with that nobody stops; how many file operations and seconds it took."""
+    fresh(ready)
+    count, began = FORK.Value("i", 0), time.perf_counter()
+    assert run(whole_cell, ready, count=count) == 0
+    return content(ready.cell("dynamic", 0)), count.value, time.perf_counter() - began
+
+
+def points(operations: int, seconds: float) -> list[dict]:
+    """Where to kill: places drawn among all file operations for half of them, moments for the other half."""
+    draw = random.Random(20260101)
+    places = draw.sample(range(1, operations + 1), min(operations, (KILLS + 1) // 2))
+    return [{"kill_at": place} for place in places] + [{"seconds": draw.uniform(0, seconds)}
+                                                       for _ in range(KILLS - len(places))]
+
+
+def test_a_cell_that_was_killed_anywhere_ends_as_if_it_never_was(ready, undisturbed):
+    expected, operations, seconds = undisturbed
+    assert operations > 40
+    assert {"encoder.safetensors", "metrics.jsonl", "probe.json", "evaluation.npz"} <= expected.keys()
+    for point in points(operations, seconds):
+        fresh(ready)
+        ended = run(whole_cell, ready, **point)
+        assert ended == -signal.SIGKILL or "seconds" in point, point        # by the clock it may have been done
+        assert run(whole_cell, ready) == 0, point
+        found = content(ready.cell("dynamic", 0))
+        assert found.keys() == expected.keys(), point
+        assert [name for name in expected if found[name] != expected[name]] == [], point
+        assert not list((ready.root / ".state").glob("*/step-*")), point
+
+
+def test_a_cell_killed_again_and_again_gets_there(ready, undisturbed):
+    """Killed three times, each after a third of the file operations of a whole cell."""
+    expected, operations, _ = undisturbed
+    fresh(ready)
+    attempts = 0
+    while run(whole_cell, ready, kill_at=operations // 3) != 0:
+        attempts += 1
+        if attempts == 3:
+            break
+    assert run(whole_cell, ready) == 0
+    assert content(ready.cell("dynamic", 0)) == expected
+    assert attempts > 0
+
+
+def test_a_disk_that_fills_up_stops_the_cell_and_leaves_the_last_checkpoint(ready, undisturbed, tmp_path):
+    """The operating system refuses to write more from step 8 on, as a full disk does."""
+    def act() -> None:
+        def full(record, speed) -> None:
+            if record["step"] >= 8:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+        try:
+            pretrain(ready, "dynamic", 0, on_record=full)
+        except StudyError as error:
+            os.write(said, str(error).encode())
+            os._exit(2)
+
+    fresh(ready)
+    said = os.open(tmp_path / "said", os.O_WRONLY | os.O_CREAT)
+    process = FORK.Process(target=act)
+    process.start()
+    process.join()
+    os.close(said)
+    text = (tmp_path / "said").read_text()
+    assert process.exitcode == 2
+    assert re.search(r"step-0{6}\d\d\.safetensors: could not be written \(.*\); make room", text)
+    assert "\n" not in text
+    (state,) = (ready.root / ".state").glob("????????????????")
+    assert [path.name for path in state.iterdir()] == ["step-00000004.safetensors"]
+    steps = []
+    pretrain(ready, "dynamic", 0, on_record=lambda record, speed: steps.append(record["step"]))
+    assert min(steps) == 8
+    expected = undisturbed[0]
+    found = content(ready.cell("dynamic", 0))
+    assert [name for name in found if found[name] != expected[name]] == []
+
+
+def test_a_search_that_was_killed_makes_the_same_trials(tmp_path):
+    study = tiny_study(tmp_path / "study", lambda text: smaller(text).replace("trials: 0", "trials: 4"))
+    place, count = study.runs / "search", FORK.Value("i", 0)
+    began = time.perf_counter()
+    assert run(search, study, count=count) == 0
+    expected, seconds = content(place), time.perf_counter() - began
+    assert len(json.loads(expected["trials.json"])) == 4
+    draw = random.Random(7)
+    for number in range(max(3, KILLS // 6)):
+        shutil.rmtree(place)
+        shutil.rmtree(study.root / ".state")
+        point = ({"kill_at": draw.randint(1, count.value)} if number % 2 else {"seconds": draw.uniform(0, seconds)})
+        ended = run(search, study, **point)
+        assert ended == -signal.SIGKILL or "seconds" in point, point
+        assert run(search, study) == 0, point
+        assert content(place) == expected, point

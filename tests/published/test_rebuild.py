@@ -1,0 +1,47 @@
+"""The published reports come out of the committed results byte for byte, without weights, text or a trained cell."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study.analysis.claims import load_claims
+from study.config.load import load_study
+from tests.support.studies import ROOT
+
+STUDIES = {"quick": ".", "wikitext2": "experiments/wikitext2"}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_committed_report_holds_the_claims_as_they_stand(name):
+    study = load_study(ROOT / STUDIES[name])
+    published = json.loads((study.reports / "claims.json").read_text())
+    claims = {key: claim.model_dump(mode="json") for key, claim in load_claims(study).items()}
+    assert published.keys() == claims.keys()
+    for key, claim in claims.items():
+        assert {name: published[key].get(name) for name in claim} == claim
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_committed_report_is_rebuilt_byte_for_byte(tmp_path, name):
+    parts = ("params.yaml", "discussion.md", "experiments", f"runs/{name}", f"reports/{name}")
+    tracked = subprocess.run(["git", "ls-files", *parts], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for file in tracked.split():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / file, tmp_path / file)
+    published = {path.relative_to(tmp_path): path.read_bytes() for path in
+                 (tmp_path / "reports" / name).rglob("*") if path.is_file()}
+    made = [path for path in published if path.name in ("README.md", "index.html") or path.parent.name == "figures"]
+    assert Path(f"reports/{name}/index.html") in made
+    assert not list(tmp_path.rglob("*.safetensors"))
+    for path in made:
+        (tmp_path / path).unlink()
+    subprocess.run([sys.executable, "-m", "study", "report", STUDIES[name]], cwd=tmp_path, check=True,
+                   capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    rebuilt = {path.relative_to(tmp_path): path.read_bytes() for path in
+               (tmp_path / "reports" / name).rglob("*") if path.is_file()}
+    assert rebuilt.keys() == published.keys()
+    assert [str(path) for path in published if rebuilt[path] != published[path]] == []

@@ -1,0 +1,48 @@
+"""Small studies and texts that tests share."""
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from study.config.load import Study, load_study
+from study.data.corpus import write_corpus
+from study.data.evaluation_sets import write_examples
+from study.data.tokenizer import write_tokenizer
+
+ROOT = Path(__file__).parents[2]
+
+
+def tiny_study(root: Path, change=lambda text: text) -> Study:
+    """The tiny study in a folder of its own, with its data made and no search; `change` edits its params.yaml."""
+    (root / "experiments").mkdir(parents=True)
+    for name in ("arms.yaml", "claims.yaml"):
+        shutil.copy(ROOT / "experiments" / name, root / "experiments")
+    params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
+    (root / "params.yaml").write_text(change(params.replace("trials: 2", "trials: 0")))
+    study = load_study(root)
+    write_corpus(study, study.runs / "corpus")
+    write_tokenizer(study, study.runs / "tokenizer")
+    write_examples(study, study.runs / "examples")
+    return study
+
+
+SYLLABLES = ["ba", "de", "fi", "go", "lu", "ma", "ne", "pi", "ro", "su", "tan", "vek"]
+
+
+def made_up_documents(count: int = 12, seed: int = 0):
+    """Documents of 1 to 3 paragraphs of 2 to 6 sentences of made-up words of 1 to 4 syllables."""
+    rng = np.random.default_rng(seed)
+    words = ["".join(rng.choice(SYLLABLES, rng.integers(1, 5))) for _ in range(120)]
+
+    def sentence():
+        return " ".join(rng.choice(words, rng.integers(3, 12))) + " ."
+
+    return [[[sentence() for _ in range(rng.integers(2, 7))] for _ in range(rng.integers(1, 4))] for _ in range(count)]
+
+
+def changed(config, **sections):
+    """The cell with changed settings: changed(cell, model={"norm": "pre"})."""
+    content = config.model_dump()
+    for section, values in sections.items():
+        content[section] |= values
+    return type(config).model_validate(content)
