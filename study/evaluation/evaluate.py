@@ -25,7 +25,7 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     config, model = load_cell(study, arm, seed)
     heldout = load_evaluation_set(study.runs / "examples" / "test.npz")
     backend = load(study.runs / "tokenizer")
-    continues = TokenizerInfo.of(backend).continues
+    continues = TokenizerInfo.of(backend).is_continuation
     result: dict = {"hash": heldout.hash, "mask_only": None, "mixed": None, "nsp": None, "sop": None}
     arrays: dict[str, np.ndarray] = {}
     if config.objective.token_objective == "mlm":

@@ -127,12 +127,12 @@ def test_the_table_of_arms_has_both_tasks_on_pairs(fake):
 def test_every_metric_can_be_asked_for(fake):
     compare(fake)
     found = {name: value(fake, "dynamic", 0, name) for name in METRICS}
-    assert found["nll"].config == 2.0
-    assert found["initial_excess"].config == pytest.approx(4.2 - 5.0)
+    assert found["nll"].cell == 2.0
+    assert found["initial_excess"].cell == pytest.approx(4.2 - 5.0)
     assert found["nsp_accuracy"] is None
     first = read_arrays(fake.cell("dynamic", 0) / "probe.npz")["topic/layer-0/trained/predicted"]
     label = read_arrays(fake.cell("dynamic", 0) / "probe.npz")["topic/label"]
-    assert found["probe_chosen"].config == (first == label).mean()        # cross-validation scores layer 0 the highest
+    assert found["probe_chosen"].cell == (first == label).mean()        # cross-validation scores layer 0 the highest
     for one in found.values():
         if one is not None and one.texts is not None:
             assert one.texts.ndim == 1
@@ -153,7 +153,7 @@ def test_a_layer_that_cannot_be_read_is_not_chosen(fake):
 
 def test_texts_average_to_the_cell(fake):
     one = value(fake, "dynamic", 0, "probe_accuracy")
-    assert one.texts.mean() == pytest.approx(one.config)
+    assert one.texts.mean() == pytest.approx(one.cell)
 
 
 def test_between_share():

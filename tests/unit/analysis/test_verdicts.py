@@ -95,9 +95,9 @@ def test_a_run_that_knows_its_text_by_heart_and_no_other_has_not_diverged(tmp_pa
     training = json.loads((config / "training.json").read_text())
     (config / "training.json").write_text(json.dumps(training | {"status": status}))
     assert cells(study).query("arm == 'dynamic' and seed == 1").status.item() == how
-    assert value(study, "dynamic", 1, "diverged").config == (how == "diverged")
+    assert value(study, "dynamic", 1, "diverged").cell == (how == "diverged")
     if status == "diverged":
-        assert value(study, "dynamic", 1, "nll").config <= 4.0    # no worse than word frequencies
+        assert value(study, "dynamic", 1, "nll").cell <= 4.0    # no worse than word frequencies
 
 
 def test_what_a_family_costs():
