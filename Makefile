@@ -1,16 +1,16 @@
-# `make study` and `make test` are all a newcomer needs; both set up .venv first.
+# `make study` runs the quick study, `make test` the tests. Both set up .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STUDY  ?= .
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := true
-# A study starts a process a stage: each would compile torch and DVC anew where the environment forbids to keep that.
+# A study starts one process per stage. Each would compile torch and DVC again if compiled files may not be written.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install study test docs bench soak audit ui lock
+.PHONY: help install study lint check test docs bench soak audit ui lock
 
-help:                       ## what can be made
+help:                       ## this list of targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
 install: $(BIN)/.installed  ## .venv from the pinned lock
@@ -23,35 +23,42 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
 	@touch $@
 
-study: install              ## the quick study, to its report (STUDY=experiments/NAME for another)
+study: install              ## the quick study and its report (STUDY=experiments/NAME for another study)
 	study run $(STUDY)
 	@if [ "$(STUDY)" = . ]; then study readme; fi
 	@study where $(STUDY)
 
-test: install               ## the tests
+lint: install               ## ruff and the import rules
+	ruff check
+	lint-imports
+
+check: lint                 ## ruff, the import rules and the unit tests (under 90 seconds on two cores)
+	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+test: lint                  ## ruff, the import rules and every test (under 8 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-docs: install               ## the pages on arms, claims, corpora, probe tasks and clusters, into site/
+docs: install               ## the documentation as web pages, into site/
 	$(BIN)/python -m sphinx --fail-on-warning --quiet docs site
 	@echo $(CURDIR)/site/index.html
 
-bench: install              ## speed against the usual script, into reports/benchmarks.md (more than an hour, nothing beside it)
+bench: install              ## training speed and pipeline costs, into reports/benchmarks.md (over an hour on an idle machine)
 	$(BIN)/python -m tests.benchmarks.harness
 	$(BIN)/python -m tests.benchmarks.precision
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
 
-soak: install               ## an hour of kills, restarts and tracker failures (SOAK_ARGS="--minutes 10")
-	STUDY_KILLS=200 $(BIN)/python -m pytest tests/test_crash.py -n 0
-	$(BIN)/python -m tests.soak $(SOAK_ARGS)
+soak: install               ## over an hour of kills, restarts and tracker failures (SOAK_ARGS="--minutes 10")
+	STUDY_KILLS=200 $(BIN)/python -m pytest tests/integration/test_crash.py -n 0
+	$(BIN)/python -m tests.integration.soak $(SOAK_ARGS)
 
-audit: install              ## known faults of the pinned packages (asks PyPI's advisories)
+audit: install              ## known vulnerabilities of the pinned packages (queries PyPI's advisories)
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --disable-pip --no-deps -r requirements.lock
 
-ui: install                 ## MLflow on http://127.0.0.1:5000, over what has been recorded
+ui: install                 ## MLflow on http://127.0.0.1:5000 with the recorded runs
 	study ui
 
-lock:                       ## resolve requirements.lock again (needs uv); torch's own pins bring its GPU libraries
+lock:                       ## resolve requirements.lock again (needs uv); torch pins its GPU libraries itself
 	uv pip compile --universal --python-version 3.11 --extra test --extra docs --no-header --no-annotate --no-emit-find-links pyproject.toml \
 	  > .requirements.new || { rm -f .requirements.new; exit 1; }
 	{ grep -vE '^(nvidia-|cuda-|triton|torch==)' .requirements.new; echo 'torch==2.13.0'; } > requirements.lock

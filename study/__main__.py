@@ -1,3 +1,4 @@
-from study.cli.app import main
+"""`python -m study` is the command `study`."""
+from study.cli import main
 
 main()

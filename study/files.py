@@ -1,27 +1,33 @@
-"""Files that are written whole or not at all: a reader, a crash or a full disk meets the old content or the new."""
+"""Atomic file writes: after a crash or on a full disk a file has its old content or its new content, never a part."""
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study import StudyError
 
-PART = ".part"                              # how the name of what is not finished yet ends
+if TYPE_CHECKING:
+    import numpy as np
+
+PART = ".part"                              # suffix of unfinished files and folders
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content`. Raises StudyError when it cannot be written, as on a full disk."""
+    """Replaces `path` by `content`. Raises StudyError if it cannot be written, for example on a full disk."""
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob(f".{path.name}.*{PART}"):
-            if not _alive(old.name.split(".")[-2]):
-                old.unlink(missing_ok=True)     # of a process that was killed
+        for stale in path.parent.glob(f".{path.name}.*{PART}"):
+            if not _is_running(stale.name.split(".")[-2]):
+                stale.unlink(missing_ok=True)   # from a process that was killed
         with part.open("wb") as file:
             file.write(content)
             file.flush()
@@ -30,18 +36,33 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise StudyError(f"{path}: could not be written ({error.strerror}); make room or mend the folder and start "
-                         f"again: what was finished before stays, a cell goes on from its last checkpoint") from None
+        raise StudyError(f"{path}: could not be written ({error.strerror}); free some space or fix the folder, then "
+                         f"run the command again: finished work is kept, and a cell resumes from its last checkpoint"
+                         ) from None
 
 
 def write_json(path: Path, content, **keywords) -> None:
-    """Replaces `path` by `content` as JSON, indented by one."""
+    """Replaces `path` by `content` as JSON with an indent of one; `keywords` go to `json.dumps`."""
     write_atomically(path, (json.dumps(content, indent=1, **keywords) + "\n").encode())
 
 
-def _alive(process: str) -> bool:
+def save_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Writes a compressed .npz with sorted members and no time stamps: the same arrays give the same bytes."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            info = zipfile.ZipInfo(f"{name}.npy")
+            info.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(info, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+    write_atomically(path, buffer.getvalue())
+
+
+def _is_running(process_id: str) -> bool:
     try:
-        os.kill(int(process), 0)
+        os.kill(int(process_id), 0)
     except (ProcessLookupError, ValueError):
         return False
     except PermissionError:
@@ -50,17 +71,17 @@ def _alive(process: str) -> bool:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` at the end; after an error `folder` is as it was."""
-    part, old = (folder.with_name(f".{folder.name}.{name}{PART}") for name in ("new", "old"))
-    for left in (part, old):
-        shutil.rmtree(left, ignore_errors=True)
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yields a new, empty folder that replaces `folder` on exit. After an error `folder` is unchanged."""
+    part, previous = (folder.with_name(f".{folder.name}.{name}{PART}") for name in ("new", "old"))
+    for stale in (part, previous):
+        shutil.rmtree(stale, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
         if folder.exists():
-            folder.rename(old)
+            folder.rename(previous)
         part.rename(folder)
     finally:
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
+        for stale in (part, previous):
+            shutil.rmtree(stale, ignore_errors=True)

@@ -1,21 +1,40 @@
-"""Fixtures: a small text with its tokenizer and token stores, and the settings of a small cell."""
+"""Fixtures: a small text with its tokenizer and token store, a small evaluation set, the tiny study's settings, and a
+folder that all workers share."""
+import os
+import shutil
+import tempfile
 
 import numpy as np
 import pytest
 import torch
 
-from study.config.load import load_study, resolve
+from study.config.arms import resolve
+from study.config.load import load_study
 from study.config.schema import Tokenizer
-from study.data.corpus import _write_documents
+from study.config.study import Study
+from study.data.corpus import write_documents
 from study.data.evaluation_sets import EvaluationSet, MaskSet, masking_of
-from study.data.examples import TokenStore, write_store
 from study.data.masking import mask_rows
-from study.data.tokenizer import _trained
-from study.data.tokenizer_info import TokenizerInfo
+from study.data.token_store import TokenStore, write_store
+from study.data.tokenizer import TokenizerInfo
+from study.data.wordpiece import train_wordpiece
 from study.training.trainer import Data
-from tests.support.studies import ROOT, made_up_documents
+from tests.support.shared import VARIABLE
+from tests.support.studies import ROOT, made_up_documents, tiny_study
+from tests.support.training import trained_project
 
 torch.set_num_threads(1)                    # at this size threads only wait for each other
+
+
+def pytest_configure(config):
+    """Makes the shared folder before any worker starts; workers inherit the environment."""
+    if not hasattr(config, "workerinput"):
+        os.environ[VARIABLE] = tempfile.mkdtemp(prefix="study-tests-")
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(VARIABLE), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +44,9 @@ def documents():
 
 @pytest.fixture(scope="session")
 def backend(documents):
-    text = (sentence for document in documents for paragraph in document for sentence in paragraph)
-    return _trained(Tokenizer(source="train", vocabulary_size=90, lowercase=True, min_frequency=1), text)
+    text = [sentence for document in documents for paragraph in document for sentence in paragraph]
+    settings = Tokenizer(source="train", vocabulary_size=90, lowercase=True, min_frequency=1)
+    return train_wordpiece(settings, lambda: text)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +57,7 @@ def tokenizer(backend):
 @pytest.fixture(scope="session")
 def store(documents, backend, tokenizer, tmp_path_factory) -> TokenStore:
     folder = tmp_path_factory.mktemp("store")
-    _write_documents(documents, folder / "train.parquet", "made up")
+    write_documents(documents, folder / "train.parquet", "made up")
     write_store(folder / "train.parquet", backend, tokenizer.sep_id, folder / "ids")
     return TokenStore.open(folder / "ids")
 
@@ -45,6 +65,18 @@ def store(documents, backend, tokenizer, tmp_path_factory) -> TokenStore:
 @pytest.fixture(scope="session")
 def study():
     return load_study(ROOT / "experiments" / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Study:
+    """The tiny study with its data, nothing trained; tests do not change its files."""
+    return tiny_study(tmp_path_factory.mktemp("tiny") / "study")
+
+
+@pytest.fixture(scope="session")
+def trained_tiny():
+    """Folder of a tiny study whose cell dynamic-0 is trained, evaluated and probed; tests copy it to change it."""
+    return trained_project()
 
 
 @pytest.fixture
@@ -60,8 +92,8 @@ def heldout(store, tokenizer) -> EvaluationSet:
     masked = mask_rows(ids, tokenizer.is_ordinary[ids], ~tokenizer.is_continuation[ids], tokenizer,
                        masking_of("mixed"), 3, 0, np.arange(12))
     unigram = -np.log(rng.dirichlet(np.ones(tokenizer.vocabulary_size)))
-    return EvaluationSet(ids, {name: MaskSet(masked.shown, masked.corruption, None) for name in ("mask_only", "mixed")}, {},
-                   unigram, "hash")
+    masks = {name: MaskSet(masked.shown, masked.corruption, None) for name in ("mask_only", "mixed")}
+    return EvaluationSet(ids, masks, {}, unigram, "hash")
 
 
 @pytest.fixture(scope="session")

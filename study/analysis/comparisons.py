@@ -1,4 +1,4 @@
-"""One arm against another, or a difference within an arm against nothing, paired by seed.
+"""One arm against another, or one arm's difference against 0, paired by seed.
 
 Shapes: n seeds, N texts.
 """
@@ -12,15 +12,23 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis import statistics
-from study.analysis.metrics import METRICS, Value, stuck, value
+from study.analysis.learning import plateau_runs
+from study.analysis.measures import Value
+from study.analysis.metrics import METRICS, cell_metric
+from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
-from study.config.load import Study
+
+HEADLINES = ("nll", "probe_accuracy")       # metrics that figures show
+COMPARED = (*HEADLINES, "probe_chosen")     # metrics on which every arm is compared with its baseline
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Effect of a treatment on a metric. `estimate` is the headline: over seeds and texts where every cell has numbers
-    of its texts, else over seeds; `over_seeds` is Student's; `first` and `second` (n,) are the cells' numbers."""
+    """Effect of a treatment on a metric.
+
+    `estimate` is the headline: over seeds and texts if every cell has numbers per text, else over seeds alone.
+    `over_seeds` is Student's. `first` and `second` (n,) are the numbers of the treatment's and the baseline's cells.
+    """
     treatment: str
     baseline: str | None
     metric: str
@@ -30,65 +38,67 @@ class Comparison:
     second: np.ndarray
 
     @property
+    def arms(self) -> tuple[str, ...]:
+        return (self.treatment,) if self.baseline is None else (self.treatment, self.baseline)
+
+    @property
     def differences(self) -> np.ndarray:
         return self.first - self.second
 
     @property
     def correlation(self) -> float:
-        """Pearson's r of the two arms over seeds: what pairing bought."""
+        """Pearson's r of the two arms over seeds: what pairing by seed gained."""
         return statistics.correlation(self.first, self.second)
 
 
-def compare_arms(study: Study, treatment: str, baseline: str | None, metric: str) -> Comparison | None:
-    """The comparison over all seeds of the study; None when a cell of either arm has no such number.
+def compare_arms(results: StudyResults, treatment: str, baseline: str | None, metric: str) -> Comparison | None:
+    """The comparison over all seeds of the study, or with 0 if `baseline` is None.
 
-    baseline None compares the metric with 0. Raises StudyError when two arms were scored on other texts.
+    None if a cell of either arm lacks the metric. Raises StudyError if the arms were scored on different texts.
     """
-    first = [value(study, treatment, seed, metric) for seed in study.settings.seeds]
-    second = [Value(0.0, None if one is None or one.texts is None else np.zeros_like(one.texts)) for one in first] \
-        if baseline is None else [value(study, baseline, seed, metric) for seed in study.settings.seeds]
-    if any(one is None for one in (*first, *second)):
+    first = [cell_metric(results, cell, metric) for cell in results.of_arm(treatment)]
+    if any(value is None for value in first):
         return None
-    own, other = (np.array([one.cell for one in side]) for side in (first, second))
-    over_seeds = estimate = statistics.t_estimate(own - other)
-    if all(one.texts is not None for one in (*first, *second)):
-        if len({len(one.texts) for one in (*first, *second)}) > 1:
-            raise StudyError(f"{study.runs}: {treatment} and {baseline} were scored on different texts; run "
+    second = ([Value(0.0, None if value.texts is None else np.zeros_like(value.texts)) for value in first]
+              if baseline is None else [cell_metric(results, cell, metric) for cell in results.of_arm(baseline)])
+    if any(value is None for value in second):
+        return None
+    values = [np.array([value.cell for value in arm]) for arm in (first, second)]
+    over_seeds = estimate = statistics.t_estimate(values[0] - values[1])
+    if all(value.texts is not None for value in (*first, *second)):
+        if len({len(value.texts) for value in (*first, *second)}) > 1:
+            raise StudyError(f"{results.study.runs}: {treatment} and {baseline} were scored on different texts; run "
                              f"`dvc repro`")
-        estimate = statistics.two_way_estimate(np.stack([a.texts - b.texts for a, b in zip(first, second,
-                                                                                           strict=True)]))
-    return Comparison(treatment, baseline, metric, estimate, over_seeds, own, other)
+        estimate = statistics.two_way_estimate(np.stack([a.texts - b.texts
+                                                         for a, b in zip(first, second, strict=True)]))
+    return Comparison(treatment, baseline, metric, estimate, over_seeds, *values)
 
 
-HEADLINES = ("nll", "probe_accuracy")       # what figures show
-COMPARED = (*HEADLINES, "probe_chosen")     # metrics on which every arm is compared with its baseline
-
-
-def comparisons(study: Study) -> pd.DataFrame:
-    """Each arm against its baseline on these metrics: two-way t over seeds and texts, t over seeds beside it."""
-    rows = []
+def comparison_table(results: StudyResults) -> pd.DataFrame:
+    """One row per arm and metric: the arm against its baseline, with both intervals."""
+    study, rows = results.study, []
     for arm in study.settings.arms:
         baseline = study.arms[arm].baseline
         if baseline in study.settings.arms:
-            rows += [_row(study, found) for metric in COMPARED
-                     if (found := compare_arms(study, arm, baseline, metric))]
+            comparisons = [compare_arms(results, arm, baseline, metric) for metric in COMPARED]
+            rows += [_row(results, comparison) for comparison in comparisons if comparison]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[
         "treatment", "baseline", "metric", "n", "effect", "low", "high", "p"])
 
 
-def _row(study: Study, found: Comparison) -> dict:
-    """A line of comparisons.csv; `survivors` is the effect over the seeds at which neither arm diverged, a number that
-    is conditional on the outcome, and only there when some seed is left out."""
-    estimate, seeds = found.estimate, found.over_seeds
-    arms = [arm for arm in (found.treatment, found.baseline) if arm]
-    fine = np.array([not any(value(study, arm, seed, "diverged").cell for arm in arms)
-                     for seed in study.settings.seeds])
-    return {"treatment": found.treatment, "baseline": found.baseline, "metric": found.metric,
-            "n": len(found.differences), "effect": estimate.mean, "low": estimate.low, "high": estimate.high,
-            "p": estimate.p, "t_low": seeds.low, "t_high": seeds.high, "correlation": found.correlation,
-            "d_z": statistics.effect_size(found.differences),
-            "improvement": statistics.improvement(found.first, found.second, METRICS[found.metric].better == "lower"),
-            "stuck": " and ".join(f"{count} of {len(fine)} runs of {arm}" for arm in arms
-                                  if (count := stuck(study, arm))),
-            "survivors": found.differences[fine].mean() if 0 < fine.sum() < len(fine) else math.nan,
+def _row(results: StudyResults, comparison: Comparison) -> dict:
+    """`survivors` is the effect over the seeds at which neither arm diverged, which depends on the outcome; NaN if that
+    is every seed or none."""
+    estimate, over_seeds, differences = comparison.estimate, comparison.over_seeds, comparison.differences
+    runs = zip(*(results.of_arm(arm) for arm in comparison.arms), strict=True)
+    survived = np.array([not any(cell_metric(results, cell, "diverged").cell for cell in pair) for pair in runs])
+    return {"treatment": comparison.treatment, "baseline": comparison.baseline, "metric": comparison.metric,
+            "n": len(differences), "effect": estimate.mean, "low": estimate.low, "high": estimate.high,
+            "p": estimate.p, "t_low": over_seeds.low, "t_high": over_seeds.high,
+            "correlation": comparison.correlation, "d_z": statistics.effect_size(differences),
+            "improvement": statistics.probability_of_improvement(
+                comparison.first, comparison.second, METRICS[comparison.metric].better == "lower"),
+            "plateau_runs": plateau_runs(results, comparison.treatment),
+            "baseline_plateau_runs": plateau_runs(results, comparison.baseline),
+            "survivors": differences[survived].mean() if 0 < survived.sum() < len(survived) else math.nan,
             "smallest_detectable_effect": estimate.smallest_detectable()}

@@ -1,7 +1,8 @@
-"""Estimates, intervals and tests for paired arms.
+"""Estimates, intervals and tests for arms that are paired by seed.
 
-Shapes: n seeds, N texts. The headline is the two-way t interval: over seeds and texts, because t over seeds alone
-covers far less than it says where the noise of a small test set dominates, and bootstraps do where seeds are few.
+Shapes: n seeds, N texts. The headline is the two-way t interval, with seeds and texts both random. Where the noise of
+a small test set dominates, a t interval over seeds alone covers far less than its level; with few seeds, a bootstrap
+does too. SciPy and statsmodels do the rest, except where noted.
 """
 from __future__ import annotations
 
@@ -14,24 +15,24 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error and the degrees of freedom of that error; both NaN where they cannot be told.
+    """A mean, its standard error and the degrees of freedom of that error. Both are NaN if they cannot be estimated.
 
-    Everything that is said about a difference follows from these three numbers and the t law.
+    Intervals and tests follow from these three numbers and Student's t distribution.
     """
     mean: float
     error: float
     df: float
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Confidence interval of the mean."""
+        """Confidence interval of the mean. NaN without a standard error."""
         if self.error == 0:
             return self.mean, self.mean
-        half = float(stats.t.ppf(0.5 + level / 2, self.df)) * self.error
-        return self.mean - half, self.mean + half
+        low, high = stats.t.interval(level, self.df, self.mean, self.error)
+        return float(low), float(high)
 
-    def on_scale(self, most: float) -> tuple[float, float]:
-        """The 95 % interval of what lies between 0 and `most`, cut there."""
-        low, high = np.clip(self.interval(), 0.0, most)
+    def clipped(self, largest: float) -> tuple[float, float]:
+        """The 95 % interval of a quantity between 0 and `largest`, clipped to that range."""
+        low, high = np.clip(self.interval(), 0.0, largest)
         return float(low), float(high)
 
     @property
@@ -44,55 +45,60 @@ class Estimate:
 
     @property
     def p(self) -> float:
-        """Two-sided p of no effect."""
+        """Two-sided p value of the hypothesis that the mean is 0."""
         if self.error == 0:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.mean) / self.error, self.df))
 
     def p_equivalent(self, margin: float) -> float:
-        """p of two one-sided tests (TOST) that the mean lies inside (-margin, margin)."""
+        """p value of two one-sided tests (TOST) that the mean lies in (-margin, margin)."""
         if self.error == 0:
             return 0.0 if abs(self.mean) < margin else 1.0
         return float(stats.t.sf((margin - abs(self.mean)) / self.error, self.df))
 
     def smallest_detectable(self, power: float = 0.8, alpha: float = 0.05) -> float:
-        """The true mean that a two-sided t test with this error finds with the given power; NaN for no error."""
+        """The true mean that a two-sided t test with this error detects with the given power; NaN without an error."""
         if not self.error > 0 or not self.df > 0:
             return math.nan
         from scipy.optimize import brentq
 
-        beyond, high = stats.t.isf(alpha / 2, self.df), 1.0
-
-        def missing(errors: float) -> float:    # by hand: TTestPower takes over the NaN of a far tail that is 0
-            far = np.nan_to_num(stats.nct.cdf(-beyond, self.df, errors))
-            return float(stats.nct.sf(beyond, self.df, errors) + far) - power
-
-        while missing(high) < 0:
+        high = 1.0
+        while t_test_power(high, self.df, alpha) < power:
             high *= 2
-        return float(brentq(missing, 0.0, high)) * self.error
+        return float(brentq(lambda effect: t_test_power(effect, self.df, alpha) - power, 0.0, high)) * self.error
 
 
-NOTHING = (math.nan, math.nan)
+UNKNOWN = (math.nan, math.nan)
+
+
+def t_test_power(effect: float, df: float, alpha: float = 0.05) -> float:
+    """Power of a two-sided t test; effect: the true mean in standard errors.
+
+    Not statsmodels' TTestPower: with few degrees of freedom it returns NaN, since SciPy's distribution function does so
+    for a far tail that is 0.
+    """
+    critical = stats.t.isf(alpha / 2, df)
+    return float(stats.nct.sf(critical, df, effect) + np.nan_to_num(stats.nct.cdf(-critical, df, effect)))
 
 
 def t_estimate(values: np.ndarray) -> Estimate:
-    """The mean of values (n,) with Student's error; without one for fewer than two."""
+    """The mean of values (n,) with its standard error; without an error for fewer than two values."""
     values = np.asarray(values, float)
     if len(values) < 2:
-        return Estimate(float(values.mean()) if len(values) else math.nan, *NOTHING)
-    return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1)
+        return Estimate(float(values.mean()) if len(values) else math.nan, *UNKNOWN)
+    return Estimate(float(values.mean()), float(stats.sem(values)), len(values) - 1)
 
 
 def two_way_estimate(differences: np.ndarray) -> Estimate:
-    """The mean of per-seed, per-text differences (n, N), both random; without an error for one seed.
+    """The mean of differences (n, N) per seed and text, both random; without an error for one seed or one text.
 
-    With mean squares of seeds, texts and residual, a = MS_s / n, b = MS_j / N, c = MS_r / (n N); the variance is
-    max(a + b - c, a, b), its degrees of freedom by Satterthwaite's rule from a and b.
+    With the mean squares of seeds, texts and residuals, a = MS_s / n, b = MS_t / N and c = MS_r / (n N), the variance
+    is max(a + b - c, a, b). Its degrees of freedom follow Satterthwaite's rule from a and b.
     """
     seeds, texts = differences.shape
     mean = float(differences.mean())
     if seeds < 2 or texts < 2:
-        return Estimate(mean, *NOTHING)
+        return Estimate(mean, *UNKNOWN)
     by_seed, by_text = differences.mean(1), differences.mean(0)
     residual = differences - by_seed[:, None] - by_text[None] + mean
     a = float(by_seed.var(ddof=1)) / seeds
@@ -105,42 +111,46 @@ def two_way_estimate(differences: np.ndarray) -> Estimate:
 
 
 def effect_size(differences: np.ndarray) -> float:
-    """Hedges-corrected d_z of paired differences (n,): mean / sd, times 1 - 3 / (4 n - 5)."""
+    """d_z of paired differences (n,) with Hedges' correction: mean / sd, times 1 - 3 / (4 n - 5)."""
     n = len(differences)
     if n < 2 or np.std(differences, ddof=1) == 0:
         return math.nan
     return float(np.mean(differences) / np.std(differences, ddof=1) * (1 - 3 / (4 * n - 5)))
 
 
-def improvement(first: np.ndarray, second: np.ndarray, lower: bool) -> float:
-    """Probability that a run of the first arm (n,) is better than one of the second (m,), ties half, over all pairs of
-    runs (Agarwal et al. 2021): Mann and Whitney's U over n m."""
-    better = (second, first) if lower else (first, second)
-    return float(stats.mannwhitneyu(*better).statistic) / (len(first) * len(second))
+def probability_of_improvement(first: np.ndarray, second: np.ndarray, lower: bool) -> float:
+    """Share of all pairs of runs in which the run of the first arm (n,) is better than that of the second (m,).
+
+    Ties count half (Agarwal et al. 2021): the Mann-Whitney U over n m. lower: smaller numbers are better.
+    """
+    better, worse = (second, first) if lower else (first, second)
+    return float(stats.mannwhitneyu(better, worse).statistic) / (len(first) * len(second))
 
 
 def seeds_needed(differences: np.ndarray, target: float, most: int = 200) -> int | None:
-    """Fewest seeds whose smallest detectable effect is at most `target`, if seeds keep the spread of these per-seed
-    differences (n,); None when `most` would not do, or there are fewer than two."""
+    """The smallest number of seeds whose smallest detectable effect is at most `target`.
+
+    Assumes that more seeds keep the spread of these differences (n,). None if `most` seeds do not suffice or if there
+    are fewer than two differences.
+    """
     spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else math.nan
     if not math.isfinite(spread):
         return None
-    enough = (n for n in range(2, most + 1)
-              if spread == 0 or Estimate(0.0, spread / math.sqrt(n), n - 1).smallest_detectable() <= target)
-    return next(enough, None)
+    return next((n for n in range(2, most + 1)
+                 if spread == 0 or t_test_power(target * math.sqrt(n) / spread, n - 1) >= 0.8), None)
 
 
 def prediction_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Where one more run would fall: mean +- t s sqrt(1 + 1/n) of values (n,). NaN for fewer than two."""
+    """Where one more value like values (n,) would fall: mean +- t s sqrt(1 + 1/n). NaN for fewer than two values."""
     n = len(values)
     if n < 2:
-        return NOTHING
+        return UNKNOWN
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / n)
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
 def holm(p: list[float]) -> tuple[list[float], list[int]]:
-    """Holm-adjusted p values, and for each the number of hypotheses that its step of the procedure divides by."""
+    """Holm-adjusted p values, and for each the number by which its step of the procedure divides alpha."""
     from statsmodels.stats.multitest import multipletests
 
     if not p:
@@ -153,17 +163,17 @@ def holm(p: list[float]) -> tuple[list[float], list[int]]:
 
 def rate_interval(count: int, n: int) -> tuple[float, float]:
     """Exact (Clopper-Pearson) 95 % interval of a rate."""
-    found = stats.binomtest(count, n).proportion_ci(method="exact")
-    return float(found.low), float(found.high)
+    interval = stats.binomtest(count, n).proportion_ci(method="exact")
+    return float(interval.low), float(interval.high)
 
 
-def fisher_p(count: int, n: int, other: int, m: int) -> float:
-    """Two-sided p of Fisher's exact test that two rates are equal."""
-    return float(stats.fisher_exact([[count, n - count], [other, m - other]])[1])
+def fisher_p(first: int, n: int, second: int, m: int) -> float:
+    """Two-sided p value of Fisher's exact test that the rates first / n and second / m are equal."""
+    return float(stats.fisher_exact([[first, n - first], [second, m - second]])[1])
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's r over seeds: what pairing bought. NaN for fewer than three seeds or a constant arm."""
+    """Pearson's r of two arms over seeds. NaN for fewer than three seeds or a constant arm."""
     if len(first) < 3 or np.std(first) == 0 or np.std(second) == 0:
         return math.nan
     return float(stats.pearsonr(first, second).statistic)

@@ -1,17 +1,17 @@
 """From comparisons to verdicts, by fixed rules.
 
-    direction   the effect is beyond 0 the claimed way: supported; the other way: contradicted; inside the margin:
-                equivalent; else inconclusive
-    equal       inside the margin: supported; wholly outside: contradicted; else inconclusive
-    range       the interval of the mean lies in the band: supported; apart from it: contradicted; else inconclusive
-    point       the published number lies where one more run of ours would fall: supported, else contradicted
-    rate        the exact interval of the share of the treatment's runs that diverge lies above a half, and Fisher's
-                test finds more than of the baseline's: supported; it lies below a half: contradicted; else inconclusive
-    exact       what running the check says
+    direction   the effect differs from 0 in the claimed direction: supported; in the opposite one: contradicted; it is
+                inside the margin: equivalent; else inconclusive
+    equal       the effect is inside the margin: supported; wholly outside: contradicted; else inconclusive
+    range       the interval of the mean is inside the band: supported; apart from it: contradicted; else inconclusive
+    point       the published number is where one more of our runs would fall: supported, else contradicted
+    rate        the exact interval of the share of the treatment's runs that diverge is above one half, and Fisher's
+                test finds more than of the baseline's: supported; below one half: contradicted; else inconclusive
+    exact       the outcome of the check, or of the comparison with the cited document
 
-Too few seeds decide nothing, nor does an arm of which a run ended on the unigram plateau: it was stopped before it had
-learnt anything but word frequencies, and where it would have come to nobody knows. A claim that cannot be decided is
-not counted in its family. Tests are adjusted by Holm within a family, intervals to the level of their test.
+Too few seeds decide nothing. Neither does an arm with a run that ended on the unigram plateau: the run was stopped
+before it had learnt more than unigram frequencies, and its final level is unknown. Claims that cannot be decided do not
+count in their family. Tests are adjusted by Holm within a family, and intervals have the level of their test.
 """
 from __future__ import annotations
 
@@ -21,19 +21,32 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from study.analysis import statistics
-from study.analysis.claims import AnyClaim, Comparing, Equal, Exact, Point, Range, Rate, Untestable, arms_of
+from study.analysis.claims import (
+    AnyClaim,
+    ComparisonClaim,
+    EqualClaim,
+    ExactClaim,
+    PointClaim,
+    RangeClaim,
+    RateClaim,
+    UntestedClaim,
+    arms_of,
+)
 from study.analysis.comparisons import Comparison, compare_arms
-from study.analysis.metrics import METRICS, stuck, value
+from study.analysis.decision_rules import ALPHA, MAJORITY
+from study.analysis.learning import plateau_runs
+from study.analysis.metrics import METRICS, cell_metric
+from study.analysis.reasons import Flag, sentence
+from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
-from study.config.load import Study
+from study.config.study import Study
 
-ALPHA = 0.05
-NAMES = ("supported", "contradicted", "equivalent", "inconclusive", "untested", "out of scope")
+VERDICTS = ("supported", "contradicted", "equivalent", "inconclusive", "untested", "out of scope")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out for one claim. Numbers are in the metric's unit; NaN where there are none."""
+    """The outcome of one claim. Numbers are in the metric's unit, and NaN if there are none."""
     verdict: str
     reason: str
     n: int = 0
@@ -48,175 +61,205 @@ class Verdict:
     seeds_needed: int | None = None
     correlation: float = math.nan
     measured: str = ""                      # of checks and rates: the measurement in words
-    values: dict[str, list[float]] = field(default_factory=dict)    # arm -> a number a seed
+    values: dict[str, list[float]] = field(default_factory=dict)    # arm -> one number per seed
+    flags: frozenset[Flag] = frozenset()
 
 
-def decide_all(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) -> dict[str, Verdict]:
-    """The verdict of every claim. checks: for each exact claim, whether it holds and what was measured."""
-    found: dict[str, Verdict] = {}
-    tested: dict[str, Tested] = {}
+def _because(verdict: str, *flags: Flag, **facts: object) -> Verdict:
+    return Verdict(verdict, sentence(flags, **facts), flags=frozenset(flags))
+
+
+def decide_all(results: StudyResults, claims: dict[str, AnyClaim], checks: dict[str, dict]) -> dict[str, Verdict]:
+    """The verdict of every claim. checks: the outcome of each check by name (study/evaluation/exact_claims.py)."""
+    verdicts: dict[str, Verdict] = {}
+    tests: dict[str, ClaimTest] = {}
     for name, claim in claims.items():
-        if reason := why_untested(study, claim):
-            found[name] = Verdict("out of scope" if claim.claim_type == "out of scope" else "untested", reason)
-        elif isinstance(claim, Exact):
-            found[name] = _exact(checks[name])
-        elif isinstance(claim, Rate):
-            found[name] = _rate(study, claim)
-        elif isinstance(claim, (Range, Point)):
-            found[name] = _number(study, claim)
-        elif comparison := compare_arms(study, claim.treatment, claim.baseline, claim.metric):
-            tested[name] = Tested(claim, comparison, undecidable(study, claim, comparison))
+        if reason := why_untested(results.study, claim):
+            verdicts[name] = reason
+        elif isinstance(claim, ExactClaim):
+            verdicts[name] = _decide_exact(claim, checks)
+        elif isinstance(claim, RateClaim):
+            verdicts[name] = _decide_rate(results, claim)
+        elif isinstance(claim, (RangeClaim, PointClaim)):
+            verdicts[name] = _decide_number(results, claim)
+        elif comparison := compare_arms(results, claim.treatment, claim.baseline, claim.metric):
+            tests[name] = ClaimTest(claim, comparison, obstacle(results, claim, comparison))
         else:
-            found[name] = Verdict("untested", f"{claim.metric} was not measured in every cell of its arms")
-    found |= _families(tested)
-    return {name: found[name] for name in claims}
+            verdicts[name] = _because("untested", Flag.NOT_MEASURED, metric=claim.metric)
+    verdicts |= decide_families(tests)
+    return {name: verdicts[name] for name in claims}
 
 
-def why_untested(study: Study, claim: AnyClaim) -> str | None:
-    """Why this study cannot test a claim at all; None when it can."""
-    if isinstance(claim, Untestable):
-        return claim.reason
+def why_untested(study: Study, claim: AnyClaim) -> Verdict | None:
+    """The verdict of a claim that this study cannot test at all; None if it can."""
+    if isinstance(claim, UntestedClaim):
+        return Verdict(claim.claim_type, claim.reason)
     if missing := [arm for arm in arms_of(claim) if arm not in study.settings.arms]:
-        return f"this study does not train {' and '.join(missing)}"
+        return _because("untested", Flag.NOT_TRAINED, arms=" and ".join(missing))
     studies = getattr(claim, "studies", None)
     if studies is not None and study.settings.name not in studies:
-        return f"not at this scale: it is tested in {', '.join(studies)}"
+        return _because("untested", Flag.OTHER_STUDIES, studies=", ".join(studies))
     return None
 
 
+# ---- claims about the difference between two arms
+
 @dataclass(frozen=True)
-class Tested:
-    """A claim with its comparison, and why it cannot be decided (empty when it can)."""
-    claim: Comparing
+class ClaimTest:
+    """A claim with its comparison, and the verdict that rules out any other; None if the numbers decide."""
+    claim: ComparisonClaim
     comparison: Comparison
-    obstacle: str
+    obstacle: Verdict | None = None
 
 
-def undecidable(study: Study, claim: Comparing, comparison: Comparison) -> str:
-    """Why a comparison decides nothing whatever its numbers are; empty when it may."""
+def obstacle(results: StudyResults, claim: ComparisonClaim, comparison: Comparison) -> Verdict | None:
+    """The inconclusive verdict of a comparison that decides nothing, whatever its numbers are; None if it may."""
     n = len(comparison.differences)
     if n < claim.min_seeds:
-        return f"too few seeds: {n}, where {claim.min_seeds} were asked for beforehand"
-    if claim.metric in ("escape_step", "initial_excess"):
-        return ""
-    for arm in (comparison.treatment, comparison.baseline):
-        if arm is not None and (count := stuck(study, arm)):
-            return f"{count} of {n} runs of {arm} end on the unigram plateau: more steps are needed"
-    return ""
+        return _too_few(n, claim.min_seeds)
+    if METRICS[claim.metric].defined_on_plateau:
+        return None
+    for arm in comparison.arms:
+        if stuck := plateau_runs(results, arm):
+            return _because("inconclusive", Flag.ON_PLATEAU, stuck=stuck, n=n, arm=arm)
+    return None
 
 
-def _families(tested: dict[str, Tested]) -> dict[str, Verdict]:
-    """Verdicts of comparing claims, with Holm's procedure within each family."""
-    found = {}
-    for family in dict.fromkeys(one.claim.family for one in tested.values()):
-        names = [name for name, one in tested.items() if one.claim.family == family]
-        p = [_p(tested[name].claim, tested[name].comparison) for name in names]
-        known = [i for i, name in enumerate(names) if math.isfinite(p[i]) and not tested[name].obstacle]
-        adjusted, divisors = statistics.holm([p[i] for i in known])
-        at = {i: (a, d) for i, a, d in zip(known, adjusted, divisors, strict=True)}
-        for i, name in enumerate(names):
-            found[name] = _described(tested[name], p[i], *at.get(i, (math.nan, 1)), max(1, len(known)))
-    return found
+def _too_few(n: int, min_seeds: int) -> Verdict:
+    return _because("inconclusive", Flag.TOO_FEW_SEEDS, n=n, min_seeds=min_seeds)
 
 
-def _p(claim: Comparing, comparison: Comparison) -> float:
-    estimate = comparison.estimate
-    return estimate.p_equivalent(claim.margin) if isinstance(claim, Equal) else estimate.p
+def decide_families(tests: dict[str, ClaimTest]) -> dict[str, Verdict]:
+    """Verdicts of claims that compare arms, with Holm's procedure within each family."""
+    verdicts = {}
+    for family in dict.fromkeys(test.claim.family for test in tests.values()):
+        members = {name: test for name, test in tests.items() if test.claim.family == family}
+        p = {name: _p(test) for name, test in members.items()}
+        counted = [name for name, test in members.items() if math.isfinite(p[name]) and not test.obstacle]
+        adjusted, divisors = statistics.holm([p[name] for name in counted])
+        ranks = dict(zip(counted, zip(adjusted, divisors, strict=True), strict=True))
+        for name, test in members.items():
+            verdicts[name] = _decide_test(test, p[name], *ranks.get(name, (math.nan, 1)), max(1, len(counted)))
+    return verdicts
 
 
-def _described(one: Tested, p: float, p_holm: float, divisor: int, size: int) -> Verdict:
-    claim, comparison, estimate = one.claim, one.comparison, one.comparison.estimate
-    n = len(comparison.differences)
-    name, reason = ("inconclusive", one.obstacle) if one.obstacle else verdict_of(claim, estimate, p_holm, size)
+def _p(test: ClaimTest) -> float:
+    estimate = test.comparison.estimate
+    return estimate.p_equivalent(test.claim.margin) if isinstance(test.claim, EqualClaim) else estimate.p
+
+
+def _decide_test(test: ClaimTest, p: float, p_holm: float, divisor: int, family_size: int) -> Verdict:
+    """The verdict with its numbers; divisor: the number by which Holm's procedure divides alpha for this claim."""
+    claim, comparison, estimate = test.claim, test.comparison, test.comparison.estimate
+    verdict = test.obstacle or decide(claim, estimate, p_holm, family_size)
     level = 1 - ALPHA / divisor
-    if isinstance(claim, Equal):
-        level = 1 - 2 * ALPHA / divisor if name == "supported" else 1 - ALPHA / size
+    if isinstance(claim, EqualClaim):
+        level = 1 - 2 * ALPHA / divisor if verdict.verdict == "supported" else 1 - ALPHA / family_size
     low, high = estimate.interval(level)
-    values = {comparison.treatment: comparison.first.tolist()}
-    if comparison.baseline is not None:
-        values[comparison.baseline] = comparison.second.tolist()
-    return Verdict(name, reason, n, estimate.mean, low, high, estimate.low, estimate.high, p, p_holm,
-                   estimate.smallest_detectable(), statistics.seeds_needed(comparison.differences, claim.margin),
-                   comparison.correlation, values=values)
+    values = {arm: numbers.tolist()
+              for arm, numbers in zip(comparison.arms, (comparison.first, comparison.second), strict=False)}
+    return replace(
+        verdict, n=len(comparison.differences), effect=estimate.mean, low=low, high=high, plain_low=estimate.low,
+        plain_high=estimate.high, p=p, p_holm=p_holm, smallest_detectable_effect=estimate.smallest_detectable(),
+        seeds_needed=statistics.seeds_needed(comparison.differences, claim.margin), correlation=comparison.correlation,
+        values=values)
 
 
-def verdict_of(claim: Comparing, estimate: Estimate, p_holm: float, size: int = 1) -> tuple[str, str]:
-    """Verdict and reason of a direction or equal claim, from its estimate alone. That no difference is contradicted is
-    a test of its own, to which Holm's order of the others says nothing: it divides by the `size` of the family."""
+def decide(claim: ComparisonClaim, estimate: Estimate, p_holm: float, family_size: int = 1) -> Verdict:
+    """The verdict of a direction or equal claim, without its numbers, from its estimate alone."""
     if not math.isfinite(p_holm):
-        return "inconclusive", "no interval can be told"
-    if isinstance(claim, Equal):
-        low, high = estimate.interval(1 - ALPHA / size)
-        if p_holm < ALPHA:
-            return "supported", "the difference lies inside the margin that was stated beforehand"
-        if low > claim.margin or high < -claim.margin:
-            return "contradicted", "the difference is larger than the margin"
-        if low > 0 or high < 0:
-            return "inconclusive", "there is a difference, but whether it is larger than the margin is open"
-        return "inconclusive", "the interval reaches over the margin"
+        return _because("inconclusive", Flag.NO_INTERVAL)
+    if isinstance(claim, EqualClaim):
+        return _decide_equal(claim, estimate, p_holm, family_size)
     if p_holm < ALPHA:
-        as_claimed = (estimate.mean > 0) == (claim.claimed == "higher")
-        small = ", though by less than the margin" if abs(estimate.mean) < claim.margin else ""
-        return ("supported", f"a difference the claimed way{small}") if as_claimed else \
-            ("contradicted", f"a difference the other way{small}")
+        as_claimed = (estimate.mean > 0) == (claim.direction == "higher")
+        flags = [Flag.AS_CLAIMED if as_claimed else Flag.OPPOSITE]
+        flags += [Flag.BELOW_MARGIN] if abs(estimate.mean) < claim.margin else []
+        return _because("supported" if as_claimed else "contradicted", *flags)
     if estimate.p_equivalent(claim.margin) < ALPHA:
-        return "equivalent", "if there is a difference, it is inside the margin that was stated beforehand"
-    return "inconclusive", "the interval holds both no difference and one beyond the margin"
+        return _because("equivalent", Flag.WITHIN_MARGIN)
+    return _because("inconclusive", Flag.IMPRECISE)
 
 
-def _exact(check: dict) -> Verdict:
-    return Verdict("supported" if check["holds"] else "contradicted", check["reason"], measured=check["measured"])
+def _decide_equal(claim: EqualClaim, estimate: Estimate, p_holm: float, family_size: int) -> Verdict:
+    """That two arms are not equal is a test of its own. Holm's order of the other tests does not apply to it, so its
+    level is divided by the size of the family."""
+    if p_holm < ALPHA:
+        return _because("supported", Flag.WITHIN_MARGIN)
+    low, high = estimate.interval(1 - ALPHA / family_size)
+    if low > claim.margin or high < -claim.margin:
+        return _because("contradicted", Flag.BEYOND_MARGIN)
+    if low > 0 or high < 0:
+        return _because("inconclusive", Flag.MARGIN_UNRESOLVED)
+    return _because("inconclusive", Flag.CROSSES_MARGIN)
 
 
-def _number(study: Study, claim: Range | Point) -> Verdict:
-    found = [value(study, claim.arm, seed, claim.metric) for seed in study.settings.seeds]
-    if any(one is None for one in found):
-        return Verdict("untested", f"{claim.metric} was not measured in every cell of {claim.arm}")
-    values = np.array([one.cell for one in found])
+# ---- other claims
+
+def _decide_exact(claim: ExactClaim, checks: dict[str, dict]) -> Verdict:
+    if claim.check:
+        outcome = checks[claim.check]
+        return Verdict("supported" if outcome["holds"] else "contradicted", outcome["reason"],
+                       measured=outcome["measured"])
+    if isinstance(claim.claimed, str) or isinstance(claim.actual, str):
+        holds = claim.claimed == claim.actual
+    else:
+        holds = abs(claim.claimed - claim.actual) <= (claim.tolerance or 0.0)
+    claimed, actual = (f"{value:g}" if isinstance(value, float) else value for value in (claim.claimed, claim.actual))
+    return Verdict("supported" if holds else "contradicted", f"claimed: {claimed}; actual: {actual} ({claim.evidence})",
+                   measured=f"{claimed} against {actual}")
+
+
+def _decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verdict:
+    numbers = [cell_metric(results, cell, claim.metric) for cell in results.of_arm(claim.arm)]
+    if any(number is None for number in numbers):
+        return _because("untested", Flag.NOT_MEASURED, metric=claim.metric)
+    values = np.array([number.cell for number in numbers])
     estimate, n = statistics.t_estimate(values), len(values)
-    about = Verdict("inconclusive", "", n, estimate.mean, estimate.low, estimate.high, estimate.low, estimate.high,
-                    values={claim.arm: values.tolist()})
+    low, high = estimate.low, estimate.high
     if n < claim.min_seeds:
-        return replace(about, reason=f"too few seeds: {n}, where {claim.min_seeds} were asked for beforehand")
-    if isinstance(claim, Point):
-        low, high = statistics.prediction_interval(values)
+        verdict = _too_few(n, claim.min_seeds)
+    elif isinstance(claim, PointClaim):
+        low, high = statistics.prediction_interval(values, 1 - ALPHA)
         inside = low - claim.rounding <= claim.number <= high + claim.rounding
-        reason = f"the published number lies {'' if inside else 'not '}where one more run would fall"
-        return replace(about, verdict="supported" if inside else "contradicted", reason=reason, low=low, high=high)
-    return replace(about, **_band(estimate, claim))
+        verdict = (_because("supported", Flag.LIKE_ONE_MORE_RUN) if inside else
+                   _because("contradicted", Flag.UNLIKE_ONE_MORE_RUN))
+    else:
+        verdict = decide_band(claim, estimate)
+    return replace(verdict, n=n, effect=estimate.mean, low=low, high=high, plain_low=estimate.low,
+                   plain_high=estimate.high, values={claim.arm: values.tolist()})
 
 
-def _band(estimate: Estimate, claim: Range) -> dict[str, str]:
+def decide_band(claim: RangeClaim, estimate: Estimate) -> Verdict:
+    """The verdict of a range claim, without its numbers, from the estimate of the mean."""
     low = -math.inf if claim.low is None else claim.low
     high = math.inf if claim.high is None else claim.high
     if low <= estimate.low and estimate.high <= high:
-        return {"verdict": "supported", "reason": "the interval of the mean lies inside the band"}
-    if estimate.low > high or estimate.high < low:
-        side = "above" if estimate.low > high else "below"
-        return {"verdict": "contradicted", "reason": f"the interval of the mean lies {side} the band"}
-    return {"verdict": "inconclusive", "reason": "the interval of the mean crosses a border of the band"}
+        return _because("supported", Flag.INSIDE_BAND)
+    if estimate.low > high:
+        return _because("contradicted", Flag.ABOVE_BAND)
+    if estimate.high < low:
+        return _because("contradicted", Flag.BELOW_BAND)
+    return _because("inconclusive", Flag.CROSSES_BAND)
 
 
-def _rate(study: Study, claim: Rate) -> Verdict:
-    first, second = ([value(study, arm, seed, "diverged").cell for seed in study.settings.seeds]
-                     for arm in (claim.treatment, claim.baseline))
-    n, count, other = len(first), int(sum(first)), int(sum(second))
+def _decide_rate(results: StudyResults, claim: RateClaim) -> Verdict:
+    values = {arm: _diverged(results, arm) for arm in (claim.treatment, claim.baseline)}
+    count, baseline_count = (int(sum(runs)) for runs in values.values())
+    n = len(results.study.settings.seeds)
     low, high = statistics.rate_interval(count, n)
-    p = statistics.fisher_p(count, n, other, n)
-    about = Verdict("inconclusive", "", n, count / n, low, high, low, high, p, p,
-                    measured=f"{count} of {n} runs diverged, of the baseline {other} of {n}",
-                    values={claim.treatment: first, claim.baseline: second})
+    p = statistics.fisher_p(count, n, baseline_count, n)
     if n < claim.min_seeds:
-        return replace(about, reason=f"too few seeds: {n}, where {claim.min_seeds} were asked for beforehand")
-    if low > 0.5 and p < ALPHA:
-        return replace(about, verdict="supported", reason="most runs diverge, and more than of the baseline")
-    if high < 0.5:
-        return replace(about, verdict="contradicted", reason="fewer than half of the runs diverge")
-    return replace(about, reason="the interval of the rate holds a half: six runs at least are "
-                                 "needed to tell")
+        verdict = _too_few(n, claim.min_seeds)
+    elif low > MAJORITY and p < ALPHA:
+        verdict = _because("supported", Flag.MOST_RUNS_DIVERGE)
+    elif high < MAJORITY:
+        verdict = _because("contradicted", Flag.FEW_RUNS_DIVERGE)
+    else:
+        verdict = _because("inconclusive", Flag.RATE_UNRESOLVED)
+    return replace(verdict, n=n, effect=count / n, low=low, high=high, plain_low=low, plain_high=high, p=p, p_holm=p,
+                   measured=f"{count} of {n} runs diverged; of the baseline, {baseline_count} of {n}", values=values)
 
 
-def unit_scale(metric: str | None) -> tuple[float, str]:
-    """Factor and name of a metric's unit for readers: points are hundredths."""
-    unit = METRICS[metric].unit if metric in METRICS else ""
-    return (100.0, "points") if unit == "points" else (1.0, unit)
+def _diverged(results: StudyResults, arm: str) -> list[float]:
+    return [cell_metric(results, cell, "diverged").cell for cell in results.of_arm(arm)]

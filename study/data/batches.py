@@ -1,47 +1,78 @@
-"""Batches as a pure function of the step: rows gathered from the memory map, masked all at once.
+"""Batches as a pure function of the step: rows are gathered from the memory map and then given targets.
 
-Shapes: N rows, T positions, S selected positions in the batch.
+Which tokens of a row are targets, and what the encoder sees in their place, is decided by the objective
+(study/objectives), which is passed in.
+
+Shapes: N rows, T positions, S positions with a target.
 """
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from study import randomness
-from study.config.schema import PAIRS, RunConfig
-from study.data.examples import PairLayout, SingleLayout, Spans, TokenStore, pair_layout, single_layout
-from study.data.masking import mask_rows
-from study.data.tokenizer_info import TokenizerInfo
+from study.config.schema import RunConfig
+from study.data.layouts import PairLayout, SingleLayout, Spans, pair_layout, single_layout
+from study.data.masking import draw_epoch
+from study.data.token_store import TokenStore
+from study.data.tokenizer import TokenizerInfo
+
+PAIR_FORMATS = ("segment-pairs", "sentence-pairs")
+ROUND = 32                                  # micro-batches have a multiple of this number of positions
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Unmasked rows. `attention_mask` (N, T) bool is None when no row is padded; `label` (N,) is None without pairs."""
-    ids: np.ndarray                         # (N, T) int64
-    token_type_ids: np.ndarray              # (N, T) int64
+    """Rows of tokens without targets.
+
+    ids, token_type_ids (N, T) int64. attention_mask (N, T) bool; None if no row is padded. label (N,): 0 if the second
+    segment follows the first, else 1; None without pairs.
+    """
+    ids: np.ndarray
+    token_type_ids: np.ndarray
     attention_mask: np.ndarray | None
     label: np.ndarray | None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step trains on. `positions` (S,) are flat indices into (N T); `targets` (S,) the true ids there."""
+    """What one step trains on.
+
+    input_ids (N, T): what the encoder sees. positions (S,): flat indices into (N T), sorted. targets (S,): the labels
+    there. tokens: number of tokens without padding. corruption (N, T): index into masking.CORRUPTIONS; None if the
+    objective corrupts nothing.
+    """
     input_ids: np.ndarray
     token_type_ids: np.ndarray
     attention_mask: np.ndarray | None
     positions: np.ndarray
     targets: np.ndarray
     next_sentence_label: np.ndarray | None
-    tokens: int                             # real tokens, padding left out
-    corruption: np.ndarray | None                 # (N, T) index into masking.CORRUPTIONS; None left to right
+    tokens: int
+    corruption: np.ndarray | None
+
+
+class BatchMaker(Protocol):
+    """The part of an objective that makes batches."""
+    config: RunConfig
+
+    @property
+    def swap_segments(self) -> bool:
+        """Whether the negatives among segment pairs are swapped segments rather than segments of other documents."""
+
+    def make_batch(self, rows: Rows, tokenizer: TokenizerInfo, seed: int, epoch: np.ndarray,
+                   example: np.ndarray) -> Batch:
+        """Returns the rows with targets; epoch and example (N,) name the random draws."""
 
 
 def gather(ids: np.ndarray, spans: Spans, length: int, tokenizer: TokenizerInfo, padded: bool) -> Rows:
-    """Rows (N, length) from token spans; the second span, where there is one, has token type 1."""
+    """Returns rows (N, length) of token spans with their special tokens. The second span has token type 1."""
     t = np.arange(length)[None]
     first = spans.first_length[:, None]
     index = spans.first[:, None] + t - 1
@@ -62,16 +93,29 @@ def gather(ids: np.ndarray, spans: Spans, length: int, tokenizer: TokenizerInfo,
     return Rows(rows, types, mask, spans.label)
 
 
-class BatchSource:
-    """`batch(step)` for a cell: data order, pairs and masks depend on (seed, step) alone."""
+def with_targets(rows: Rows, input_ids: np.ndarray, has_target: np.ndarray, labels: np.ndarray,
+                 corruption: np.ndarray | None) -> Batch:
+    """Returns a batch with the targets `labels` (N, T) wherever `has_target` (N, T)."""
+    tokens = rows.ids.size if rows.attention_mask is None else int(rows.attention_mask.sum())
+    positions = np.flatnonzero(has_target)
+    return Batch(input_ids, rows.token_type_ids, rows.attention_mask, positions, labels.reshape(-1)[positions],
+                 rows.label, tokens, corruption)
 
-    def __init__(self, store: TokenStore, tokenizer: TokenizerInfo, config: RunConfig, seed: int, length: int, batch_size: int):
-        self.store, self.tokenizer, self.config, self.seed, self.length = store, tokenizer, config, seed, length
-        self.layout = layout_of(store, config, length)
-        self.rows = max(1, round(len(self.layout) * config.training.data_share))
-        fill = length / self.layout.mean_tokens if config.inputs.batch == "tokens" and self.layout.padded else 1.0
-        self.batch_size = round(batch_size * fill)      # rows; more of them where padded ones are to give equal tokens
-        self._order: dict[int, np.ndarray] = {}
+
+class BatchSource:
+    """The batches of a run at one row length: `batch(step)` depends only on the arguments given here and the step."""
+
+    def __init__(self, store: TokenStore, tokenizer: TokenizerInfo, objective: BatchMaker, seed: int, length: int,
+                 batch_size: int):
+        """batch_size: rows per batch. If `inputs.batch` is `tokens` and rows are padded, there are more rows, so that
+        a batch has about as many tokens as that number of full rows."""
+        self.store, self.tokenizer, self.seed, self.length = store, tokenizer, seed, length
+        self.objective, self.config = objective, objective.config
+        self.layout = layout_of(store, self.config.inputs.format, length, objective.swap_segments)
+        self.rows = max(1, round(len(self.layout) * self.config.training.data_fraction))
+        by_tokens = self.config.inputs.batch == "tokens" and self.layout.padded
+        self.batch_size = round(batch_size * (length / self.layout.mean_tokens if by_tokens else 1.0))
+        self._order: dict[int, np.ndarray] = {}             # epoch -> permutation of the rows
 
     def _examples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Epoch and example index (N,) of the rows of a step."""
@@ -85,58 +129,50 @@ class BatchSource:
         return epoch, example
 
     def batch(self, step: int) -> Batch:
-        """The rows of one step, masked; step counts from 0."""
+        """Returns the batch of a step, counted from 0."""
         return self.rows_of(*self._examples(step))
 
     def rows_of(self, epoch: np.ndarray, example: np.ndarray) -> Batch:
-        """The named examples (N,) as they are shown at the named epochs (N,). Static: pairs and masks come back."""
-        if self.config.masking.schedule == "static":
-            epoch = epoch % self.config.masking.dupe_factor
-        rows = gather(self.store.ids, self.layout.spans(epoch, example, self.seed), self.length,
-                      self.tokenizer, self.layout.padded)
-        if self.config.objective.sentence_objective == "none":
-            rows = replace(rows, label=None)
-        if self.config.objective.token_objective == "causal":
-            return causal_batch(rows, self.tokenizer)
-        return masked_batch(rows, self.tokenizer, self.config, self.seed, epoch, example)
+        """Returns the examples (N,) as they appear in the epochs (N,). With static masking, masks and pairs repeat."""
+        epoch = draw_epoch(self.config.masking, epoch)
+        spans = self.layout.spans(epoch, example, self.seed)
+        rows = gather(self.store.ids, spans, self.length, self.tokenizer, self.layout.padded)
+        return self.objective.make_batch(rows, self.tokenizer, self.seed, epoch, example)
 
 
-def layout_of(store: TokenStore, config: RunConfig, length: int) -> SingleLayout | PairLayout:
-    """The layout that a cell's inputs ask for."""
-    if config.inputs.format in PAIRS:
-        return pair_layout(store, config.inputs.format, length, swap=config.objective.sentence_objective == "sop")
-    return single_layout(store, config.inputs.format, length)
+def layout_of(store: TokenStore, form: str, length: int, swap_segments: bool = False) -> SingleLayout | PairLayout:
+    """Returns the layout of an input format in rows of `length` tokens."""
+    if form in PAIR_FORMATS:
+        return pair_layout(store, form, length, swap=swap_segments)
+    return single_layout(store, form, length)
 
 
-def masked_batch(rows: Rows, tokenizer: TokenizerInfo, config: RunConfig, seed: int, epoch: np.ndarray, example: np.ndarray) -> Batch:
-    """Masks rows as the cell's settings say; a part of the selected may be corrupted but not predicted."""
-    masked = mask_rows(rows.ids, tokenizer.is_ordinary[rows.ids], ~tokenizer.is_continuation[rows.ids], tokenizer,
-                       config.masking, seed, epoch, example)
-    targets = masked.selected
-    if config.objective.target_fraction < 1:
-        u = randomness.uniforms(seed, randomness.PREDICT, epoch[:, None], example[:, None],
-                                np.arange(rows.ids.shape[1])[None])
-        targets = targets & (u < config.objective.target_fraction)
-    return _batch(rows, masked.shown, targets, rows.ids, masked.corruption)
+def micro_batches(batch: Batch, count: int) -> Iterator[tuple[np.ndarray | None, ...]]:
+    """Yields the batch in `count` parts of equally many rows, give or take one; one part per row if there are fewer.
+
+    A part has the arguments of PretrainingModel.forward: input_ids, token_type_ids, attention_mask, positions, targets,
+    next_sentence_label. Positions without a target are appended up to a multiple of ROUND. Otherwise every step would
+    have its own number of positions, and matrix products of a new shape are slow the first time.
+    """
+    rows, length = batch.input_ids.shape
+    bounds = np.linspace(0, rows, min(count, rows) + 1).round().astype(int).tolist()
+    for begin, end in itertools.pairwise(bounds):
+        part = slice(begin, end)
+        inside = (batch.positions >= begin * length) & (batch.positions < end * length)
+        positions = batch.positions[inside] - begin * length
+        yield (batch.input_ids[part], batch.token_type_ids[part],
+               None if batch.attention_mask is None else batch.attention_mask[part],
+               np.pad(positions, (0, -len(positions) % ROUND)), batch.targets[inside],
+               None if batch.next_sentence_label is None else batch.next_sentence_label[part])
 
 
-def causal_batch(rows: Rows, tokenizer: TokenizerInfo) -> Batch:
-    """Left-to-right: position t predicts the ordinary token at t + 1."""
-    following = np.roll(rows.ids, -1, axis=1)
-    targets = tokenizer.is_ordinary[following]
-    targets[:, -1] = False
-    return _batch(rows, rows.ids, targets, following, None)
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Yields slices of at most `size` rows that cover `count` rows."""
+    return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))
 
 
-def _batch(rows: Rows, shown: np.ndarray, targets: np.ndarray, truth: np.ndarray, kind: np.ndarray | None) -> Batch:
-    tokens = rows.ids.size if rows.attention_mask is None else int(rows.attention_mask.sum())
-    positions = np.flatnonzero(targets)
-    return Batch(shown, rows.token_type_ids, rows.attention_mask, positions, truth.reshape(-1)[positions], rows.label,
-                 tokens, kind)
-
-
-def prefetch(source, steps: range, depth: int = 2) -> Iterator[Batch]:
-    """`source.batch(step)` for each step, made one thread ahead."""
+def prefetch(source: BatchSource, steps: range, depth: int = 2) -> Iterator[Batch]:
+    """Yields `source.batch(step)` for each step. A thread makes up to `depth` batches ahead."""
     ready: queue.Queue = queue.Queue(maxsize=depth)
     stop = threading.Event()
 
@@ -154,7 +190,7 @@ def prefetch(source, steps: range, depth: int = 2) -> Iterator[Batch]:
                 if stop.is_set():
                     return
                 offer(source.batch(step))
-        except BaseException as error:  # handed to the consumer, who raises it
+        except BaseException as error:      # passed to the consumer, which raises it
             offer(error)
 
     thread = threading.Thread(target=work, daemon=True)

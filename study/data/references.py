@@ -1,55 +1,100 @@
-"""What a count model knows that looks at one neighbour on each side: a reference for text whose optimum is unknown.
+"""References from word counts: how far prediction gets without an encoder. They put an encoder's perplexity on a scale
+where the best possible perplexity of a text is unknown.
 
-P(x | left, right) is a mixture of three laws of the training text: of x alone, of x after its left neighbour and of x
-before its right one. The last two are bigram counts with absolute discounting (Ney, Essen and Kneser 1994) that back
-off to the first; the weights come from the validation set by EM. A neighbour that is masked itself says nothing.
+    unigram       P(x): the frequency of a token
+    neighbours    P(x | left, right): a mixture of the unigram model and the two bigram models below
+
+The bigram models, P(x | left neighbour) and P(x | right neighbour), use absolute discounting (Ney, Essen and Kneser
+1994) and back off to the unigram model. The weights of the mixture are fitted to the validation set by EM. If a
+neighbour is masked itself, its bigram model backs off entirely.
+
+Shapes: V vocabulary, N rows, T positions, S selected positions.
 """
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-DISCOUNT, ROUNDS = 0.75, 30
+from study.data.tokenizer import TokenizerInfo
+
+DISCOUNT = 0.75                             # subtracted from every bigram count
+EM_ROUNDS = 30
+BLOCK_TOKENS = 1 << 22                      # training tokens counted at once, to bound memory
 
 
-def neighbour_nll(train: np.ndarray, unigram: np.ndarray, validation: tuple, test: tuple, mask_id: int) -> float:
-    """Mean NLL (nats) of the selected tokens of `test` under the mixture that is best for those of `validation`.
+@dataclass(frozen=True)
+class MaskedText:
+    """Masked rows that are scored: true `ids`, `shown` ids and `corruption`, each (N, T).
 
-    train (tokens,) ids; unigram (V,) nats, infinite for what is never predicted; the sets are (ids, shown, kind), each
-    (N, T), and rows begin and end with a special token.
+    Rows begin and end with a special token, so every selected token has two neighbours.
     """
-    after, before = bigrams(train, np.isfinite(unigram))
-
-    def laws(ids: np.ndarray, shown: np.ndarray, kind: np.ndarray) -> np.ndarray:
-        row, place = np.nonzero(kind)
-        truth, alone = ids[row, place], np.exp(-unigram[ids[row, place]])
-        return np.stack([alone, _backed_off(after, shown[row, place - 1], truth, alone, mask_id),
-                         _backed_off(before, shown[row, place + 1], truth, alone, mask_id)])
-
-    known, weight = laws(*validation), np.full(3, 1 / 3)
-    for _ in range(ROUNDS):
-        share = weight[:, None] * known
-        weight = (share / share.sum(0)).mean(1)
-    return float(-np.log(weight @ laws(*test)).mean())
+    ids: np.ndarray
+    shown: np.ndarray
+    corruption: np.ndarray
 
 
-def bigrams(train: np.ndarray, predicted: np.ndarray, block: int = 1 << 22):
-    """Counts (V, V) of the `predicted` ids after each id, and before each id, as sparse arrays, a row a neighbour."""
+def unigram_nll(train: np.ndarray, tokenizer: TokenizerInfo) -> np.ndarray:
+    """Returns -ln P(token), (V,) nats: add-one smoothed counts of ordinary tokens in `train` (tokens,); infinite for
+    other tokens."""
+    counts = np.zeros(tokenizer.vocabulary_size)
+    for begin in range(0, len(train), BLOCK_TOKENS):
+        counts += np.bincount(train[begin:begin + BLOCK_TOKENS], minlength=len(counts))[:len(counts)]
+    counts = np.where(tokenizer.is_ordinary, counts + 1, 0)
+    with np.errstate(divide="ignore"):
+        return -np.log(counts / counts.sum())
+
+
+def neighbour_nll(train: np.ndarray, unigram: np.ndarray, validation: MaskedText, test: MaskedText,
+                  mask_id: int) -> float:
+    """Returns the mean NLL (nats) of the selected tokens of `test` under the neighbour model.
+
+    train (tokens,): token ids. unigram (V,): nats, infinite for tokens that are never predicted. validation: the text
+    that the weights of the mixture are fitted to.
+    """
+    after, before = bigram_counts(train, np.isfinite(unigram))
+
+    def probabilities(text: MaskedText) -> np.ndarray:                                  # (3, S)
+        row, position = np.nonzero(text.corruption)
+        truth = text.ids[row, position]
+        frequency = np.exp(-unigram[truth])
+        return np.stack([frequency,
+                         _backed_off(after, text.shown[row, position - 1], truth, frequency, mask_id),
+                         _backed_off(before, text.shown[row, position + 1], truth, frequency, mask_id)])
+
+    return float(-np.log(_mixture_weights(probabilities(validation)) @ probabilities(test)).mean())
+
+
+def bigram_counts(train: np.ndarray, predicted: np.ndarray, block: int = BLOCK_TOKENS):
+    """Returns two sparse (V, V) arrays with one row per neighbour: how often each token follows it, and precedes it.
+
+    predicted (V,): bool, the tokens that are counted; the columns of other tokens are zero.
+    """
     from scipy import sparse
 
-    both = [sparse.csr_array((len(predicted), len(predicted)))] * 2
+    counts = [sparse.csr_array((len(predicted), len(predicted)))] * 2
     for begin in range(0, len(train) - 1, block):
         part = np.asarray(train[begin:begin + block + 1], np.int64)
-        for number, (given, truth) in enumerate(((part[:-1], part[1:]), (part[1:], part[:-1]))):
-            kept = predicted[truth]
-            both[number] = both[number] + sparse.csr_array((np.ones(kept.sum()), (given[kept], truth[kept])),
-                                                           shape=both[number].shape)
-    return both
+        for side, (neighbour, token) in enumerate(((part[:-1], part[1:]), (part[1:], part[:-1]))):
+            kept = predicted[token]
+            counts[side] = counts[side] + sparse.csr_array((np.ones(kept.sum()), (neighbour[kept], token[kept])),
+                                                           shape=counts[side].shape)
+    return counts
 
 
-def _backed_off(counts, given: np.ndarray, truth: np.ndarray, alone: np.ndarray, mask_id: int) -> np.ndarray:
-    """P(truth | given) (S,); `alone` where the neighbour is masked or never stood there in training."""
-    total, kinds = np.asarray(counts.sum(1)).ravel()[given], np.diff(counts.indptr)[given]
-    seen = np.asarray(counts[given, truth]).ravel()
-    told = (total > 0) & (given != mask_id)
-    total = np.where(told, total, 1)
-    return np.where(told, (np.maximum(seen - DISCOUNT, 0) + DISCOUNT * kinds * alone) / total, alone)
+def _backed_off(counts, neighbour: np.ndarray, truth: np.ndarray, frequency: np.ndarray, mask_id: int) -> np.ndarray:
+    """P(truth | neighbour) (S,); the unigram `frequency` (S,) where the neighbour is masked or has no counts."""
+    total, distinct = np.asarray(counts.sum(1)).ravel()[neighbour], np.diff(counts.indptr)[neighbour]
+    count = np.asarray(counts[neighbour, truth]).ravel()
+    usable = (total > 0) & (neighbour != mask_id)
+    total = np.where(usable, total, 1)
+    return np.where(usable, (np.maximum(count - DISCOUNT, 0) + DISCOUNT * distinct * frequency) / total, frequency)
+
+
+def _mixture_weights(probabilities: np.ndarray) -> np.ndarray:
+    """Weights (K,) under which a mixture of K models makes the tokens likeliest, by EM. probabilities (K, S)."""
+    weights = np.full(len(probabilities), 1 / len(probabilities))
+    for _ in range(EM_ROUNDS):
+        posterior = weights[:, None] * probabilities
+        weights = (posterior / posterior.sum(0)).mean(1)
+    return weights

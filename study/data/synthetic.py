@@ -1,16 +1,16 @@
-"""A language in which the best possible prediction of a hidden word is known exactly.
+"""A language for which the best possible prediction of a hidden word is known exactly.
 
-A document keeps one topic z. Its theme m stays, or advances to the next with probability `advance`, at every full
-stop, so that the order of sentences carries information. Within a sentence a grammar state k decides the class of the
-word: a subject, singular or plural, a verb that agrees with it, objects, prepositional phrases, a full stop. The word
-itself comes from a general, a topical or a thematic Zipf list. (z, m, k) is a hidden Markov chain, so the law of a
-hidden word given all that is shown follows from the forward-backward recursion (Rabiner 1989). With q(x) the law of
-the word at one position given the rest of its row, the best prediction at a selected position is
+A document has one topic z. At every full stop its theme m advances to the next theme with probability `advance`, so
+the order of sentences carries information. Within a sentence a grammar state k decides the class of the word: a
+singular or plural subject, a verb that agrees with it, objects, prepositional phrases, a full stop. The word itself is
+drawn from a general, a topical or a thematic Zipf list. (z, m, k) is a hidden Markov chain, so the distribution of a
+hidden word given everything shown follows from the forward-backward recursion (Rabiner 1989). Let q(x) be the
+distribution of the word at a position given the rest of its row. The best prediction at a selected position is
 
     [MASK] shown     q(x)
     word o shown     proportional to q(x) (keep 1{x = o} + random / V)
 
-for words selected independently of their content; keep and random are shares of the selected.
+provided that words are selected independently of their content. keep and random are fractions of the selected words.
 
 Shapes: N rows, T positions, Z topics, M themes, K grammar states, V words, S selected positions.
 """
@@ -20,10 +20,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-MASKED, ABSENT = -1, -2                     # what a row shows where a word is hidden, and where there is none
-ROWS = 64                                   # rows that are worked on at once
+from study.config.schema import Synthetic
 
-# Successors of each grammar state. END has written a full stop and begins the next sentence.
+MASKED, ABSENT = -1, -2                     # shown where a word is hidden, and where there is no word
+BLOCK_ROWS = 64                             # rows processed at once, to bound memory
+
+# Successors of each grammar state. END writes a full stop; its successors begin the next sentence.
 _NEXT = {
     "det-s": {"adj-s": 0.4, "noun-s": 0.6}, "adj-s": {"adj-s": 0.15, "noun-s": 0.85}, "noun-s": {"verb-s": 1.0},
     "det-p": {"adj-p": 0.4, "noun-p": 0.6}, "adj-p": {"adj-p": 0.15, "noun-p": 0.85}, "noun-p": {"verb-p": 1.0},
@@ -34,7 +36,7 @@ _NEXT = {
 STATES = tuple(_NEXT)
 END = STATES.index("end")
 _FUNCTION_WORDS = {"det-s": 6, "det-p": 6, "det-o": 8, "prep": 12}
-_SECOND_SENSE = 0.2                         # share of nouns that also belong to another topic and theme
+_SECOND_SENSE = 0.2                         # probability that a noun also belongs to another topic and theme
 
 
 def _zipf(count: int) -> np.ndarray:
@@ -50,9 +52,12 @@ def _stems(rng: np.random.Generator) -> Iterator[str]:
 
 
 class Language:
-    """The language of one seed. Sizes count words per class: `general` shared by all topics, `topical` of one topic,
-    `thematic` of one topic and theme; `mixture` weighs the three; `smoothing` is the share of every word law that is
-    spread evenly over all topics and themes, so that nothing is certain."""
+    """The language of one seed.
+
+    Sizes are words per class: `general` words are shared by all topics, `topical` words belong to one topic,
+    `thematic` words to one topic and theme. `mixture` weights the three lists. `smoothing` is the fraction of every
+    word distribution that is averaged over all topics and themes, so that nothing is certain.
+    """
 
     def __init__(self, seed: int, topics: int, themes: int, general: int, topical: int, thematic: int,
                  mixture: tuple[float, float, float], advance: float, smoothing: float):
@@ -62,13 +67,19 @@ class Language:
         self.words, self.senses = ["."], []
         emission = self._lexicon(np.random.default_rng(seed), (general, topical, thematic), mixture)
         emission /= emission.sum(-1, keepdims=True)
-        self.emission = (1 - smoothing) * emission + smoothing * emission.mean((0, 1))                      # (Z, M, K, V)
+        self.emission = (1 - smoothing) * emission + smoothing * emission.mean((0, 1))              # (Z, M, K, V)
         start = np.zeros((topics, themes, len(STATES)))
         start[:] = self.grammar[END] / (topics * themes)
         self._priors = [start]
 
+    @classmethod
+    def of(cls, settings: Synthetic) -> Language:
+        """Returns the language of a synthetic corpus."""
+        return cls(settings.seed, settings.topics, settings.themes, settings.general, settings.topical,
+                   settings.thematic, settings.mixture, settings.advance, settings.smoothing)
+
     def _lexicon(self, rng: np.random.Generator, sizes: tuple[int, int, int], mixture) -> np.ndarray:
-        """Draws the words; returns weights (Z, M, K, V)."""
+        """Draws the words and returns their weights (Z, M, K, V)."""
         stems, columns = _stems(rng), [np.zeros((self.topics, self.themes, len(STATES)))]
         columns[0][..., END] = 1.0
 
@@ -99,63 +110,65 @@ class Language:
                 add(verb, weight, ("verb-p",), home)
         return np.stack(columns, axis=-1)
 
-    # ---- drawing text
+    # ---- sampling text
 
     def sample(self, documents: int, tokens: int, seed: int) -> tuple[np.ndarray, list[list[list[int]]]]:
-        """Topics (documents,) and documents as sentences of word ids.
+        """Returns topics (documents,) and documents as sentences of word ids.
 
-        A document is the chain run to the first full stop at or after `tokens` words: any window inside its first
-        `tokens` words is drawn from the chain without a condition on where the document ends.
+        A document ends at the first full stop at or after `tokens` words. A window within the first `tokens` words is
+        therefore a sample of the chain that is not conditioned on where the document ends.
         """
         topics, text = self._run(documents, seed, lambda words, stops: words >= tokens)
         return topics, [_cut(row, tokens) for row in text]
 
-    def sample_sentences(self, documents: int, low: int, high: int, seed: int) -> tuple[np.ndarray,
-                                                                                       list[list[list[int]]]]:
-        """Topics (documents,) and documents of low to high whole sentences, each number equally likely."""
+    def sample_sentences(self, documents: int, low: int, high: int,
+                         seed: int) -> tuple[np.ndarray, list[list[list[int]]]]:
+        """Returns topics (documents,) and documents of low to high whole sentences, each count equally likely."""
         counts = np.random.default_rng([seed, 1]).integers(low, high + 1, documents)
         topics, text = self._run(documents, seed, lambda words, stops: stops >= high)
         return topics, [_sentences(row)[:count] for row, count in zip(text, counts, strict=True)]
 
-    def _run(self, documents: int, seed: int, done) -> tuple[np.ndarray, np.ndarray]:
-        """Runs the chain until every document is done and at a full stop: topics (N,), words (N, steps)."""
+    def _run(self, documents: int, seed: int, is_long_enough) -> tuple[np.ndarray, np.ndarray]:
+        """Topics (N,) and words (N, steps) of a chain that runs until every document has reached a full stop at which
+        it is long enough."""
         rng = np.random.default_rng(seed)
         topic, theme = rng.integers(self.topics, size=documents), rng.integers(self.themes, size=documents)
-        state, stops, over = np.full(documents, END), np.zeros(documents, int), np.zeros(documents, bool)
+        state, stops, finished = np.full(documents, END), np.zeros(documents, int), np.zeros(documents, bool)
         grammar, emission, text = self.grammar.cumsum(-1), self.emission.cumsum(-1), []
-        while not over.all():
+        while not finished.all():
             state = _draw(grammar[state], rng)
             text.append(_draw(emission[topic, theme, state], rng))
-            ended = state == END
-            stops += ended
-            over |= ended & done(len(text), stops)
-            theme = (theme + (ended & (rng.random(documents) < self.advance))) % self.themes
+            at_stop = state == END
+            stops += at_stop
+            finished |= at_stop & is_long_enough(len(text), stops)
+            theme = (theme + (at_stop & (rng.random(documents) < self.advance))) % self.themes
         return topic, np.stack(text, axis=1)
 
     # ---- exact inference
 
     def _forward(self, state: np.ndarray) -> np.ndarray:
-        """One step of distributions (..., Z, M, K): topics stay, themes turn at full stops, grammar moves on."""
+        """Distributions (..., Z, M, K) one word later: the topic stays, the theme may advance at a full stop."""
         after_stop = state[..., END] @ self.turn                                        # (..., Z, M)
         inside = state.copy()
         inside[..., END] = 0
         return inside @ self.grammar + after_stop[..., None] * self.grammar[END]
 
     def _backward(self, value: np.ndarray) -> np.ndarray:
-        """The transpose of `_forward`: expected value (..., Z, M, K) of the next state."""
+        """The transpose of `_forward`: expected value (..., Z, M, K) of a function of the next state."""
         result = value @ self.grammar.T
         result[..., END] = (value @ self.grammar[END]) @ self.turn.T
         return result
 
     def prior(self, offset: np.ndarray) -> np.ndarray:
-        """Law (N, Z, M, K) of the state of the word `offset` (N,) words after the start of a document."""
+        """Returns the state distribution (N, Z, M, K) of the word `offset` (N,) words after the start of a document."""
         offset = np.asarray(offset)
         while len(self._priors) <= offset.max(initial=0):
             self._priors.append(self._forward(self._priors[-1]))
         return np.stack([self._priors[i] for i in offset.tolist()])
 
     def _infer(self, seen: np.ndarray, offset: np.ndarray, rate: float, keep: float, random: float):
-        """Law of each state given the rest of its row (N, T, Z, M, K), log evidence (N,), law at the first word."""
+        """State distribution at each position given the rest of its row (N, T, Z, M, K); log evidence (N,); state
+        distribution at the first position given the whole row (N, Z, M, K)."""
         by_word = np.moveaxis(self.emission, -1, 0)                                     # (V, Z, M, K)
         shown = (1 - rate * (1 - keep)) * by_word[np.maximum(seen, 0)] + rate * random / len(self.words)
         evidence = np.where((seen < 0)[..., None, None, None], 1.0, shown)              # (N, T, Z, M, K)
@@ -177,14 +190,15 @@ class Language:
 
     def floor(self, truth: np.ndarray, seen: np.ndarray, selected: np.ndarray, offset: np.ndarray, rate: float,
               keep: float = 0.0, random: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """NLL and entropy (S,), nats, of the best prediction at each selected position, row-major.
+        """Returns NLL and entropy (S,), nats, of the best prediction at each selected position, row-major.
 
-        truth, seen (N, T) word ids, seen with MASKED and ABSENT; selected (N, T) bool; offset (N,) where in its
-        document a row begins; rate, keep, random: how words were selected and shown. With keep = random = 0 it is
-        exact for any selection that does not look at the words. Raises ValueError where a selected position is ABSENT.
+        truth (N, T): true word ids. seen (N, T): shown word ids, MASKED or ABSENT. selected (N, T): bool. offset (N,):
+        words between the start of the document and the row. rate, keep, random: how words were selected and shown.
+        With keep = random = 0 the result is exact for any selection that does not depend on the words. Raises
+        ValueError if a selected position is ABSENT.
         """
         if (seen[selected] == ABSENT).any():
-            raise ValueError("a selected position holds no word")
+            raise ValueError("a selected position has no word")
         results = [self._floor_block(truth[rows], seen[rows], selected[rows], offset[rows], rate, keep, random)
                    for rows in _row_blocks(len(truth))]
         nll, entropy = zip(*results, strict=True)
@@ -194,57 +208,57 @@ class Language:
         if not selected.any():
             return np.empty(0), np.empty(0)
         cavity, _, _ = self._infer(seen, offset, rate, keep, random)
-        law = cavity[selected].reshape(selected.sum(), -1) @ self.emission.reshape(-1, len(self.words))  # (S, V)
+        best = cavity[selected].reshape(selected.sum(), -1) @ self.emission.reshape(-1, len(self.words))  # (S, V)
         shown = seen[selected]
         word = np.flatnonzero(shown >= 0)
         if len(word):
             likelihood = np.full((len(word), len(self.words)), random / len(self.words))
             likelihood[np.arange(len(word)), shown[word]] += keep
-            law[word] *= likelihood
-        law /= law.sum(-1, keepdims=True)
-        entropy = -(law * np.log(np.maximum(law, 1e-300))).sum(-1)
-        return -np.log(law[np.arange(len(law)), truth[selected]]), entropy
+            best[word] *= likelihood
+        best /= best.sum(-1, keepdims=True)
+        entropy = -(best * np.log(np.maximum(best, 1e-300))).sum(-1)
+        return -np.log(best[np.arange(len(best)), truth[selected]]), entropy
 
     def context_floor(self, truth: np.ndarray, selected: np.ndarray, offset: np.ndarray, window: int) -> np.ndarray:
-        """Best NLL (S,) when only `window` words on each side are seen; other selected words stay hidden.
+        """Returns the best NLL (S,), nats, given only `window` words on each side; other selected words stay hidden.
 
-        A window that covers the row gives the all-[MASK] floor.
+        A window that covers the row gives the floor of all-[MASK] masking.
         """
-        row, place = np.nonzero(selected)
-        begin = np.maximum(place - window, 0)
+        row, position = np.nonzero(selected)
+        begin = np.maximum(position - window, 0)
         index = begin[:, None] + np.arange(2 * window + 1)                              # (S, 2 window + 1)
-        inside = (index < truth.shape[1]) & (index <= place[:, None] + window)
+        inside = (index < truth.shape[1]) & (index <= position[:, None] + window)
         index = np.minimum(index, truth.shape[1] - 1)
         hidden = np.where(selected, MASKED, truth)
         seen = np.where(inside, hidden[row[:, None], index], ABSENT)
-        target = index == place[:, None]
+        target = index == position[:, None]
         target &= inside
         return self.floor(truth[row[:, None], index], seen, target, offset[row] + begin, rate=0.0)[0]
 
     def unigram(self) -> np.ndarray:
-        """Long-run law of words (V,)."""
+        """Returns the long-run distribution of words (V,)."""
         state = self._priors[0]
         for _ in range(4000):
             state = 0.5 * state + 0.5 * self._forward(state)
         return np.tensordot(state, self.emission, axes=3)
 
     def log_evidence(self, seen: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        """log P of the words shown (N,)."""
+        """Returns log P(words shown), (N,)."""
         return np.concatenate([self._infer(seen[rows], offset[rows], 0.0, 0.0, 0.0)[1]
                                for rows in _row_blocks(len(seen))])
 
     def topic_posterior(self, seen: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        """P(topic | words shown), (N, Z)."""
+        """Returns P(topic | words shown), (N, Z)."""
         return np.concatenate([self._infer(seen[rows], offset[rows], 0.0, 0.0, 0.0)[2].sum((2, 3))
                                for rows in _row_blocks(len(seen))])
 
     def next_sentence_log_odds(self, first: list[list[int]], second: list[list[int]]) -> np.ndarray:
-        """log P(second follows first) / P(second stands alone), (N,), for lists of word ids that begin sentences."""
+        """Returns log P(first, then second) - log P(first) - log P(second), (N,), for word ids of whole sentences."""
         alone = self._evidence_of(first) + self._evidence_of(second)
         return self._evidence_of([a + b for a, b in zip(first, second, strict=True)]) - alone
 
     def sentence_order_log_odds(self, first: list[list[int]], second: list[list[int]]) -> np.ndarray:
-        """log P(first then second) / P(second then first), (N,)."""
+        """Returns log P(first, then second) - log P(second, then first), (N,)."""
         return (self._evidence_of([a + b for a, b in zip(first, second, strict=True)])
                 - self._evidence_of([b + a for a, b in zip(first, second, strict=True)]))
 
@@ -256,16 +270,16 @@ class Language:
 
 
 def _inside(place: tuple, home: tuple) -> bool:
-    """Whether a (topic, theme) lies within a home, whose parts may be slices that stand for all."""
-    return all(isinstance(part, slice) or part == own for own, part in zip(place, home, strict=True))
+    """Whether `home` contains the (topic, theme) `place`; a slice in `home` means all topics or all themes."""
+    return all(isinstance(part, slice) or part == index for index, part in zip(place, home, strict=True))
 
 
 def _row_blocks(count: int) -> Iterator[slice]:
-    return (slice(begin, begin + ROWS) for begin in range(0, count, ROWS))
+    return (slice(begin, begin + BLOCK_ROWS) for begin in range(0, count, BLOCK_ROWS))
 
 
 def _draw(cumulative: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One index a row of cumulative laws (N, n)."""
+    """One index per row of cumulative distributions (N, n)."""
     u = rng.random(len(cumulative))[:, None] * cumulative[:, -1:]
     return np.minimum((cumulative <= u).sum(-1), cumulative.shape[1] - 1)
 

@@ -1,1 +1,1 @@
-"""What a trained encoder knows: perplexity on fixed masks, embeddings, linear probes, predictions."""
+"""What a trained encoder has learned: scores on fixed masks, predictions, and linear probes of its vectors."""

@@ -1,4 +1,4 @@
-"""Classifiers that share one protocol, and what they reach without any encoder: TF-IDF and the majority class."""
+"""Scores that need no encoder, TF-IDF and the majority class, and the protocol that they share with the probes."""
 from __future__ import annotations
 
 import warnings
@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from study import StudyError
-from study.config.load import Study
 from study.config.schema import Probe, ProbeTask
+from study.config.study import Study
 from study.files import write_json
 
 
 def read_task(study: Study, task: ProbeTask, split: str):
-    """The rows of a probe task: a frame with text and label."""
+    """Returns a split of a probe task as a data frame with columns text and label. Raises StudyError if it is missing
+    or damaged."""
     import pandas as pd
 
     path = study.runs / "corpus" / f"probe-{task.name}-{split}.parquet"
@@ -25,13 +26,17 @@ def read_task(study: Study, task: ProbeTask, split: str):
 
 
 def fit_classifier(build, train, train_label, test, test_label, settings: Probe) -> tuple[dict, np.ndarray]:
-    """Chooses C of `build(C)` by cross-validated accuracy, refits on all training rows, scores the test rows once."""
+    """Returns the scores of a classifier and its predictions for the test rows, (rows,).
+
+    C of `build(C)` is chosen by cross-validated accuracy on the training rows, with the same folds for every
+    classifier. The classifier is then fitted to all training rows, and the test rows are used once.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     folds = StratifiedKFold(settings.folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)      # a large C may stop at the iteration limit
+        warnings.simplefilter("ignore", ConvergenceWarning)      # with a large C, the iteration limit may be reached
         scores = [float(cross_val_score(build(c), train, train_label, cv=folds).mean())
                   for c in settings.regularization]
         best = int(np.argmax(scores))
@@ -41,24 +46,27 @@ def fit_classifier(build, train, train_label, test, test_label, settings: Probe)
 
 
 def logistic(c: float):
+    """Returns a logistic regression with inverse L2 penalty `c`."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=c, max_iter=300)
 
 
 def write_baselines(study: Study, folder: Path) -> dict:
-    """Writes baselines.json: for each task, TF-IDF with logistic regression (same folds, a hundred times the C, for
-    its features are not standardised) and the majority class."""
+    """Writes baselines.json and returns its content: the scores of TF-IDF and of the majority class on each task.
+
+    TF-IDF features are not standardised, so logistic regression gets a hundred times the C of the probes.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
 
     result = {}
     for task in study.settings.probe.tasks:
         train, test = read_task(study, task, "train"), read_task(study, task, "test")
-        score, _ = fit_classifier(lambda c: make_pipeline(TfidfVectorizer(sublinear_tf=True), logistic(100 * c)),
+        tfidf, _ = fit_classifier(lambda c: make_pipeline(TfidfVectorizer(sublinear_tf=True), logistic(100 * c)),
                                   train.text.to_numpy(), train.label.to_numpy(), test.text.to_numpy(),
                                   test.label.to_numpy(), study.settings.probe)
         majority = float((test.label == train.label.mode()[0]).mean())
-        result[task.name] = {"tfidf": score, "majority": {"accuracy": majority}}
+        result[task.name] = {"tfidf": tfidf, "majority": {"accuracy": majority}}
     write_json(folder / "baselines.json", result)
     return result

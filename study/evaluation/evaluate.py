@@ -1,4 +1,4 @@
-"""A trained cell on the fixed evaluation sets: `evaluation.json` and the row sums that paired comparisons need."""
+"""The evaluate stage: scores of a trained cell on the fixed evaluation sets, and what it predicts for [MASK]."""
 from __future__ import annotations
 
 import math
@@ -7,103 +7,104 @@ import numpy as np
 import torch
 
 from study import StudyError
-from study.config.load import Study
-from study.data.evaluation_sets import SETS, EvaluationSet, load_evaluation_set, save_arrays
-from study.data.tokenizer import load
-from study.data.tokenizer_info import TokenizerInfo
+from study.config.study import Study
+from study.data.evaluation_sets import SETS, EvaluationSet, load_evaluation_set
+from study.data.tokenizer import TokenizerInfo, load
 from study.evaluation.embedding import load_cell, tokenize
-from study.evaluation.perplexity import pair_correct, row_sums, summarize, token_nll
-from study.files import write_json
-from study.model.heads import PretrainingModel
+from study.evaluation.perplexity import row_sums, summarize
+from study.files import save_arrays, write_json
+from study.objectives.masked_lm import token_nll
+from study.objectives.pretraining_model import PretrainingModel
+from study.objectives.sentence_pairs import correct_pairs
 
-TOP = 5
+TOP = 5                                     # predictions per [MASK] in predictions.json
 
 
 def evaluate(study: Study, arm: str, seed: int) -> dict:
-    """Scores one cell on the test set. Writes evaluation.json, evaluation.npz (row sums) and predictions.json."""
+    """Scores one cell on the test set. Returns the content of evaluation.json.
+
+    Writes evaluation.json, evaluation.npz (sums per row, for paired comparisons) and predictions.json.
+    """
     settings, folder = study.settings.evaluation, study.cell(arm, seed)
     config, model = load_cell(study, arm, seed)
     heldout = load_evaluation_set(study.runs / "examples" / "test.npz")
     backend = load(study.runs / "tokenizer")
-    continues = TokenizerInfo.of(backend).is_continuation
+    is_continuation = TokenizerInfo.of(backend).is_continuation
     result: dict = {"hash": heldout.hash, "mask_only": None, "mixed": None, "nsp": None, "sop": None}
     arrays: dict[str, np.ndarray] = {}
-    if config.objective.token_objective == "mlm":
+    if model.objective.token.predicts_masked_tokens:
         for name in SETS:
             nll = token_nll(model, heldout.ids, heldout.sets[name], settings.batch_size)
-            result[name] = summarize(nll, heldout, name, continues)
+            result[name] = summarize(nll, heldout, name, is_continuation)
             arrays[f"{name}/nll"] = row_sums(nll, heldout.sets[name])
             arrays[f"{name}/tokens"] = (heldout.sets[name].corruption > 0).sum(1).astype(np.int32)
-    if config.objective.sentence_objective != "none":
+    if model.objective.sentence is not None:
         for task, pairs in heldout.pairs.items():
-            correct = pair_correct(model, pairs, settings.batch_size)
-            rate = float(pairs.label.mean())
-            result[task] = {"accuracy": float(correct.mean()), "base_rate": max(rate, 1 - rate), "pairs": len(correct),
-                            "trained_on": config.objective.sentence_objective == task}
+            correct = correct_pairs(model, pairs, settings.batch_size)
+            positives = float(pairs.label.mean())
+            result[task] = {"accuracy": float(correct.mean()), "base_rate": max(positives, 1 - positives),
+                            "pairs": len(correct), "trained_on": model.objective.sentence.name == task}
             arrays[f"{task}/correct"] = correct
-    shown = result["mask_only"] is not None and study.quotable
-    samples = top_predictions(model, heldout, backend, settings.samples) if shown else []
+    quotes = model.objective.token.predicts_masked_tokens and study.quotable
+    samples = top_predictions(model, heldout, backend, settings.samples) if quotes else []
     save_arrays(arrays, folder / "evaluation.npz")
-    result = numbers(result)
-    write_json(folder / "predictions.json", numbers(samples), ensure_ascii=False)
+    result = with_null(result)
+    write_json(folder / "predictions.json", with_null(samples), ensure_ascii=False)
     write_json(folder / "evaluation.json", result)
     return result
 
 
-def numbers(content):
-    """The content with null where a float is no number: JSON has no NaN."""
+def with_null(content):
+    """Returns the content with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(content, dict):
-        return {key: numbers(value) for key, value in content.items()}
+        return {key: with_null(value) for key, value in content.items()}
     if isinstance(content, list):
-        return [numbers(value) for value in content]
+        return [with_null(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-@torch.inference_mode()
 def top_predictions(model: PretrainingModel, heldout: EvaluationSet, backend, rows: int) -> list[dict]:
-    """The five likeliest pieces at each [MASK] of the first rows of the headline set: shown text, truth, guesses."""
+    """Returns the likeliest tokens at each [MASK] of the first rows of `mask_only`, next to the true ones."""
     masks, samples = heldout.sets["mask_only"], []
     for row in range(min(rows, len(heldout.ids))):
         positions = np.flatnonzero(masks.corruption[row])
-        top = fill(model, masks.shown[row], positions, backend, TOP)
+        predictions = predict_tokens(model, masks.shown[row], positions, backend, TOP)
         samples.append({
             "tokens": [backend.id_to_token(i) for i in masks.shown[row].tolist()],
-            "masked": [{"position": int(p), "truth": backend.id_to_token(int(heldout.ids[row, p])),
-                        "top": [[word, round(share, 4)] for word, share in guesses]}
-                       for p, guesses in zip(positions, top, strict=True)]})
+            "masked": [{"position": int(position), "truth": backend.id_to_token(int(heldout.ids[row, position])),
+                        "top": [[token, round(probability, 4)] for token, probability in top]}
+                       for position, top in zip(positions, predictions, strict=True)]})
     return samples
 
 
 @torch.inference_mode()
-def fill(model: PretrainingModel, ids: np.ndarray, positions: np.ndarray, backend,
-         top: int) -> list[list[tuple[str, float]]]:
-    """The `top` likeliest pieces, with their probabilities, at each of the positions (S,) of one row of ids (T,)."""
-    device = model.words.bias.device
-    shown = torch.from_numpy(ids[None]).to(device)
-    logits = model.word_logits(shown, torch.zeros_like(shown), None, torch.from_numpy(positions).to(device))
-    shares, guesses = logits.float().softmax(-1).topk(min(top, logits.shape[-1]))
-    return [[(backend.id_to_token(i), share) for i, share in zip(*pair, strict=True)]
-            for pair in zip(guesses.tolist(), shares.tolist(), strict=True)]
+def predict_tokens(model: PretrainingModel, ids: np.ndarray, positions: np.ndarray, backend,
+                   top: int) -> list[list[tuple[str, float]]]:
+    """Returns the `top` likeliest tokens, with their probabilities, at the positions (S,) of one row of ids (T,)."""
+    logits = model.token_logits(model.as_tensor(ids[None]), model.as_tensor(positions))             # (S, V)
+    probabilities, tokens = logits.float().softmax(-1).topk(min(top, logits.shape[-1]))             # (S, top)
+    return [[(backend.id_to_token(token), probability) for token, probability in zip(*pair, strict=True)]
+            for pair in zip(tokens.tolist(), probabilities.tolist(), strict=True)]
 
 
 def predict(study: Study, text: str, cells: list[tuple[str, int]], top: int) -> dict[str, list]:
-    """For each cell, for each [MASK] of the text, the likeliest pieces with their probabilities.
+    """Returns for each cell and each [MASK] of the text the likeliest tokens with their probabilities.
 
-    Raises StudyError for a text without [MASK] (or with one behind the length of a row) and for a cell that fills none.
+    Raises StudyError if the text has no [MASK], a [MASK] is beyond the length of a row, or a cell cannot fill it in.
     """
     backend = load(study.runs / "tokenizer")
-    mask, found = backend.token_to_id("[MASK]"), {}
+    mask_id, predictions = backend.token_to_id("[MASK]"), {}
     for arm, seed in cells:
         config, model = load_cell(study, arm, seed)
-        if config.objective.token_objective == "causal":
-            raise StudyError(f"{arm}-{seed} reads left to right: it cannot fill a [MASK]")
+        if not model.objective.token.predicts_masked_tokens:
+            raise StudyError(f"{arm}-{seed} is not a masked language model: it cannot fill in a [MASK]")
         ids = np.array(tokenize(backend, [text], config.examples.max_seq_length)[0], np.int64)
-        positions = np.flatnonzero(ids == mask)
-        asked = backend.encode(text, add_special_tokens=False).ids.count(mask)
-        if not asked:
-            raise StudyError("the text has no [MASK]; write one where a word is to be predicted")
-        if len(positions) < asked:
-            raise StudyError(f"{asked - len(positions)} of the text's {asked} [MASK] lie beyond the "
+        positions = np.flatnonzero(ids == mask_id)
+        count = backend.encode(text, add_special_tokens=False).ids.count(mask_id)
+        if not count:
+            raise StudyError("the text has no [MASK]; write [MASK] in place of a word to predict")
+        if len(positions) < count:
+            raise StudyError(f"{count - len(positions)} of the {count} [MASK] are beyond the "
                              f"{config.examples.max_seq_length} tokens that {arm}-{seed} reads; shorten the text")
-        found[f"{arm}-{seed}"] = fill(model, ids, positions, backend, top)
-    return found
+        predictions[f"{arm}-{seed}"] = predict_tokens(model, ids, positions, backend, top)
+    return predictions

@@ -1,1 +1,1 @@
-"""The encoder, its heads, and its exchange with `transformers`."""
+"""The encoder, its heads, and the exchange of weights with `transformers`."""

@@ -1,11 +1,13 @@
 """Exchange of weights with `transformers`, tensor by tensor.
 
-    post-LN with an embedding norm      BertForPreTraining          (left to right: BertLMHeadModel)
-    pre-LN with an embedding norm       RobertaPreLayerNormForMaskedLM, which has no pair head (...ForCausalLM)
-    pre-LN without one                  MegatronBertForPreTraining
+    encoder                             class of transformers                   with causal attention
+    post-LN, embedding norm             BertForPreTraining                      BertLMHeadModel
+    pre-LN, embedding norm              RobertaPreLayerNormForMaskedLM          RobertaPreLayerNormForCausalLM
+    pre-LN, no embedding norm           MegatronBertForPreTraining              -
 
-`transformers` has no post-LN encoder without an embedding norm, and none of these without the dense layer before the
-decoder: such cells are refused. RoBERTa counts positions from one after [PAD]'s id, so its table has a row more.
+`transformers` has no post-LN encoder without an embedding norm, and no decoder without the dense layer before it.
+The Roberta classes have no sentence head. They count positions from one after the id of [PAD], so their position
+embeddings have one more row.
 """
 from __future__ import annotations
 
@@ -18,150 +20,159 @@ from torch import Tensor, nn
 from study import StudyError
 from study.config.schema import RunConfig
 from study.model.encoder import NORM_EPSILON
-from study.model.heads import PretrainingModel
 
-PAD = 0                                     # id of [PAD] in every vocabulary of ours
+PAD_ID = 0                                  # id of [PAD] in every vocabulary that this project makes
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A class of `transformers` with the names of its parts."""
+class TransformersClass:
+    """A model class of `transformers` and the names of its parts."""
     model: str
     config: str
-    base: str                               # prefix of the encoder
+    encoder: str                            # prefix of the encoder
     attention_norm: str                     # within a layer
-    feedforward_norm: str
+    feedforward_norm: str                   # within a layer
     final_norm: str | None
-    words: dict[str, str]                   # transform, norm, decoder, bias
-    pairs: bool = False
-    embedding_norm: bool = True
-    position_offset: int = 0
-    is_decoder: bool = False
+    mlm_head: dict[str, str]                # transform, norm, decoder, bias
+    has_sentence_head: bool = False
+    has_embedding_norm: bool = True
+    position_offset: int = 0                # additional rows of the position embeddings
+    is_decoder: bool = False                # causal attention
 
 
-_CLS = {"transform": "cls.predictions.transform.dense", "norm": "cls.predictions.transform.LayerNorm",
-        "decoder": "cls.predictions.decoder", "bias": "cls.predictions.bias"}
-_LM = {"transform": "lm_head.dense", "norm": "lm_head.layer_norm", "decoder": "lm_head.decoder", "bias": "lm_head.bias"}
-_BERT = {"config": "BertConfig", "base": "bert", "attention_norm": "attention.output.LayerNorm",
-         "feedforward_norm": "output.LayerNorm", "final_norm": None, "words": _CLS}
-POST = Kind("BertForPreTraining", **_BERT, pairs=True)
-CAUSAL = Kind("BertLMHeadModel", **_BERT, is_decoder=True)
-_PRE = {"config": "RobertaPreLayerNormConfig", "base": "roberta_prelayernorm", "attention_norm": "attention.LayerNorm",
-        "feedforward_norm": "intermediate.LayerNorm", "final_norm": "LayerNorm", "words": _LM, "position_offset": 1}
-PRE = Kind("RobertaPreLayerNormForMaskedLM", **_PRE)
-PRE_CAUSAL = Kind("RobertaPreLayerNormForCausalLM", **_PRE, is_decoder=True)
-BARE = Kind("MegatronBertForPreTraining", "MegatronBertConfig", "bert", "attention.ln", "ln", "encoder.ln", _CLS,
-            pairs=True, embedding_norm=False)
+_BERT_HEAD = {"transform": "cls.predictions.transform.dense", "norm": "cls.predictions.transform.LayerNorm",
+              "decoder": "cls.predictions.decoder", "bias": "cls.predictions.bias"}
+_ROBERTA_HEAD = {"transform": "lm_head.dense", "norm": "lm_head.layer_norm", "decoder": "lm_head.decoder",
+                 "bias": "lm_head.bias"}
+_BERT = {"config": "BertConfig", "encoder": "bert", "attention_norm": "attention.output.LayerNorm",
+         "feedforward_norm": "output.LayerNorm", "final_norm": None, "mlm_head": _BERT_HEAD}
+_ROBERTA = {"config": "RobertaPreLayerNormConfig", "encoder": "roberta_prelayernorm",
+            "attention_norm": "attention.LayerNorm", "feedforward_norm": "intermediate.LayerNorm",
+            "final_norm": "LayerNorm", "mlm_head": _ROBERTA_HEAD, "position_offset": 1}
+BERT = TransformersClass("BertForPreTraining", **_BERT, has_sentence_head=True)
+BERT_CAUSAL = TransformersClass("BertLMHeadModel", **_BERT, is_decoder=True)
+ROBERTA = TransformersClass("RobertaPreLayerNormForMaskedLM", **_ROBERTA)
+ROBERTA_CAUSAL = TransformersClass("RobertaPreLayerNormForCausalLM", **_ROBERTA, is_decoder=True)
+MEGATRON = TransformersClass("MegatronBertForPreTraining", "MegatronBertConfig", "bert", "attention.ln", "ln",
+                             "encoder.ln", _BERT_HEAD, has_sentence_head=True, has_embedding_norm=False)
 
 
-def kind_of(config: RunConfig) -> Kind:
-    """The class of `transformers` that computes what this cell computes. Raises StudyError, with the reason, if none
-    does."""
-    model, objective = config.model, config.objective
+def transformers_class(config: RunConfig) -> TransformersClass:
+    """Returns the class that computes the same as a model with these settings. Raises StudyError, with the reason, if
+    there is none."""
+    model, causal = config.model, config.objective.token_objective == "causal"
     if not model.decoder_transform:
-        raise StudyError("no equal in transformers: its masked-word heads all have the dense layer before the decoder "
-                         "(model.decoder_transform is false)")
+        raise StudyError("no equivalent in transformers: its masked language models all have the dense layer before "
+                         "the decoder (model.decoder_transform is false)")
     if model.norm == "post":
         if not model.embedding_norm:
-            raise StudyError("no equal in transformers: its post-LN encoders all have a norm after the embeddings "
+            raise StudyError("no equivalent in transformers: its post-LN encoders all have a norm after the embeddings "
                              "(model.embedding_norm is false)")
-        return CAUSAL if objective.token_objective == "causal" else POST
+        return BERT_CAUSAL if causal else BERT
     if not model.embedding_norm:
-        if objective.token_objective == "causal":
-            raise StudyError("no equal in transformers: a pre-LN encoder without an embedding norm that reads left to "
-                             "right and has our heads")
-        return BARE
-    if objective.token_objective == "causal":
-        return PRE_CAUSAL
-    if objective.sentence_objective != "none":
-        raise StudyError(f"no equal in transformers: {PRE.model} has no head for objective.sentence_objective {objective.sentence_objective}")
-    return PRE
+        if causal:
+            raise StudyError("no equivalent in transformers: it has no causal pre-LN encoder without an embedding norm "
+                             "that has the same heads")
+        return MEGATRON
+    if causal:
+        return ROBERTA_CAUSAL
+    if config.objective.sentence_objective != "none":
+        raise StudyError(f"no equivalent in transformers: {ROBERTA.model} has no head for objective.sentence_objective "
+                         f"{config.objective.sentence_objective}")
+    return ROBERTA
 
 
 def new_transformers(config: RunConfig, vocabulary_size: int) -> nn.Module:
-    """A model of `transformers` of the cell's shape, with its own random weights, in evaluation mode."""
+    """Returns a `transformers` model with these settings and random weights, in evaluation mode."""
     import transformers
 
-    kind, model = kind_of(config), config.model
-    theirs = getattr(transformers, kind.config)(
+    target, model = transformers_class(config), config.model
+    their_config = getattr(transformers, target.config)(
         vocab_size=vocabulary_size, hidden_size=model.hidden_size, num_hidden_layers=model.num_hidden_layers,
         num_attention_heads=model.num_attention_heads, intermediate_size=model.intermediate_size, hidden_act="gelu",
         hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout, type_vocab_size=2,
-        max_position_embeddings=config.examples.max_seq_length + kind.position_offset, layer_norm_eps=NORM_EPSILON,
-        pad_token_id=PAD, tie_word_embeddings=model.tied_decoder, is_decoder=kind.is_decoder)
-    return getattr(transformers, kind.model)(theirs).eval()
+        max_position_embeddings=config.examples.max_seq_length + target.position_offset, layer_norm_eps=NORM_EPSILON,
+        pad_token_id=PAD_ID, tie_word_embeddings=model.tied_decoder, is_decoder=target.is_decoder)
+    return getattr(transformers, target.model)(their_config).eval()
 
 
-def names(config: RunConfig) -> dict[str, tuple[str, ...]]:
-    """Our tensor -> theirs; query, key and value lie one after the other in ours."""
-    kind, base = kind_of(config), kind_of(config).base
-    modules = {"words.transform": kind.words["transform"], "words.norm": kind.words["norm"]}
-    if kind.embedding_norm:
-        modules["encoder.embedding_norm"] = f"{base}.embeddings.LayerNorm"
-    if kind.final_norm:
-        modules["encoder.final_norm"] = f"{base}.{kind.final_norm}"
-    if kind.pairs:
-        modules |= {"pairs.pooler": f"{base}.pooler.dense", "pairs.classifier": "cls.seq_relationship"}
-    found: dict[str, tuple[str, ...]] = {}
+def tensor_names(config: RunConfig) -> dict[str, tuple[str, ...]]:
+    """Returns the name of each of our tensors -> the names of theirs. Ours may be several of theirs, concatenated."""
+    target = transformers_class(config)
+    modules = {"mlm_head.transform": target.mlm_head["transform"], "mlm_head.norm": target.mlm_head["norm"]}
+    if target.has_embedding_norm:
+        modules["encoder.embedding_norm"] = f"{target.encoder}.embeddings.LayerNorm"
+    if target.final_norm:
+        modules["encoder.final_norm"] = f"{target.encoder}.{target.final_norm}"
+    if target.has_sentence_head:
+        modules |= {"sentence_head.pooler": f"{target.encoder}.pooler.dense",
+                    "sentence_head.classifier": "cls.seq_relationship"}
+    names: dict[str, tuple[str, ...]] = {}
     for index in range(config.model.num_hidden_layers):
-        here, there = f"encoder.layers.{index}", f"{base}.encoder.layer.{index}"
-        modules |= {f"{here}.attention.output": f"{there}.attention.output.dense",
-                    f"{here}.attention_norm": f"{there}.{kind.attention_norm}",
-                    f"{here}.up": f"{there}.intermediate.dense", f"{here}.down": f"{there}.output.dense",
-                    f"{here}.feedforward_norm": f"{there}.{kind.feedforward_norm}"}
+        ours, theirs = f"encoder.layers.{index}", f"{target.encoder}.encoder.layer.{index}"
+        modules |= {f"{ours}.attention.output": f"{theirs}.attention.output.dense",
+                    f"{ours}.attention_norm": f"{theirs}.{target.attention_norm}",
+                    f"{ours}.up": f"{theirs}.intermediate.dense", f"{ours}.down": f"{theirs}.output.dense",
+                    f"{ours}.feedforward_norm": f"{theirs}.{target.feedforward_norm}"}
         for part in ("weight", "bias"):
-            found[f"{here}.attention.qkv.{part}"] = tuple(f"{there}.attention.self.{name}.{part}"
+            names[f"{ours}.attention.qkv.{part}"] = tuple(f"{theirs}.attention.self.{name}.{part}"
                                                           for name in ("query", "key", "value"))
-    found |= {f"{ours}.{part}": (f"{theirs}.{part}",) for ours, theirs in modules.items() for part in
-              ("weight", "bias")}
+    names |= {f"{ours}.{part}": (f"{theirs}.{part}",) for ours, theirs in modules.items()
+              for part in ("weight", "bias")}
     for ours, theirs in (("token", "word"), ("position", "position"), ("segment", "token_type")):
-        found[f"encoder.{ours}.weight"] = (f"{base}.embeddings.{theirs}_embeddings.weight",)
+        names[f"encoder.{ours}.weight"] = (f"{target.encoder}.embeddings.{theirs}_embeddings.weight",)
     if not config.model.tied_decoder:
-        found["words.decoder.weight"] = (f"{kind.words['decoder']}.weight",)
-    return found | {"words.bias": (f"{kind.words['decoder']}.bias",)}
+        names["mlm_head.decoder.weight"] = (f"{target.mlm_head['decoder']}.weight",)
+    return names | {"mlm_head.bias": (f"{target.mlm_head['decoder']}.bias",)}
 
 
-def to_transformers(model: PretrainingModel, config: RunConfig) -> nn.Module:
-    """A model of `transformers` with our weights, in evaluation mode; the same hidden states and logits.
+def to_transformers(model: nn.Module, config: RunConfig) -> nn.Module:
+    """Returns a `transformers` model with the weights of a PretrainingModel, in evaluation mode.
 
-    Raises StudyError where `transformers` has no equal.
+    Its hidden states and logits are the same. Raises StudyError if `transformers` has no equivalent.
     """
-    kind, own = kind_of(config), model.state_dict()
-    theirs = new_transformers(config, model.encoder.token.num_embeddings)
-    state = {kind.words["bias"]: own["words.bias"]}
+    target, state = transformers_class(config), model.state_dict()
+    their_model = new_transformers(config, len(state["encoder.token.weight"]))
+    their_state = {target.mlm_head["bias"]: state["mlm_head.bias"]}
     if config.model.tied_decoder:
-        state[f"{kind.words['decoder']}.weight"] = own["encoder.token.weight"]
-    for ours, targets in names(config).items():
-        tensor = own[ours]
+        their_state[f"{target.mlm_head['decoder']}.weight"] = state["encoder.token.weight"]
+    for ours, theirs in tensor_names(config).items():
+        tensor = state[ours]
         if ours == "encoder.position.weight":
-            tensor = torch.cat([tensor.new_zeros(kind.position_offset, tensor.shape[1]), tensor])
-        state |= dict(zip(targets, tensor.chunk(len(targets)), strict=True))
-    theirs.load_state_dict({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, strict=True)
-    return theirs
+            tensor = torch.cat([tensor.new_zeros(target.position_offset, tensor.shape[1]), tensor])
+        their_state |= dict(zip(theirs, tensor.chunk(len(theirs)), strict=True))
+    their_model.load_state_dict({name: tensor.detach().cpu().clone() for name, tensor in their_state.items()},
+                                strict=True)
+    return their_model
 
 
-def from_transformers(theirs: nn.Module, config: RunConfig) -> dict[str, Tensor]:
-    """Our state dict with the weights of a model of `transformers` of the cell's shape; the pair head is left out
-    where theirs has none."""
-    kind, state = kind_of(config), theirs.state_dict()
-    found = {ours: torch.cat([state[name] for name in sources]).clone() for ours, sources in names(config).items()}
-    found["encoder.position.weight"] = found["encoder.position.weight"][kind.position_offset:]
-    return found
+def from_transformers(their_model: nn.Module, config: RunConfig) -> dict[str, Tensor]:
+    """Returns the state dict of a PretrainingModel with the weights of a `transformers` model of these settings.
+
+    It has no sentence head if theirs has none.
+    """
+    target, their_state = transformers_class(config), their_model.state_dict()
+    state = {ours: torch.cat([their_state[name] for name in theirs]).clone()
+             for ours, theirs in tensor_names(config).items()}
+    state["encoder.position.weight"] = state["encoder.position.weight"][target.position_offset:]
+    return state
 
 
-def export(model: PretrainingModel, config: RunConfig, tokenizer: Path, folder: Path) -> str:
-    """Writes config, weights (safetensors) and tokenizer, as `from_pretrained(folder)` and the fill-mask pipeline read
-    them; returns the name of the class. Raises StudyError where there is no equal, or `folder` is not empty."""
+def export(model: nn.Module, config: RunConfig, tokenizer: Path, folder: Path) -> str:
+    """Writes a PretrainingModel and its tokenizer in the format of `from_pretrained(folder)`; returns the class's name.
+
+    Raises StudyError if `transformers` has no equivalent, [PAD] has another id, or `folder` is not empty.
+    """
     from transformers import AutoTokenizer
 
     backend = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
-    if backend.pad_token_id != PAD:
-        raise StudyError(f"{tokenizer}: [PAD] has id {backend.pad_token_id}; only vocabularies where it is {PAD} can "
-                         f"be exported")
-    theirs = to_transformers(model, config)
+    if backend.pad_token_id != PAD_ID:
+        raise StudyError(f"{tokenizer}: [PAD] has id {backend.pad_token_id}; only a vocabulary in which it has id "
+                         f"{PAD_ID} can be exported")
+    their_model = to_transformers(model, config)
     if folder.exists() and any(folder.iterdir()):
-        raise StudyError(f"{folder}: is not empty; name a new folder")
-    theirs.save_pretrained(folder)
+        raise StudyError(f"{folder}: is not empty; choose a new folder")
+    their_model.save_pretrained(folder)
     backend.model_max_length = config.examples.max_seq_length
     backend.save_pretrained(folder)
-    return type(theirs).__name__
+    return type(their_model).__name__

@@ -1,93 +1,123 @@
-"""Which of the package's modules a stage of dvc.yaml uses: the closure of its imports, read from the source.
+"""Which source files a stage of dvc.yaml depends on, and whether they have changed.
 
-DVC does not follow imports. The pipeline's first stage writes, for each stage, the hashes of what it uses into a file
-that the stage then depends on. (Listed in dvc.yaml instead, some twenty modules a stage made most of dvc.lock, which
-DVC reads and writes whole at every stage: two seconds at 21 cells, and more with each cell.)
+DVC does not follow imports. So the first stage of the pipeline, `code`, writes one file per stage with the hashes of
+the modules that the stage imports, directly or not, and the stage depends on that file. (With all modules listed in
+dvc.yaml instead, dvc.lock becomes so long that reading and writing it takes seconds per stage.) Hashes follow what the
+code does, not its wording: see syntax_hash.py.
 """
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
+from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from study import StudyError
-from study.config.load import Study
+from study.config.arms import arm_identity
+from study.config.study import Study
+from study.files import write_json
+from study.orchestration.syntax_hash import file_hash
 
-PACKAGE = Path(__file__).parent.parent
-# The modules whose functions the command of a stage calls (study/cli.py).
+ROOT = Path(__file__).parents[2]            # the folder that contains the package
+# Modules whose functions the command of a stage calls (study/cli/stages.py). {kind} is the kind of the corpus.
 ENTRIES = {
-    "corpus": ("study.data.corpus",), "tokenizer": ("study.data.tokenizer",),
-    "examples": ("study.data.evaluation_sets", "study.evaluation.baselines"), "search": ("study.training.search",),
+    "corpus": ("study.data.corpus_{kind}",), "tokenizer": ("study.data.wordpiece",),
+    "examples": ("study.data.examples", "study.evaluation.baselines"), "search": ("study.training.search",),
     "pretrain": ("study.training.pretrain",), "evaluate": ("study.evaluation.evaluate",),
     "probe": ("study.evaluation.probe",), "compare": ("study.analysis.compare", "study.evaluation.exact_claims"),
     "report": ("study.report.page",), "track": ("study.tracking.runs",),
 }
+SYNTHETIC_ENTRIES = {"examples": ("study.data.synthetic_floor",)}       # in addition, for the synthetic corpus
+# Declarations of settings. A stage depends on the values of settings, which DVC compares (params.yaml, settings.yaml),
+# so that adding a setting for one stage leaves the others up to date.
+DECLARATIONS = ("study.config.schema", "study.config.versions")
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports, at its top or inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "study":
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "study"}
-    return {name for name in found if _file(name)}
+def entries(stage: str, kind: str) -> tuple[str, ...]:
+    """Returns the modules that a stage calls in a study with this kind of corpus."""
+    more = SYNTHETIC_ENTRIES.get(stage, ()) if kind == "synthetic" else ()
+    return tuple(name.format(kind=kind) for name in ENTRIES[stage]) + more
 
 
-def _file(module: str) -> Path | None:
-    path = PACKAGE.parent.joinpath(*module.split("."))
-    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None)
+def closure(modules: Iterable[str], root: Path = ROOT) -> list[Path]:
+    """Returns the files that these modules consist of and import, directly or not, sorted.
 
-
-def closure(entries: tuple[str, ...]) -> list[str]:
-    """Files (relative to the root, sorted) that the entries import, themselves included; `__init__` files, which hold
-    next to nothing, are left out."""
-    seen, waiting = set(), list(entries)
+    Importing a module also runs the `__init__` of its packages. DECLARATIONS are left out.
+    """
+    files, waiting = {}, list(modules)
     while waiting:
         module = waiting.pop()
-        if module not in seen:
-            seen.add(module)
-            waiting += imports(_file(module))
-    files = {_file(module) for module in seen}
-    return sorted(str(file.relative_to(PACKAGE.parent)) for file in files if file.name != "__init__.py")
+        if module in files or any(module == name or module.startswith(f"{name}.") for name in DECLARATIONS):
+            continue
+        files[module] = _module_file(module, root)
+        names = _imported_names(files[module].read_text(encoding="utf-8"))
+        waiting += [name for name in names if _module_file(name, root)]
+        if "." in module:
+            waiting.append(module.rpartition(".")[0])
+    return sorted(files.values())
 
 
-def used(stage: str) -> list[Path]:
-    """The files of the package that a stage uses; the report's templates too."""
-    files = [PACKAGE.parent / file for file in closure(ENTRIES[stage])]
-    return files + (sorted((PACKAGE / "report" / "templates").iterdir()) if stage == "report" else [])
+@cache
+def _imported_names(source: str) -> frozenset[str]:
+    """Names below `study` that a module imports, at the top or inside functions; the last part may be a class or so."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return frozenset(name for name in names if name.partition(".")[0] == "study")
 
 
-def code_hash(stage: str) -> str:
-    """16 hex digits that change with the files that a stage uses and with torch."""
-    digest = hashlib.sha256(version("torch").encode())
-    for file in used(stage):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+def _module_file(module: str, root: Path) -> Path | None:
+    path = root.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
 
 
-def check_modules(folder: Path, stage: str) -> None:
-    """Raises StudyError when a module of the stage is no longer what the hashes in `folder` say, so that DVC would note
-    other code than it ran. Where there are none, nobody asked DVC."""
-    path = folder / f"{stage}.txt"
-    for line in path.read_text().splitlines() if path.exists() else ():
-        digest, _, name = line.partition("  ")
-        file = PACKAGE.parent / name
-        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise StudyError(f"{file}: changed since the stage `code` ran; run `dvc repro` again, which begins with it")
+def stage_hashes(stage: str, kind: str, root: Path = ROOT) -> dict[str, str]:
+    """Returns the hash of every file that a stage depends on, by its path below `root`: modules and, for `report`,
+    templates."""
+    files = closure(entries(stage, kind), root)
+    if stage == "report":
+        files += sorted((root / "study" / "report" / "templates").iterdir())
+    return {file.relative_to(root).as_posix(): file_hash(file) for file in files}
+
+
+def code_hash(study: Study, stage: str) -> str:
+    """Returns 16 hex digits that identify the code of a stage and the version of torch."""
+    content = [version("torch"), stage_hashes(stage, study.settings.corpus.kind)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def code_folder(study: Study) -> Path:
-    """Where a study's hashes of code lie."""
+    """Returns the folder with the study's code identity, which the `code` stage writes."""
     return study.root / ".state" / "code" / study.settings.name
 
 
-def write_modules(folder: Path) -> None:
-    """Writes `<stage>.txt` for every stage: SHA-256 and name of each file that it uses."""
+def write_code_identity(study: Study) -> None:
+    """Writes `<stage>.txt` for every stage (a hash and a file per line), and arms.json: what determines each arm."""
+    folder = code_folder(study)
     folder.mkdir(parents=True, exist_ok=True)
     for stage in ENTRIES:
-        lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(PACKAGE.parent)}\n"
-                 for file in used(stage)]
-        (folder / f"{stage}.txt").write_text("".join(lines))
+        hashes = stage_hashes(stage, study.settings.corpus.kind)
+        (folder / f"{stage}.txt").write_text("".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
+    write_json(folder / "arms.json", {arm: arm_identity(study, arm) for arm in study.settings.arms}, sort_keys=True)
+
+
+def check_code(study: Study, stage: str) -> None:
+    """Raises StudyError if the code of a stage is not the one that the `code` stage recorded.
+
+    DVC would then record a result under code that did not produce it. Without a record, DVC is not involved, and
+    nothing is checked.
+    """
+    path = code_folder(study) / f"{stage}.txt"
+    if not path.exists():
+        return
+    hashes = stage_hashes(stage, study.settings.corpus.kind)
+    recorded = dict(reversed(line.split("  ", 1)) for line in path.read_text().splitlines())
+    if changed := sorted(name for name in hashes.keys() | recorded.keys() if hashes.get(name) != recorded.get(name)):
+        raise StudyError(f"{ROOT / changed[0]}: changed since the stage `code` ran; run `dvc repro` again, which runs "
+                         f"that stage first")

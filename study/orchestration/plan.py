@@ -1,7 +1,7 @@
-"""What a study is about to cost: its cells, which are stale, tokens, operations and the time that they take here.
+"""`study plan`: the cells of a study, which of them are stale, and the tokens, FLOPs and time that they need here.
 
-The time is measured: a few steps of every kind of cell (equal shapes, inputs and precision cost the same), on the
-study's own data, as one process alone does them.
+Time is measured: a few training steps of each kind of cell on the study's own data, in one process. Cells with equal
+shapes, inputs and precision are of one kind.
 """
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from study.config.load import Study, resolve
+from study.config.arms import resolve
 from study.config.schema import RunConfig
-from study.orchestration.runner import stale_cells
+from study.config.study import Study
+from study.orchestration.dvc_commands import stale_cells
 
-SECONDS = 1.5                               # that each kind of cell is measured for
+SECONDS = 1.5                               # for which each kind of cell is measured
+WARMUP_STEPS = 2                            # untimed steps before that
+COST_KEYS = {"batch_size", "gradient_accumulation_steps", "precision", "threads", "curriculum"}  # of `training`
 
 
 @dataclass
 class Plan:
-    """One arm: its cells, those of them that are stale; tokens, operations and training seconds a cell (None: not
-    measured)."""
+    """One arm: its number of cells, how many are stale, and the cost of one cell.
+
+    flops: floating-point operations of the training. seconds: training time, None if it was not measured.
+    """
     arm: str
     cells: int
     stale: int
@@ -30,59 +35,60 @@ class Plan:
 
 def plan(study: Study, measure: bool = True,
          progress: Callable[..., Iterable] = lambda items, **_: items) -> list[Plan]:
-    """A line an arm. Raises StudyError where DVC or the settings do; measures nothing before the examples are made."""
+    """One Plan per arm. Time is measured only if the examples exist. Raises StudyError if DVC fails."""
     from study.training.pretrain import load_data
 
     stale, seconds, rows = set(stale_cells(study)), {}, []
-    ready = measure and (study.runs / "examples" / "validation.npz").exists()
-    data = load_data(study) if ready else None
-    size = data.tokenizer.vocabulary_size if data is not None else study.settings.tokenizer.vocabulary_size
+    measure = measure and (study.runs / "examples" / "validation.npz").exists()
+    data = load_data(study) if measure else None
+    vocabulary_size = data.tokenizer.vocabulary_size if measure else study.settings.tokenizer.vocabulary_size
     for arm in progress(study.settings.arms, description="measuring"):
         config = resolve(study, arm)
         names = [f"{arm}-{seed}" for seed in study.settings.seeds]
-        count = sum(name in stale for name in names)
-        if data is not None and count:
+        count, cell_seconds = sum(name in stale for name in names), None
+        if measure and count:
             kind = _kind(config)
             if kind not in seconds:
                 seconds[kind] = step_seconds(config, data)
-            each = seconds[kind] * config.training.steps
-        rows.append(Plan(arm, len(names), count, *_work(config, size), each if data is not None and count else None))
+            cell_seconds = seconds[kind] * config.training.steps
+        rows.append(Plan(arm, len(names), count, *_work(config, vocabulary_size), cell_seconds))
     return rows
 
 
 def _kind(config: RunConfig) -> str:
-    """Equal for cells whose steps cost the same."""
-    training = config.training.model_dump(include={"batch_size", "gradient_accumulation_steps", "precision", "threads", "curriculum"})
-    return str([config.model, config.inputs, config.objective, config.examples.max_seq_length, config.masking.mlm_probability,
-                config.masking.selection, training])
+    """Equal for cells whose training steps cost the same."""
+    training = config.training.model_dump(include=COST_KEYS)
+    return str([config.model, config.inputs, config.objective, config.examples.max_seq_length,
+                config.masking.mlm_probability, config.masking.selection, training])
 
 
 def _work(config: RunConfig, vocabulary_size: int) -> tuple[float, float]:
     """Tokens and floating-point operations of a cell's training."""
-    from study.model.heads import flops_per_token
-    from study.training.trainer import phases
+    from study.objectives import objective_of
+    from study.training.schedule import phases
 
+    objective = objective_of(config).token
     work = [((phase.end - phase.begin) * phase.batch_size * phase.length,
-             flops_per_token(config, vocabulary_size, phase.length)) for phase in phases(config)]
+             objective.flops_per_token(vocabulary_size, phase.length)) for phase in phases(config)]
     return sum(tokens for tokens, _ in work), sum(tokens * flops for tokens, flops in work)
 
 
 def step_seconds(config: RunConfig, data) -> float:
-    """Mean seconds of a training step of this cell."""
-    from study.model.heads import use_processor
+    """Mean duration of a training step of this cell, in seconds."""
+    from study.model.kernels import configure_processor
     from study.training.trainer import Trainer, batches
 
     if not config.training.steps:
         return 0.0
-    use_processor(config)
+    configure_processor(config.training.threads)
     trainer, source = Trainer(config, data, 0), batches(config, data, 0, 0)
     trainer.model.train()
     times = [time.perf_counter()]
     for batch in source:
-        trainer._step(batch)
+        trainer.train_step(batch)
         times.append(time.perf_counter())
-        if len(times) > 3 and times[-1] - times[2] > SECONDS:
+        if len(times) > WARMUP_STEPS + 1 and times[-1] - times[WARMUP_STEPS] > SECONDS:
             break
     source.close()
-    used = times[2:] if len(times) > 3 else times
-    return (used[-1] - used[0]) / (len(used) - 1)
+    timed = times[WARMUP_STEPS:] if len(times) > WARMUP_STEPS + 1 else times
+    return (timed[-1] - timed[0]) / (len(timed) - 1)

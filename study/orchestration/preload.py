@@ -1,9 +1,9 @@
-"""Commands without the seconds that each spends on its imports: one process has them loaded and forks for each command.
+"""Saves commands the time of their imports: a server process loads them once and forks for each command.
 
-`study run` keeps such a process beside it and names its socket in STUDY_WARM. A `study` command which DVC starts then
-hands over its arguments, folder, environment and open files, and waits for the exit status. When nobody answers, or
-the code on the disk is no longer what was loaded, the command runs as always. On Linux alone: elsewhere a fork with
-torch loaded is not safe.
+`study run` starts the server and puts the address of its socket into STUDY_PRELOAD. The `study` commands that DVC
+starts send their arguments, folder, environment and open files to that address and wait for the exit status. If there
+is no server, or if the code on disk has changed since the server loaded it, a command runs by itself. Linux only: on
+other systems a fork with torch loaded is not safe.
 """
 from __future__ import annotations
 
@@ -18,59 +18,61 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-NAME = "STUDY_WARM"
-LOADED = ("study.training.pretrain", "study.evaluation.evaluate", "study.evaluation.probe", "sklearn.linear_model",
-          "sklearn.model_selection", "sklearn.pipeline", "sklearn.manifold", "sklearn.metrics", "pandas")
-TAKEN = b"+"                                # what the process that waits answers before it does the work
+ADDRESS = "STUDY_PRELOAD"                   # environment variable with the path of the socket
+PRELOADED = ("study.training.pretrain", "study.evaluation.evaluate", "study.evaluation.probe", "sklearn.linear_model",
+             "sklearn.model_selection", "sklearn.pipeline", "sklearn.manifold", "sklearn.metrics", "pandas",
+             "torch._dynamo")               # torch.optim imports it when the first optimiser is created
+ACCEPTED = b"+"                             # the server's answer before it runs a command
 
 
 @contextmanager
-def kept_warm(threads: int) -> Iterator[None]:
-    """A process that waits for commands as long as this lasts, and STUDY_WARM set to where it does. Commands have so
-    many processor threads unless their settings name a number."""
+def preloaded(threads: int) -> Iterator[None]:
+    """Runs a server while the context lasts. Its commands use `threads` threads unless their settings say otherwise."""
     if sys.platform != "linux":
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="study-") as folder:        # none but this user may enter
-        place = str(Path(folder, "socket"))
-        process = subprocess.Popen([sys.executable, "-m", "study.orchestration.preload", place, str(os.getpid())],
-                                   stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
-        os.environ[NAME] = place
+    with tempfile.TemporaryDirectory(prefix="study-") as folder:        # only this user can enter it
+        address = str(Path(folder, "socket"))
+        server = subprocess.Popen([sys.executable, "-m", "study", "serve", address, str(os.getpid())],
+                                  stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+        os.environ[ADDRESS] = address
         try:
             yield
         finally:
-            del os.environ[NAME]
-            process.terminate()
-            process.wait()
+            del os.environ[ADDRESS]
+            server.terminate()
+            server.wait()
 
 
-def ask(place: str) -> int | None:
-    """Has this process's command run by the one that waits at `place`. Returns its exit status, None when nobody takes
-    it."""
-    about = {"arguments": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}
-    with socket.socket(socket.AF_UNIX) as line:
+def run_preloaded(address: str) -> None:
+    """Runs this process's command in the server at `address` and exits with its status.
+
+    Returns if there is no server or it does not accept the command.
+    """
+    request = {"arguments": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}
+    with socket.socket(socket.AF_UNIX) as connection:
         try:
-            line.connect(place)
-            socket.send_fds(line, [b"."], [0, 1, 2])
-            line.sendall(json.dumps(about).encode() + b"\n")
-            if line.recv(1) != TAKEN:
-                return None
+            connection.connect(address)
+            socket.send_fds(connection, [b"."], [0, 1, 2])
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            if connection.recv(1) != ACCEPTED:
+                return
         except OSError:
-            return None
+            return
         try:
-            status = line.recv(1)
+            status = connection.recv(1)
         except OSError:
             status = b""
-    return status[0] if status else 1       # killed: it closed the line without a word
+    sys.exit(status[0] if status else 1)    # no status: the process that ran the command was killed
 
 
-def loaded_code() -> str:
-    """Hash of the package's modules as they are on the disk."""
+def source_hash() -> str:
+    """Hash of the package's source files on disk."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -78,41 +80,38 @@ def loaded_code() -> str:
 
 
 class Command(socketserver.BaseRequestHandler):
-    """One command, in a process of its own that dies with the process which asked for it."""
+    """Runs one command in a forked process, which ends if the process that sent the command ends."""
 
     def handle(self) -> None:
-        self.server.socket.close()          # else others could knock here when the one that waits is gone
+        self.server.socket.close()          # or clients could still connect here after the server has ended
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _, files, *_ = socket.recv_fds(self.request, 1, 3)
         with self.request.makefile("rb") as stream:
-            about = json.loads(stream.readline())
-        if loaded_code() != self.server.code:
+            request = json.loads(stream.readline())
+        if source_hash() != self.server.source:
             return
-        self.request.sendall(TAKEN)
+        self.request.sendall(ACCEPTED)
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
-        os.chdir(about["folder"])
+        os.chdir(request["folder"])
         os.environ.clear()
-        os.environ.update(about["environment"])
-        sys.argv = about["arguments"]
-        threading.Thread(target=self._follow, daemon=True).start()
-        status = run_command()
+        os.environ.update(request["environment"])
+        sys.argv = request["arguments"]
+        threading.Thread(target=self._end_with_client, daemon=True).start()
+        status = exit_status(self.server.main)
         sys.stdout.flush()
         sys.stderr.flush()
         self.request.sendall(bytes([status]))
 
-    def _follow(self) -> None:
+    def _end_with_client(self) -> None:
         if not self.request.recv(1):
             os._exit(1)
 
 
-def run_command() -> int:
-    """Runs the command line; its exit status."""
-    from study.cli.app import main
-
-    os.environ.pop(NAME, None)
+def exit_status(main: Callable[[], None]) -> int:
+    """Calls `main` and returns the exit status that a process with this main function would have."""
     try:
         main()
     except SystemExit as end:
@@ -124,12 +123,12 @@ def run_command() -> int:
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """Forks for every command; ends when the process that started it does."""
+    """Forks for every command and ends with the process that started it."""
     max_children = 1024
 
-    def __init__(self, place: str, parent: int):
-        super().__init__(place, Command)
-        self.parent, self.code = parent, ""
+    def __init__(self, address: str, parent: int, main: Callable[[], None], source: str):
+        super().__init__(address, Command)
+        self.parent, self.main, self.source = parent, main, source
 
     def service_actions(self) -> None:
         super().service_actions()
@@ -137,18 +136,10 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
             os._exit(0)
 
 
-def serve(place: str, parent: int) -> None:
-    """Loads what commands import and waits for them at `place`, as long as the process `parent` is there."""
-    code = loaded_code()
-    import study.cli.app  # noqa: F401          (says first that nothing reports home)
-
-    for name in LOADED:
+def serve(address: str, parent: int, main: Callable[[], None]) -> None:
+    """Imports what commands need, then runs `main` for each command sent to `address` until process `parent` ends."""
+    source = source_hash()                  # before the imports: a change while they load must be noticed
+    for name in PRELOADED:
         import_module(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is for the commands
-    server = Server(place, parent)
-    server.code = code
-    server.serve_forever()
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    Server(address, parent, main, source).serve_forever()

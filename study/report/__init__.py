@@ -1,1 +1,1 @@
-"""From tables to figures and pages. Reads files only."""
+"""The report of a study: figures, README.md and index.html, made from tables and result files."""

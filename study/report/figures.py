@@ -1,169 +1,94 @@
-"""Figures of the report as SVG text: the same numbers give the same bytes."""
+"""The figures of the report as SVG text, drawn from tables and records."""
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-# Okabe and Ito's colours first, told apart by readers with any colour vision; black is the baseline's.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#7a3e9d", "#7f8f00", "#b2182b",
-          "#1b3a8c", "#e7298a")
-STROKES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (8, 2.5)))
-MARKERS = "os^Dv"
-DRAWN = 200                                 # points a panel: more is ink, not news
-GREY, LIGHT = "#767676", "#bdbdbd"
+from study.report.canvas import (
+    COLORS,
+    GREY,
+    LIGHT,
+    MARKERS,
+    dashes,
+    draw,
+    height_for_names,
+    name_line_ends,
+    plain_ticks,
+    reference_level,
+)
+
+MAX_POINTS = 200                            # points per panel: more points only overlap
+CURVES_TOP = 2.5                            # times the unigram level: values above it belong to the first steps
+FULL_COLOR = 1.0                            # nats: a difference of this size has the full colour
 
 
-def draw(width: float, height: float, paint: Callable) -> str:
-    """SVG of `paint(axes)` on a canvas of width x height inches; text as paths, no date."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    style = {"svg.hashsalt": "study", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False,
-             "axes.spines.right": False, "axes.titlesize": 10, "axes.titlelocation": "left", "figure.dpi": 100,
-             "axes.edgecolor": "#444444", "figure.facecolor": "white", "legend.frameon": False}
-    with plt.rc_context(style):
-        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
-        paint(axes)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-        plt.close(figure)
-    # fewer bytes: a hundredth of a pixel is enough, and nobody reads the indents and comments
-    text = re.sub(r"scale\([^)]*\)|(\d+\.\d\d)\d+", lambda found: found[1] or found[0], out.getvalue())
-    text = re.sub(r"<!--.*?-->", "", text)
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
-
-
-def palette(factors: dict[str, str], baseline: str) -> dict[str, str]:
-    """A colour an arm, of arm -> factor: black for the study's baseline, dark grey for what else is a point of
-    reference, the same for all arms of one factor."""
-    others = dict.fromkeys(factor for factor in factors.values() if factor != factors[baseline])
-    turn = {factor: COLORS[index % len(COLORS)] for index, factor in enumerate(others)} | {factors[baseline]: GREY}
-    return {arm: turn[factor] for arm, factor in factors.items()} | {baseline: "#000000"}
-
-
-def strokes(colors: dict[str, str]) -> dict[str, str | tuple]:
-    """A kind of line an arm, so that arms of one colour differ, in print without colours too."""
-    seen: dict[str, int] = {}
-    found = {}
-    for arm, color in colors.items():
-        found[arm] = STROKES[seen.setdefault(color, 0) % len(STROKES)]
-        seen[color] += 1
-    return found
-
-
-TOP = 2.5                                   # times the unigram level: what lies above it, the first steps, says little
+def validations(records: list[dict]) -> list[tuple[int, int, float]]:
+    """(step, tokens, NLL in nats) of each validation of a run. records: those of metrics.jsonl."""
+    return [(r["step"], r["tokens"], r["validation_nll"]) for r in records if "validation_nll" in r]
 
 
 def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram: float, floor: float | None) -> str:
-    """Validation perplexity against tokens, a line an arm: mean over the seeds that came so far, band from the lowest
-    to the highest. An arm without a colour is drawn in grey, without its name; one that ends above the figure is named
-    at its edge."""
-    kinds = strokes(colors)
+    """Validation perplexity against training tokens: one line per arm, the mean over seeds, with a band from the lowest
+    to the highest seed. records: arm -> one list of records per seed.
+
+    Arms without a colour are drawn in grey and not named. An arm that ends above the figure is named at its top edge.
+    """
+    patterns = dashes(colors)
 
     def paint(axes) -> None:
         ends, lowest = [], [unigram, floor or unigram]
         for arm in sorted(records, key=lambda arm: arm in colors):
-            runs = [validated(seed) for seed in records[arm] if len(validated(seed)) > 1]
+            runs = [validations(seed) for seed in records[arm] if len(validations(seed)) > 1]
             if not runs:
                 continue
-            at = pd.DataFrame([record for run in runs for record in run[1:]], columns=["step", "tokens", "nll"])
-            found = np.exp(at.nll.clip(upper=30)).groupby(at.step).agg(["mean", "min", "max"])
-            lowest.append(found["min"].min())
-            tokens, tint = at.groupby("step").tokens.mean() / 1e6, colors.get(arm, LIGHT)
-            axes.plot(tokens, found["mean"], color=tint, linewidth=1.6 if arm in colors else 0.8,
-                      linestyle=kinds.get(arm, "-"))
+            points = pd.DataFrame([record for run in runs for record in run[1:]], columns=["step", "tokens", "nll"])
+            perplexity = np.exp(points.nll.clip(upper=30)).groupby(points.step).agg(["mean", "min", "max"])
+            lowest.append(perplexity["min"].min())
+            tokens, color = points.groupby("step").tokens.mean() / 1e6, colors.get(arm, LIGHT)
+            axes.plot(tokens, perplexity["mean"], color=color, linewidth=1.6 if arm in colors else 0.8,
+                      linestyle=patterns.get(arm, "-"))
             if arm in colors:
-                axes.fill_between(tokens, found["min"], found["max"], color=tint, alpha=0.1, linewidth=0)
-                ends.append((tokens.iloc[-1], found["mean"].iloc[-1], arm))
+                axes.fill_between(tokens, perplexity["min"], perplexity["max"], color=color, alpha=0.1, linewidth=0)
+                ends.append((tokens.iloc[-1], perplexity["mean"].iloc[-1], arm))
         axes.set_yscale("log")
-        axes.set_ylim(0.75 * min(lowest), TOP * unigram)
-        _levels(axes, unigram, floor)
-        _end_labels(axes, ends, colors)
-        axes.set_xlabel("training tokens, millions")
+        axes.set_ylim(0.75 * min(lowest), CURVES_TOP * unigram)
+        reference_level(axes, unigram, "unigram")
+        if floor is not None:
+            reference_level(axes, floor, "floor")
+        name_line_ends(axes, ends, colors)
+        axes.set_xlabel("training tokens (millions)")
         axes.set_ylabel("validation perplexity on [MASK]")
         plain_ticks(axes.yaxis)
 
-    return draw(7.2, max(4.2, _tall(colors)), paint)
-
-
-def validated(records: list[dict]) -> list[tuple[int, int, float]]:
-    """(step, tokens, NLL in nats) of a run's validations."""
-    return [(r["step"], r["tokens"], r["validation_nll"]) for r in records if "validation_nll" in r]
-
-
-def _levels(axes, unigram: float, floor: float | None) -> None:
-    for level, name in ((unigram, "unigram"), (floor, "best possible")):
-        if level is not None:
-            axes.axhline(level, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
-            axes.annotate(f"{name} {level:.1f}", (0.99, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                          textcoords="offset points", color=GREY, fontsize=8, ha="right")
-
-
-LINE = 0.155                                # inches that a name takes beside the end of its line
-
-
-def _tall(names) -> float:
-    """Inches that a figure with these names at its right edge needs."""
-    return LINE * len(names) + 0.9
-
-
-def _end_labels(axes, ends: list[tuple[float, float, str]], colors: dict[str, str]) -> None:
-    """Names beside the ends (x, y) of lines, the axis' limits being set; pushed apart where they would touch."""
-    height = axes.figure.get_figheight() - 0.6
-    to_share = axes.transData + axes.transAxes.inverted()
-    wanted = sorted((float(to_share.transform((x, y))[1]), x, y, arm) for x, y, arm in ends)
-    places: list[float] = []
-    for share, *_ in wanted:                # upwards from the lowest
-        places.append(max(min(share, 1.0), places[-1] + LINE / height if places else 0.0))
-    top = 1.0
-    for index in reversed(range(len(places))):
-        places[index] = min(places[index], top)
-        top = places[index] - LINE / height
-    for (share, x, y, arm), place in zip(wanted, places, strict=True):
-        limit = axes.get_ylim()[1]
-        axes.annotate(arm if share <= 1 else f"{arm}, above", (x, min(y, limit)), xytext=(1.03, place),
-                      textcoords="axes fraction", color=colors[arm], fontsize=8.5, va="center", annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": colors[arm], "linewidth": 0.5, "alpha": 0.6,
-                                  "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 1})
-
-
-def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
-    """Ticks of a logarithmic axis at these multiples of powers of ten, as people write them."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    return draw(7.2, max(4.2, height_for_names(colors)), paint)
 
 
 def forest(table: pd.DataFrame, colors: dict[str, str], label: str, digits: int) -> str:
-    """Effects against the baseline with their 95 % intervals, a row a comparison."""
+    """Effects with their 95 % intervals, one row per comparison. table: treatment, baseline, effect, low, high."""
+    rows = table.to_dict("records")
+
     def paint(axes) -> None:
-        for row, found in enumerate(table.to_dict("records")):
-            tint = colors[found["treatment"]]
-            if math.isfinite(found["low"]):
-                axes.plot([found["low"], found["high"]], [row, row], color=tint, linewidth=2.2, solid_capstyle="butt")
-            axes.plot(found["effect"], row, "o", color=tint, markersize=6)
-            axes.annotate(f"{found['effect']:+z.{digits}f}", (found["effect"], row), xytext=(0, 8),
-                          textcoords="offset points", ha="center", va="center", fontsize=8, color=tint,
+        for place, row in enumerate(rows):
+            color = colors[row["treatment"]]
+            if math.isfinite(row["low"]):
+                axes.plot([row["low"], row["high"]], [place, place], color=color, linewidth=2.2,
+                          solid_capstyle="butt")
+            axes.plot(row["effect"], place, "o", color=color, markersize=6)
+            axes.annotate(f"{row['effect']:+z.{digits}f}", (row["effect"], place), xytext=(0, 8),
+                          textcoords="offset points", ha="center", va="center", fontsize=8, color=color,
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
         axes.axvline(0, color=GREY, linewidth=0.9, zorder=0)
-        axes.set_yticks(range(len(table)), [f"{r['treatment']} − {r['baseline']}" for r in table.to_dict("records")])
-        axes.set_ylim(len(table) - 0.4, -0.7)
+        axes.set_yticks(range(len(rows)), [f"{row['treatment']} − {row['baseline']}" for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.7)
         axes.set_xlabel(label)
 
-    return draw(6.8, 0.9 + (0.55 if len(table) < 12 else 0.36) * max(1, len(table)), paint)
+    return draw(6.8, 0.9 + (0.55 if len(rows) < 12 else 0.36) * max(1, len(rows)), paint)
 
 
 def claim(numbers: list[float], seeds: list[float], label: str) -> str:
-    """One claim's effect with its interval (bold), the seeds' differences (rings) and the margin (band).
+    """One claim: the mean effect with its interval (dot and bar), the seeds' differences (rings) and the margin (band).
 
     numbers: effect, low, high, margin.
     """
@@ -174,7 +99,7 @@ def claim(numbers: list[float], seeds: list[float], label: str) -> str:
         axes.axvline(0, color=GREY, linewidth=0.9)
         axes.plot([low, high], [0, 0], color=COLORS[0], linewidth=3, solid_capstyle="butt")
         axes.plot(effect, 0, "o", color=COLORS[0], markersize=7)
-        axes.plot(seeds, _stacked(seeds, 0.5, 0.2), "o", color="black", markersize=4.5, fillstyle="none")
+        axes.plot(seeds, stacked(seeds, 0.5, 0.2), "o", color="black", markersize=4.5, fillstyle="none")
         axes.set_ylim(-0.7, 1.1)
         axes.set_yticks([0, 0.5], ["mean", "seeds"])
         axes.set_xlabel(label)
@@ -182,63 +107,54 @@ def claim(numbers: list[float], seeds: list[float], label: str) -> str:
     return draw(5.6, 1.35, paint)
 
 
-FULL = 1.0                                  # nats: at this difference a square has its full colour
-
-
-def _stacked(values: list[float], level: float, above: float) -> list[float]:
-    """Heights at which points of these values can be told apart: equal ones stand on each other."""
-    return [level + above * values[:place].count(value) for place, value in enumerate(values)]
+def stacked(values: list[float], level: float, step: float) -> list[float]:
+    """A height for each value, starting at `level`; equal values are drawn one above the other, `step` apart."""
+    return [level + step * values[:place].count(value) for place, value in enumerate(values)]
 
 
 def deciles(table: pd.DataFrame, baseline: str) -> str:
-    """NLL on [MASK] by frequency in training, the most frequent tenth of the masked tokens first: of the baseline, and
-    of each other arm minus the baseline's.
+    """NLL on [MASK] by frequency in training: the baseline's own values, then each arm's difference from them.
 
-    table: a row an arm, a column a tenth, nats; the baseline is one of the rows.
+    table: NLL in nats, one row per arm (the baseline included) and one column per tenth of the masked tokens, the most
+    frequent first.
     """
     differences = table.drop(index=baseline) - table.loc[baseline]
 
     def paint(axes) -> None:
-        axes.pcolormesh([[0] * table.shape[1], *differences.to_numpy().tolist()], cmap="PuOr_r", vmin=-FULL, vmax=FULL,
-                        edgecolors="white", linewidth=0.6)
-        for row, found in enumerate([table.loc[baseline], *differences.to_numpy()]):
-            for column, value in enumerate(found):
+        axes.pcolormesh([[0] * table.shape[1], *differences.to_numpy().tolist()], cmap="PuOr_r", vmin=-FULL_COLOR,
+                        vmax=FULL_COLOR, edgecolors="white", linewidth=0.6)
+        for row, values in enumerate([table.loc[baseline], *differences.to_numpy()]):
+            for column, value in enumerate(values):
                 axes.text(column + 0.5, row + 0.52, f"{value:+z.2f}" if row else f"{value:.2f}", ha="center",
-                          va="center", fontsize=7.5, color="white" if row and abs(value) > 0.7 * FULL else "black")
+                          va="center", fontsize=7.5,
+                          color="white" if row and abs(value) > 0.7 * FULL_COLOR else "black")
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set_xticks([column + 0.5 for column in range(table.shape[1])], [part + 1 for part in table.columns])
         axes.set_yticks([row + 0.5 for row in range(len(table))],
-                        [f"{baseline}, nats", *(f"{arm} − {baseline}" for arm in differences.index)])
+                        [f"{baseline} (nats)", *(f"{arm} − {baseline}" for arm in differences.index)])
         axes.invert_yaxis()
         axes.tick_params(length=0)
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
-        axes.set_xlabel("tenth of the masked tokens, the most frequent first")
+        axes.set_xlabel("tenth of the masked tokens, by frequency in training (1: most frequent)")
 
     return draw(7.2, 0.9 + 0.24 * len(table), paint)
 
 
-def _lines(axes, lines: dict[str, list[tuple[float, float]]], colors: dict[str, str]) -> None:
-    """A line an arm through its points, named at its end; grey and without a name where it has no colour."""
-    kinds = strokes(colors)
-    for arm in sorted(lines, key=lambda arm: arm in colors):
-        axes.plot(*zip(*lines[arm], strict=True), marker="o", markersize=3, color=colors.get(arm, LIGHT),
-                  linewidth=1.4 if arm in colors else 0.7, linestyle=kinds.get(arm, "-"))
-    _end_labels(axes, [(*lines[arm][-1], arm) for arm in lines if arm in colors], colors)
-
-
 def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, float]) -> str:
-    """Probe accuracy of each arm, its untrained encoder beside it, and what needs no encoder as lines."""
+    """Probe accuracy of each arm (bars) and of its untrained encoder (black marks); `levels` (name -> accuracy) that
+    need no encoder are dashed lines. table: that of arms.csv."""
     arms = table.arm.tolist()
 
     def paint(axes) -> None:
-        for row, found in enumerate(table.to_dict("records")):
-            axes.barh(row, 100 * found["probe_accuracy_mean"], height=0.55, color=colors[found["arm"]], alpha=0.85)
-            axes.plot(100 * found["untrained_accuracy_mean"], row, "|", color="black", markersize=18, markeredgewidth=2)
-            if math.isfinite(found["probe_accuracy_low"]):
-                axes.plot([100 * found["probe_accuracy_low"], 100 * found["probe_accuracy_high"]], [row, row],
+        for place, row in enumerate(table.to_dict("records")):
+            axes.barh(place, 100 * row["probe_accuracy_mean"], height=0.55, color=colors[row["arm"]], alpha=0.85)
+            axes.plot(100 * row["untrained_accuracy_mean"], place, "|", color="black", markersize=18,
+                      markeredgewidth=2)
+            if math.isfinite(row["probe_accuracy_low"]):
+                axes.plot([100 * row["probe_accuracy_low"], 100 * row["probe_accuracy_high"]], [place, place],
                           color="black", linewidth=1)
-            axes.annotate(f"{100 * found['probe_accuracy_mean']:.1f}", (0.6, row), va="center", color="white",
+            axes.annotate(f"{100 * row['probe_accuracy_mean']:.1f}", (0.6, place), va="center", color="white",
                           fontsize=8.5, fontweight="bold")
         for name, level in levels.items():
             axes.axvline(100 * level, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -247,15 +163,19 @@ def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, fl
         axes.set_yticks(range(len(arms)), arms)
         axes.set_ylim(len(arms) - 0.4, -1.1)
         axes.set_xlim(0, 100)
-        axes.set_xlabel("accuracy on test rows, %  (black mark: the encoder untrained)")
+        axes.set_xlabel("accuracy on the test set, % (black mark: untrained encoder)")
 
     return draw(7.2, 1.1 + 0.42 * len(arms), paint)
 
 
 def probe_lines(lines: dict[str, list[tuple[float, float]]], colors: dict[str, str], label: str, log: bool) -> str:
-    """Probe accuracy against the layer or the number of training rows: a line an arm, points (x, accuracy)."""
+    """Probe accuracy against the layer or the number of training rows: one line per arm through (x, accuracy).
+
+    Arms without a colour are drawn in grey and not named.
+    """
     percent = {arm: [(x, 100 * y) for x, y in line] for arm, line in lines.items()}
     values = [y for line in percent.values() for _, y in line]
+    patterns = dashes(colors)
 
     def paint(axes) -> None:
         if log:
@@ -264,22 +184,28 @@ def probe_lines(lines: dict[str, list[tuple[float, float]]], colors: dict[str, s
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.set_ylim(min(values) - 2, max(values) + 2)
-        _lines(axes, percent, colors)
+        for arm in sorted(percent, key=lambda arm: arm in colors):
+            axes.plot(*zip(*percent[arm], strict=True), marker="o", markersize=3, color=colors.get(arm, LIGHT),
+                      linewidth=1.4 if arm in colors else 0.7, linestyle=patterns.get(arm, "-"))
+        name_line_ends(axes, [(*percent[arm][-1], arm) for arm in percent if arm in colors], colors)
         axes.set_xlabel(label)
         axes.set_ylabel("probe accuracy, %")
 
-    return draw(7.2, max(3.4, _tall(colors)), paint)
+    return draw(7.2, max(3.4, height_for_names(colors)), paint)
 
 
 def planes(points: dict[str, np.ndarray], labels: np.ndarray, names: list[str], axis: str) -> str:
-    """[CLS] vectors of test rows in two dimensions, a panel an encoder; `axis` names a dimension."""
+    """[CLS] vectors of test rows in two dimensions, one panel per encoder.
+
+    points: encoder -> (rows, 2); labels: (rows or more,) class indices into `names`; axis: name of a dimension.
+    """
     def paint(axes) -> None:
         figure = axes.figure
         axes.remove()
         panels = figure.subplots(1, len(points))
         for panel, (name, xy) in zip(np.atleast_1d(panels), points.items(), strict=True):
             for index, label in enumerate(names):
-                part = xy[:DRAWN][labels[:len(xy)][:DRAWN] == index]
+                part = xy[:MAX_POINTS][labels[:len(xy)][:MAX_POINTS] == index]
                 panel.plot(part[:, 0], part[:, 1], MARKERS[index % len(MARKERS)], markersize=3, alpha=0.6, label=label,
                            color=COLORS[index % len(COLORS)], markeredgewidth=0)
             panel.set_title(name)

@@ -1,115 +1,177 @@
-"""The figures over all arms of a study."""
+"""The figures over all arms of a study, and the tables that belong to them."""
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
 
 from study.analysis import statistics
 from study.analysis.comparisons import HEADLINES
-from study.analysis.metrics import METRICS
-from study.analysis.results import read_arrays, read_json
-from study.config.load import Study, resolve
+from study.analysis.metrics import METRICS, display_unit
+from study.analysis.results import StudyResults
+from study.config.arms import resolve
+from study.config.study import Study
 from study.report import figures
+from study.report.canvas import palette
+from study.report.claims import DIGITS
 from study.report.search import search_figure
-from study.report.sections import BASELINE, arm_colors, curve_figure, effects
 
-MANY = 32                                   # arms that a figure names at the ends of lines; beyond, the baseline alone
-FEW = 10                                    # arms whose curves can be told apart in one figure
+REFERENCE = "baseline"                      # the factor of the arms that are points of reference
+MAX_NAMED = 32                              # arms that a figure names at the ends of lines; beyond, only the baseline
+DIRECTION = {"nll": "lower is better", "probe_accuracy": "higher is better"}
 
 
-def draw_figures(study: Study, facts: dict, records: dict[str, list[list[dict]]]) -> dict[str, dict]:
-    """The figures over all arms: name -> svg, title and alternative text."""
-    arms = study.settings.arms
-    colors = arm_colors(study)
-    named = colors if len(arms) <= MANY else {study.settings.baseline: colors[study.settings.baseline]}
-    drawn = {"curves": curve_figure(records, named, facts["data"])}
-    table = facts["frames"]["comparisons"]
+@dataclass(frozen=True)
+class Figure:
+    """A figure: its heading, the SVG, a caption that says how to read it, and a text for those who cannot see it."""
+    title: str
+    svg: str
+    caption: str
+    alt: str
+
+
+def arm_colors(study: Study) -> dict[str, str]:
+    """Arm -> colour, the same in all figures of a study."""
+    return palette({arm: study.arms[arm].factor for arm in study.settings.arms}, study.settings.baseline)
+
+
+def overview_figures(results: StudyResults, facts: dict) -> dict[str, Figure]:
+    """File name (without .svg) -> figure over all arms, in the order of the report."""
+    study = results.study
+    colors, baseline = arm_colors(study), study.settings.baseline
+    named = colors if len(study.settings.arms) <= MAX_NAMED else {baseline: colors[baseline]}
+    drawn = {"curves": curve_figure(results, named, study.settings.arms, facts["data"])}
+    comparisons = facts["frames"]["comparisons"]
     for metric in HEADLINES:
-        compared_arms = [arm for arm in arms if study.arms[arm].factor != BASELINE]
-        part = table[(table.metric == metric) & table.treatment.isin(compared_arms)].dropna(subset="effect")
-        part = part.sort_values("effect", ascending=METRICS[metric].unit != "points", kind="stable")
-        if len(part):
-            drawn[f"effects-{metric.replace('_', '-')}"] = effects(part, colors, metric)
-    by_decile = facts["frames"]["tokens"].query("group == 'decile'")
-    if study.settings.baseline in set(by_decile.arm):
-        table = by_decile.assign(part=by_decile.part.astype(int)).pivot(index="arm", columns="part", values="nll")
-        table = table.loc[[arm for arm in arms if arm in table.index and resolve(study, arm).training.steps]]
-        drawn["deciles"] = {"title": "Frequent and rare words",
-                            "svg": figures.deciles(table, study.settings.baseline),
-                            "alt": f"NLL on [MASK] by frequency in training, of {study.settings.baseline} and of each "
-                                   f"other trained arm minus it: where an arm gains or loses."}
-    drawn |= _probes(study, facts, colors, named)
-    if any(t["value"] is not None for t in facts["trials"]):
-        drawn["search"] = {"title": "Search", "svg": search_figure(facts["trials"], study.settings.search.space,
-                                                                  colors),
-                           "alt": "Validation NLL of each trial of the search, in turn with the best so far, and by "
-                                  "each tuned setting; hollow: stopped early."}
+        changes = [arm for arm in study.settings.arms if study.arms[arm].factor != REFERENCE]
+        table = comparisons[(comparisons.metric == metric) & comparisons.treatment.isin(changes)]
+        table = table.dropna(subset="effect")
+        table = table.sort_values("effect", ascending=METRICS[metric].better == "lower", kind="stable")
+        if len(table):
+            drawn[f"effects-{metric.replace('_', '-')}"] = effects_figure(table, colors, metric)
+    drawn |= _decile_figure(study, facts["frames"]["tokens"]) | _probe_figures(results, facts, colors, named)
+    if any(trial["value"] is not None for trial in results.trials):
+        drawn["search"] = Figure("Hyperparameter search", search_figure(results.trials, study.settings.search.space,
+                                                                       colors),
+                                 "Validation NLL of each trial, by trial number (line: best so far) and by each tuned "
+                                 "setting. Hollow points: pruned trials.",
+                                 "Validation NLL of the search trials, by trial number and by each tuned setting")
     return drawn
 
 
-def _probes(study: Study, facts: dict, colors: dict[str, str], named: dict[str, str]) -> dict[str, dict]:
-    """What the probes read: arms beside each other, layers, training rows, and [CLS] vectors in two dimensions."""
+def curve_figure(results: StudyResults, colors: dict[str, str], arms: list[str], data: dict) -> Figure:
+    """Learning curves of these arms; those without a colour are grey."""
+    references = data["references"]
+    floors = references["floors"].get("validation")
+    records = {arm: [cell.records for cell in results.of_arm(arm)] for arm in arms}
+    svg = figures.curves(records, colors, references["unigram"]["validation"],
+                         floors and floors["mask_only"]["perplexity"])
+    drawn = [arm for arm, runs in records.items()
+             if arm in colors and any(len(figures.validations(run)) > 1 for run in runs)]
+    grey = "" if records.keys() <= colors.keys() else " Grey: all other arms."
+    return Figure("Learning curves", svg,
+                  f"Mean over seeds; the band spans the seeds. Dashed: levels of the validation tokens.{grey}",
+                  f"Validation perplexity against training tokens for {', '.join(drawn)}")
+
+
+def effects_figure(table: pd.DataFrame, colors: dict[str, str], metric: str) -> Figure:
+    """A forest plot of one metric. table: rows of comparisons.csv."""
+    scale, unit = display_unit(metric)
+    digits, label = DIGITS[unit], METRICS[metric].label
+    table = table.assign(**{key: scale * table[key] for key in ("effect", "low", "high")})
+    effects = (f"{row['treatment']} minus {row['baseline']} {row['effect']:+z.{digits}f}"
+               for row in table.to_dict("records"))
+    return Figure(f"Effects on {label}",
+                  figures.forest(table, colors, f"difference in {label} ({unit}; {DIRECTION[metric]})", digits),
+                  f"Each arm minus the arm it is compared with, with 95 % intervals; {DIRECTION[metric]}.",
+                  f"Difference in {label} ({unit}): {', '.join(effects)}")
+
+
+def _decile_figure(study: Study, tokens: pd.DataFrame) -> dict[str, Figure]:
+    baseline, table = study.settings.baseline, tokens.query("group == 'decile'")
+    if baseline not in set(table.arm):
+        return {}
+    table = table.assign(part=table.part.astype(int)).pivot(index="arm", columns="part", values="nll")
+    table = table.loc[[arm for arm in study.settings.arms
+                       if arm in table.index and resolve(study, arm).training.steps]]
+    return {"deciles": Figure("NLL by token frequency", figures.deciles(table, baseline),
+                              f"First row: NLL on [MASK] of {baseline}, in nats. Other rows: the arm minus {baseline}; "
+                              "negative values are better.",
+                              f"NLL on [MASK] by frequency of the token, for {baseline} and as a difference from it "
+                              "for every other trained arm")}
+
+
+def _probe_figures(results: StudyResults, facts: dict, colors: dict[str, str],
+                   named: dict[str, str]) -> dict[str, Figure]:
+    """Probes of all arms, by layer and by number of training rows, and [CLS] vectors in two dimensions."""
+    study, task = results.study, results.study.settings.probe.tasks[0]
     levels = {"majority": facts["levels"]["majority"]["accuracy"], "TF-IDF": facts["levels"]["tfidf"]["accuracy"]}
-    drawn = {"probe": {"title": "Linear probe", "svg": figures.probe_bars(facts["frames"]["arms"], colors, levels),
-                      "alt": "Probe accuracy of each arm, trained and untrained, with TF-IDF and the majority class."}}
+    drawn = {"probe": Figure("Linear probe", figures.probe_bars(facts["frames"]["arms"], colors, levels),
+                             "Accuracy of a linear probe on frozen vectors, with 95 % intervals over seeds. Black "
+                             "marks: the same encoders before training.",
+                             "Probe accuracy of each arm, trained and untrained, with TF-IDF and the majority class")}
     for name, title, label in (("layers", "Probe by layer", "layer (0: embeddings)"),
                                ("sizes", "Probe by number of training rows", "training rows")):
-        if lines := probe_lines(study, name):
-            drawn[f"probe-{name}"] = {"title": title, "svg": figures.probe_lines(lines, named, label, name == "sizes"),
-                                      "alt": f"Accuracy of the mean-pooled probe by {label}, means over seeds."}
-    arrays = read_arrays(study.cell(study.settings.baseline, study.settings.seeds[0]) / "probe.npz")
-    points = {name: arrays[f"{facts['task']}/cls/{name}/plane"] for name in ("untrained", "trained")}
-    near = {name: arrays[key] for name in ("untrained", "trained")
-            if (key := f"{facts['task']}/cls/{name}/tsne") in arrays}
-    if near:
-        drawn["neighbours"] = {"title": "[CLS] vectors by t-SNE", "alt": "t-SNE of the [CLS] vectors of test rows, "
-                               "coloured by label: neighbours stay neighbours, distances mean nothing.",
-                               "svg": figures.planes(near, arrays[f"{facts['task']}/label"], facts["labels"],
-                                                     "dimension")}
-    drawn["plane"] = {"title": "[CLS] vectors, untrained and trained",
-                      "alt": "First two principal components of the [CLS] vectors of test rows, coloured by label.",
-                      "svg": figures.planes(points, arrays[f"{facts['task']}/label"], facts["labels"],
-                                            "component")}
+        if lines := probe_lines(results, name):
+            drawn[f"probe-{name}"] = Figure(title, figures.probe_lines(lines, named, label, name == "sizes"),
+                                            "Mean pooling; means over seeds.", f"Accuracy of the probe by {label}")
+    arrays = results.cell(study.settings.baseline, study.settings.seeds[0]).probe_arrays
+    for file, kind, title, axis, caption in (
+            ("neighbours", "tsne", "[CLS] vectors: t-SNE", "dimension", "Neighbours stay neighbours; distances between "
+             "groups have no meaning."),
+            ("plane", "plane", "[CLS] vectors: principal components", "component", "First two principal components.")):
+        points = {name: arrays[key] for name in ("untrained", "trained")
+                  if (key := f"{task.name}/cls/{name}/{kind}") in arrays}
+        if points:
+            svg = figures.planes(points, arrays[f"{task.name}/label"], task.labels, axis)
+            drawn[file] = Figure(title, svg, f"Test rows of the baseline (first seed), coloured by label. {caption}",
+                                 f"{title} of test rows, untrained and trained, coloured by label")
     return drawn
 
 
-def probe_lines(study: Study, name: str) -> dict[str, list[tuple[float, float]]]:
-    """Arm -> (layer or training rows, accuracy), means over seeds, of arms whose every cell was probed so."""
-    task, lines = study.settings.probe.tasks[0].name, {}
-    for arm in study.settings.arms:
-        cells = [read_json(study.cell(arm, seed) / "probe.json")[task] for seed in study.settings.seeds]
-        found = [cell.get("more", {}).get("trained", {}).get(name) for cell in cells]
-        if not all(found):
+def probe_lines(results: StudyResults, name: str) -> dict[str, list[tuple[float, float]]]:
+    """Arm -> (layer or training rows, mean accuracy over seeds), for arms whose every cell was probed this way.
+
+    name: `layers` or `sizes`.
+    """
+    task, lines = results.study.settings.probe.tasks[0].name, {}
+    for arm in results.study.settings.arms:
+        scores = [cell.probe[task].get("more", {}).get("trained", {}).get(name) for cell in results.of_arm(arm)]
+        if not all(scores):
             continue
-        found = [dict(enumerate(one)) if isinstance(one, list) else one for one in found]
-        points = [(int(x), [one[x]["accuracy"] for one in found if one[x]]) for x in found[0]]
-        lines[arm] = [(x, sum(values) / len(values)) for x, values in points if len(values) == len(found)]
+        scores = [dict(enumerate(score)) if isinstance(score, list) else score for score in scores]
+        points = [(int(x), [score[x]["accuracy"] for score in scores if score[x]]) for x in scores[0]]
+        lines[arm] = [(x, sum(values) / len(values)) for x, values in points if len(values) == len(scores)]
     return {arm: line for arm, line in lines.items() if line}
 
 
-def confusion(study: Study) -> dict | None:
-    """Confusion of the baseline's probe, summed over seeds: rows are the true classes, columns what was read."""
-    task, rows = study.settings.probe.tasks[0], None
-    for seed in study.settings.seeds:
-        found = read_json(study.cell(study.settings.baseline, seed) / "probe.json")[task.name].get("confusion")
-        if found is None:
-            return None
-        rows = found if rows is None else [[a + b for a, b in zip(*pair, strict=True)]
-                                           for pair in zip(rows, found, strict=True)]
-    return {"labels": task.labels, "rows": list(zip(task.labels, rows, strict=True))}
+def confusion(results: StudyResults) -> dict | None:
+    """Confusion matrix of the baseline's probe, summed over seeds; None if it was not recorded.
+
+    Keys: labels; rows: (true label, counts per predicted label).
+    """
+    task = results.study.settings.probe.tasks[0]
+    matrices = [cell.probe[task.name].get("confusion") for cell in results.of_arm(results.study.settings.baseline)]
+    if any(matrix is None for matrix in matrices):
+        return None
+    total = [[sum(counts) for counts in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
+    return {"labels": task.labels, "rows": list(zip(task.labels, total, strict=True))}
 
 
-def further_tasks(study: Study, facts: dict) -> list[dict]:
-    """The probe tasks after the first: name, reference levels, and a row an arm with its mean over seeds, 95 % t
-    interval and the same encoders untrained."""
-    pooling, cells = facts["primary"].removeprefix(f"{facts['task']}_"), facts["frames"]["cells"]
-    found = []
-    for task in study.settings.probe.tasks[1:]:
+def further_tasks(results: StudyResults, facts: dict) -> list[dict]:
+    """The probe tasks after the first: name, pooling, reference levels, and one row per arm with its mean over seeds,
+    95 % t interval and untrained mean."""
+    cells, tasks = facts["frames"]["cells"], []
+    for task in results.study.settings.probe.tasks[1:]:
         rows = []
-        for arm in study.settings.arms:
+        for arm in results.study.settings.arms:
             part = cells[cells.arm == arm]
-            trained, untrained = (statistics.t_estimate(part[f"{task.name}_{pooling}_{kind}"].dropna().to_numpy(float))
-                                  for kind in ("accuracy", "untrained_accuracy"))
-            low, high = trained.on_scale(1.0)
+            trained, untrained = (
+                statistics.t_estimate(part[f"{task.name}_{facts['pooling']}_{kind}"].dropna().to_numpy(float))
+                for kind in ("accuracy", "untrained_accuracy"))
+            low, high = trained.clipped(1.0)
             rows.append({"arm": arm, "n": len(part), "mean": trained.mean, "low": low, "high": high,
                          "untrained": untrained.mean})
-        found.append({"name": task.name, "pooling": pooling, "levels": facts["data"]["baselines"][task.name],
+        tasks.append({"name": task.name, "pooling": facts["pooling"], "levels": facts["data"]["baselines"][task.name],
                       "rows": rows})
-    return found
+    return tasks

@@ -1,19 +1,21 @@
-"""The search in the report: what was tried, in which order, what it gave, and which settings mattered."""
+"""The hyperparameter search in the report: the trials, their scores and the importance of each tuned setting."""
 from __future__ import annotations
 
 from collections import Counter
 
 import numpy as np
 
-from study.config.schema import Range
-from study.report.figures import GREY, draw, plain_ticks
+from study.config.schema import SearchRange
+from study.report.canvas import GREY, draw, plain_ticks
 
-LEAST = 8                                   # finished trials of an arm before importances are more than noise
+MIN_TRIALS = 8                              # finished trials of an arm that importances need to be more than noise
 
 
-def search_figure(trials: list[dict], space: dict[str, Range], colors: dict[str, str]) -> str:
-    """Two or more panels: validation NLL by number of the trial, with the best so far as a line, and by each tuned
-    setting. A hollow point is a trial that was stopped early, at its last validation."""
+def search_figure(trials: list[dict], space: dict[str, SearchRange], colors: dict[str, str]) -> str:
+    """Validation NLL by trial number, with the best so far as a line, then by each tuned setting, one panel each.
+
+    A hollow point is a pruned trial, at its last validation.
+    """
     tuned = [key for key in space if any(key in trial["params"] for trial in trials)]
 
     def paint(axes) -> None:
@@ -21,69 +23,76 @@ def search_figure(trials: list[dict], space: dict[str, Range], colors: dict[str,
         axes.remove()
         panels = figure.subplots(1, 1 + len(tuned), sharey=True, squeeze=False)[0]
         for arm in dict.fromkeys(trial["arm"] for trial in trials):
-            part = [trial for trial in trials if trial["arm"] == arm and trial["value"] is not None]
-            if not part:
+            scored = [trial for trial in trials if trial["arm"] == arm and trial["value"] is not None]
+            if not scored:
                 continue
-            color, values = colors[arm], [trial["value"] for trial in part]
-            filled = [color if trial["state"] == "complete" else "none" for trial in part]
-            panels[0].step([trial["number"] for trial in part], np.minimum.accumulate(values), where="post",
+            color, values = colors[arm], [trial["value"] for trial in scored]
+            filled = [color if trial["state"] == "complete" else "none" for trial in scored]
+            panels[0].step([trial["number"] for trial in scored], np.minimum.accumulate(values), where="post",
                            color=color, linewidth=1, alpha=0.6)
             for panel, key in zip(panels, [None, *tuned], strict=True):
-                panel.scatter([trial["number"] if key is None else trial["params"][key] for trial in part], values,
+                panel.scatter([trial["number"] if key is None else trial["params"][key] for trial in scored], values,
                               s=22, c=filled, edgecolors=color, label=arm)
         panels[0].set_xlabel("trial")
         panels[0].set_ylabel("validation NLL (nats)")
         panels[0].xaxis.get_major_locator().set_params(integer=True)
         panels[0].legend()
         for panel, key in zip(panels[1:], tuned, strict=True):
-            panel.set_xlabel(key)
-            panel.set_xlim(space[key].low, space[key].high)
-            panel.tick_params(axis="x", labelsize=7)
-            if space[key].log:
-                panel.set_xscale("log")
-                plain_ticks(panel.xaxis, tuple(range(1, 10)))
-            panel.axvspan(space[key].low, space[key].high, color=GREY, alpha=0.04, linewidth=0)
+            _setting_axis(panel, key, space[key])
 
     return draw(3.6 * (1 + len(tuned)), 3.0, paint)
 
 
+def _setting_axis(panel, key: str, searched: SearchRange) -> None:
+    panel.set_xlabel(key)
+    panel.set_xlim(searched.low, searched.high)
+    panel.tick_params(axis="x", labelsize=7)
+    if searched.log:
+        panel.set_xscale("log")
+        plain_ticks(panel.xaxis, tuple(range(1, 10)))
+    panel.axvspan(searched.low, searched.high, color=GREY, alpha=0.04, linewidth=0)
+
+
 def trial_counts(trials: list[dict]) -> list[str]:
-    """`arm: 8 trials, 2 of them pruned`, for each tuned arm."""
-    said = []
+    """`arm: 8 trials (2 pruned)` for each tuned arm."""
+    lines = []
     for arm in dict.fromkeys(trial["arm"] for trial in trials):
-        count = Counter(trial["state"] for trial in trials if trial["arm"] == arm)
-        other = [f"{number} {state}" for state, number in sorted(count.items()) if state != "complete"]
-        said.append(f"{arm}: {count.total()} trials" + (f", {' and '.join(other)} of them" if other else ""))
-    return said
+        states = Counter(trial["state"] for trial in trials if trial["arm"] == arm)
+        incomplete = [f"{count} {state}" for state, count in sorted(states.items()) if state != "complete"]
+        lines.append(f"{arm}: {states.total()} trials" + (f" ({', '.join(incomplete)})" if incomplete else ""))
+    return lines
 
 
 def chosen(best: dict[str, dict[str, float]]) -> list[str]:
-    """What the arms were then trained with, those with the same values together: `every arm with ...` where all are."""
+    """The settings that the arms were trained with: `a and b with key value`, or `every arm with ...`.
+
+    best: arm -> tuned settings.
+    """
     groups: dict[str, list[str]] = {}
     for arm, values in best.items():
-        said = ", ".join(f"{key} {value}" for key, value in values.items()) or "the settings of params.yaml"
-        groups.setdefault(said, []).append(arm)
+        settings = ", ".join(f"{key} {value}" for key, value in values.items()) or "the settings of params.yaml"
+        groups.setdefault(settings, []).append(arm)
     if len(groups) == 1:
-        return [f"every arm with {said}" for said in groups]
-    return [f"{', '.join(arms)} with {said}" for said, arms in groups.items()]
+        return [f"every arm with {settings}" for settings in groups]
+    return [f"{', '.join(arms)} with {settings}" for settings, arms in groups.items()]
 
 
-def importances(trials: list[dict], space: dict[str, Range]) -> dict[str, dict[str, float]]:
-    """Arm -> share of the variance of the score that each tuned setting explains, by functional ANOVA (Hutter et al.
-    2014, as in Optuna); of arms with several settings and enough finished trials."""
-    found = {}
+def importances(trials: list[dict], space: dict[str, SearchRange]) -> dict[str, dict[str, float]]:
+    """Arm -> setting -> share of the variance of the score that it explains, by functional ANOVA (Hutter et al. 2014,
+    as implemented in Optuna). Arms with fewer than MIN_TRIALS finished trials or one tuned setting are left out."""
+    shares = {}
     for arm in dict.fromkeys(trial["arm"] for trial in trials):
-        done = [trial for trial in trials if trial["arm"] == arm and trial["state"] == "complete"]
-        if len(space) < 2 or len(done) < LEAST:
+        complete = [trial for trial in trials if trial["arm"] == arm and trial["state"] == "complete"]
+        if len(space) < 2 or len(complete) < MIN_TRIALS:
             continue
         import optuna
 
-        scale = {key: optuna.distributions.FloatDistribution(one.low, one.high, log=one.log)
-                 for key, one in space.items()}
+        distributions = {key: optuna.distributions.FloatDistribution(searched.low, searched.high, log=searched.log)
+                         for key, searched in space.items()}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        known = optuna.create_study()
-        known.add_trials([optuna.trial.create_trial(params=trial["params"], distributions=scale, value=trial["value"])
-                          for trial in done])
+        study = optuna.create_study()
+        study.add_trials([optuna.trial.create_trial(params=trial["params"], distributions=distributions,
+                                                    value=trial["value"]) for trial in complete])
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        found[arm] = optuna.importance.get_param_importances(known, evaluator=evaluator)
-    return found
+        shares[arm] = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return shares

@@ -1,4 +1,4 @@
-"""The best encoder of a study in MLflow's model registry, as `mlflow.transformers.load_model` reads it."""
+"""The best encoder of a study in MLflow's model registry, in the format of `mlflow.transformers.load_model`."""
 from __future__ import annotations
 
 import tempfile
@@ -7,41 +7,42 @@ from pathlib import Path
 
 from study import StudyError
 from study.analysis.results import read_json, read_records
-from study.config.load import Study
-from study.tracking.runs import find_runs, opened, reported
+from study.config.study import Study
+from study.tracking.client import find_runs, locked_experiment, wrap_mlflow_errors
 
 ALIAS = "best"
 CARD = """# {name}, trained in the study {study}
 
-{about} {layers} layers, {width} wide, {norm}-norm; {steps:,} steps, {tokens:,} tokens of {corpus}; seed {seed}.
+{description} {layers} layers, hidden size {hidden_size}, {norm}-norm; {steps:,} steps, {tokens:,} tokens of {corpus};
+seed {seed}.
 
 | | |
 |---|---|
-| test perplexity on [MASK] | {perplexity:.2f} (word frequencies alone: {unigram:.2f}) |
+| test perplexity on [MASK] | {perplexity:.2f} (unigram frequencies: {unigram:.2f}) |
 {probes}
 
-Chosen among {count} cells by validation NLL. It is a small encoder made to compare recipes, not to be used for anything
-else; what is in its text, it has learnt. Fingerprint `{fingerprint}`.
+It has the lowest validation loss of {count} cells. It is a small encoder for comparing pre-training recipes and is not
+meant for other uses. Whatever its training text contains, it may have learned. Fingerprint: `{fingerprint}`.
 
 ```python
-fill = mlflow.transformers.load_model("models:/{model}@{alias}")
+fill_mask = mlflow.transformers.load_model("models:/{model}@{alias}")
 ```
 """
 
 
 def model_name(study: Study) -> str:
-    """Of the study's registered model."""
+    """The name of the study's registered model."""
     return f"{study.settings.name}-encoder"
 
 
 def best_cell(study: Study) -> tuple[tuple[str, int], int]:
-    """The finished cell with weights here that `transformers` has an equal of and whose last validation NLL is lowest,
-    and among how many it is the best.
+    """The cell to register as (arm, seed), and the number of candidates. It has the lowest final validation NLL.
 
-    Raises StudyError when there is none.
+    Candidates are finished cells with weights on this machine that `transformers` can represent. Raises StudyError if
+    there are none.
     """
     from study.evaluation.embedding import recorded_settings
-    from study.model.huggingface import kind_of
+    from study.model.huggingface import transformers_class
 
     scores: dict[tuple[str, int], float] = {}
     for arm, seed in study.cells:
@@ -51,38 +52,36 @@ def best_cell(study: Study) -> tuple[tuple[str, int], int]:
         nll = [record["validation_nll"] for record in read_records(folder / "metrics.jsonl")
                if "validation_nll" in record]
         try:
-            kind_of(recorded_settings(study, arm, seed))
-        except StudyError:
+            transformers_class(recorded_settings(study, arm, seed))
+        except StudyError:                  # transformers has no such model
             continue
         if nll:
             scores[arm, seed] = nll[-1]
     if not scores:
-        raise StudyError(f"{study.runs}: no cell with weights that could be registered; run `dvc repro`, or `dvc pull` "
-                         f"where a remote has them")
+        raise StudyError(f"{study.runs}: no cell with weights that can be registered; run `dvc repro`, or `dvc pull` "
+                         f"if a remote has them")
     return min(scores, key=scores.__getitem__), len(scores)
 
 
 def register_best(study: Study) -> str:
-    """Makes the best cell that was tracked the newest version of the study's model, with alias and card, unless it is
-    that already; what was done, in a line. Raises StudyError when there are no weights, or MLflow cannot be written.
+    """Registers the best tracked cell as the newest version of the study's model, with alias and model card.
+
+    Does nothing if that cell is registered already. Returns the result in one line. Raises StudyError if there are no
+    weights, if the cell is not in MLflow, or if MLflow fails.
     """
     (arm, seed), count = best_cell(study)
     fingerprint = read_json(study.cell(arm, seed) / "training.json")["fingerprint"]
-    with reported(study, "register"), opened(study) as (client, experiment):
-        if not (found := find_runs(client, experiment, kind="cell", fingerprint=fingerprint)):
-            raise StudyError(f"{arm}-{seed} is not in MLflow yet as it is now; run `study track` first")
-        number = _register(study, client, found[0].data.tags["mlflow.parentRunId"], arm, seed, count)
+    with wrap_mlflow_errors(study, "register"), locked_experiment(study) as (client, experiment):
+        runs = find_runs(client, experiment, kind="cell", fingerprint=fingerprint)
+        if not runs:
+            raise StudyError(f"MLflow does not have the current results of {arm}-{seed}; run `study track` first")
+        # Under the run of the arm, which is kept when `study track` replaces the run of a cell.
+        number = _register(study, client, runs[0].data.tags["mlflow.parentRunId"], arm, seed, count)
     return f"{arm}-{seed} is version {number} of {model_name(study)}, {ALIAS}"
 
 
 def _register(study: Study, client, run: str, arm: str, seed: int, count: int) -> str:
-    """Under the run of the arm, which stays where cells are written again."""
-    import mlflow.transformers
-    import transformers
-
-    from study.evaluation.embedding import load_cell
-    from study.model.huggingface import export
-
+    """Registers a cell unless it is registered already. Returns the number of its version."""
     name, fingerprint = model_name(study), read_json(study.cell(arm, seed) / "training.json")["fingerprint"]
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description=f"Encoders of the study {study.settings.name}.")
@@ -90,37 +89,49 @@ def _register(study: Study, client, run: str, arm: str, seed: int, count: int) -
         if known.tags.get("fingerprint") == fingerprint and known.run_id == run:
             client.set_registered_model_alias(name, ALIAS, known.version)
             return known.version
+    artifact = f"encoder-{fingerprint}"
     with tempfile.TemporaryDirectory() as folder:
-        cell, model = load_cell(study, arm, seed)
-        transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()    # the pipeline leaves the pair head out, and says so
-        export(model, cell, study.runs / "tokenizer", Path(folder) / "exported")
-        mlflow.transformers.save_model(
-            transformers.pipeline("fill-mask", model=str(Path(folder) / "exported")), Path(folder) / "model",
-            pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in
-                              ("torch", "transformers")])
-        client.log_artifacts(run, str(Path(folder) / "model"), f"encoder-{fingerprint}")
-    made = client.create_model_version(name, f"runs:/{run}/encoder-{fingerprint}", run,
-                                       tags={"fingerprint": fingerprint, "arm": arm},
-                                       description=card(study, arm, seed, count))
-    client.set_registered_model_alias(name, ALIAS, made.version)
-    return made.version
+        _save_model(study, arm, seed, Path(folder))
+        client.log_artifacts(run, str(Path(folder) / "model"), artifact)
+    created = client.create_model_version(name, f"runs:/{run}/{artifact}", run,
+                                          tags={"fingerprint": fingerprint, "arm": arm},
+                                          description=model_card(study, arm, seed, count))
+    client.set_registered_model_alias(name, ALIAS, created.version)
+    return created.version
 
 
-def card(study: Study, arm: str, seed: int, count: int) -> str:
-    """The model card of a cell that is the best of `count`."""
+def _save_model(study: Study, arm: str, seed: int, folder: Path) -> None:
+    """Writes a cell to `folder`/model as an MLflow model with a fill-mask pipeline."""
+    import mlflow.transformers
+    import transformers
+
+    from study.evaluation.embedding import load_cell
+    from study.model.huggingface import export
+
+    config, model = load_cell(study, arm, seed)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()    # it would warn that the pipeline leaves out the sentence head
+    export(model, config, study.runs / "tokenizer", folder / "exported")
+    requirements = [f"{package}=={version(package).partition('+')[0]}" for package in ("torch", "transformers")]
+    mlflow.transformers.save_model(transformers.pipeline("fill-mask", model=str(folder / "exported")), folder / "model",
+                                   pip_requirements=requirements)
+
+
+def model_card(study: Study, arm: str, seed: int, count: int) -> str:
+    """The model card (Markdown) of a cell that is the best of `count`."""
     from study.evaluation.embedding import recorded_settings
 
-    folder, cell = study.cell(arm, seed), recorded_settings(study, arm, seed)
+    folder, config = study.cell(arm, seed), recorded_settings(study, arm, seed)
     training, scores = read_json(folder / "training.json"), read_json(folder / "evaluation.json")["mask_only"]
-    probes = "\n".join(f"| {task}: a linear probe of {pooling} vectors | {100 * found[pooling]['accuracy']:.1f} % "
-                       f"(untrained: {100 * found[pooling]['untrained_accuracy']:.1f} %) |"
-                       for task, found in read_json(folder / "probe.json").items()
+    probes = "\n".join(f"| {task}: accuracy of a linear probe, {pooling} pooling | "
+                       f"{100 * score[pooling]['accuracy']:.1f} % "
+                       f"(untrained encoder: {100 * score[pooling]['untrained_accuracy']:.1f} %) |"
+                       for task, score in read_json(folder / "probe.json").items()
                        for pooling in study.settings.probe.poolings)
     corpus = study.settings.corpus
     return CARD.format(
-        name=f"{arm}-{seed}", study=study.settings.name, about=study.arms[arm].description, probes=probes, seed=seed,
-        layers=cell.model.num_hidden_layers, width=cell.model.hidden_size, norm=cell.model.norm,
+        name=f"{arm}-{seed}", study=study.settings.name, description=study.arms[arm].description, probes=probes,
+        seed=seed, layers=config.model.num_hidden_layers, hidden_size=config.model.hidden_size, norm=config.model.norm,
         steps=training["steps"], tokens=training["tokens"], count=count,
         corpus="the built-in language" if corpus.kind == "synthetic" else corpus.path, model=model_name(study),
         alias=ALIAS, perplexity=scores["perplexity"], unigram=scores["unigram_perplexity"],

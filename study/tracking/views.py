@@ -1,33 +1,33 @@
-"""How a study opens in MLflow: its description, views of its runs that stand in the menu *Views*, the way to them.
+"""How a study looks in MLflow's UI: the description of its experiment, its saved views, and links from the report.
 
-MLflow's pages keep a saved view as a tag of the experiment: a name, times (ms) and the state of the page as JSON.
+MLflow stores a saved view as a tag of the experiment: a name, times (ms since 1970) and the state of the page as JSON.
 """
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from study.config.load import Study
+from study.config.study import Study
 
 VIEW = "mlflow.sharedViewState."
-NOTE = """**{study}**: {arms} arms, {seeds} seeds each, scored on the same hidden tokens and the same texts.
+NOTE = """**{study}**: {arms} arms with {seeds} seeds each, all scored on the same masked tokens and the same texts.
 
-*Views* (top right) has the comparisons ready. A run without a parent is an arm, with means over its seeds; its children
-are the cells. Charts: the second icon beside the search field.
+*Views* (top right) lists ready-made comparisons. A run without a parent is an arm, with means over its seeds. Its child
+runs are the cells. The icon for charts is next to the search field.
 
-| metric | unit | better |
+| metric | meaning | better |
 |---|---|---|
-| `perplexity` | test perplexity on [MASK]; of arms with the interval, `perplexity_low` and `_high` | lower |
-| `nll`, `test_mask_only_nll`, `test_mixed_nll` | nats a token; all selected words hidden, or 80/10/10 | lower |
-| `probe_accuracy` | share of test rows that a linear probe of the frozen encoder gets right | higher |
-| `share_closed` | share of the nats between word frequencies and the best possible | higher |
-| `validation_perplexity`, `loss` | along training, by step; the loss in nats | lower |
-| `tokens_per_second`, `seconds`, `flops` | work and speed of a cell | |
+| `perplexity` | test perplexity on [MASK]; arms also have the interval, `perplexity_low` to `perplexity_high` | lower |
+| `nll`, `test_mask_only_nll`, `test_mixed_nll` | test loss in nats per token, all-[MASK] or 80/10/10 | lower |
+| `probe_accuracy` | test accuracy of a linear probe on the frozen encoder | higher |
+| `share_closed` | share of the gap between unigram frequencies and the best possible loss that is closed | higher |
+| `validation_perplexity`, `loss` | per training step; the loss in nats | lower |
+| `tokens_per_second`, `seconds`, `flops` | speed and work of a cell | |
 """
 
 
 def experiment_tags(study: Study) -> dict[str, str]:
-    """The tags of the study's experiment: its description, its kind and its saved views."""
+    """The tags of the study's experiment: its description, its type and its saved views."""
     note = NOTE.format(study=study.settings.name, arms=len(study.settings.arms), seeds=len(study.settings.seeds))
     return {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"} | {
         f"{VIEW}{key}": json.dumps({"name": name, "createdAt": number, "updatedAt": number,
@@ -36,13 +36,17 @@ def experiment_tags(study: Study) -> dict[str, str]:
 
 
 def write_links(study: Study, uri: str, experiment: str, runs: list) -> None:
-    """mlflow.html beside the report, to which its table of cells leads: MLflow names runs as it likes, so the report,
-    the same for the same results, cannot."""
+    """Writes mlflow.html next to the report: a page that forwards from the fingerprint of a cell to its run in MLflow.
+
+    The report links to this page and not to MLflow, because the ids of runs are random and the report must not change
+    if the results do not.
+    """
     from jinja2 import Environment, FileSystemLoader
 
     served = uri.startswith("http")
     cells = sorted((run.data.tags["fingerprint"], run.info.run_name, run.info.run_id) for run in runs)
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent.parent / "report" / "templates"), autoescape=True)
+    folder = Path(__file__).parent.parent / "report" / "templates"
+    templates = Environment(loader=FileSystemLoader(folder), autoescape=True)
     study.reports.mkdir(parents=True, exist_ok=True)
     (study.reports / "mlflow.html").write_text(templates.get_template("mlflow.html").render(
         study=study.settings.name, server=uri.rstrip("/") if served else "http://127.0.0.1:5000", served=served,
@@ -62,7 +66,7 @@ def _line(metric: str, scale: str) -> dict:
 
 
 def _bar(metric: str) -> dict:
-    return {"type": "BAR", "uuid": metric, "metricSectionId": "ends", "metricKey": metric, "dataAccessKey": None,
+    return {"type": "BAR", "uuid": metric, "metricSectionId": "final", "metricKey": metric, "dataAccessKey": None,
             "displayName": metric, "runsCountToCompare": 100, "deleted": False, "isGenerated": False}
 
 
@@ -81,6 +85,6 @@ VIEWS = {
         "selectedColumns": _columns(("perplexity", "probe_accuracy"), tags=("status",), parameters=("seed",)),
         "compareRunCharts": [_line("validation_perplexity", "log"), _line("loss", "linear"),
                              _line("gradient_norm", "linear"), _bar("perplexity"), _bar("probe_accuracy")],
-        "compareRunSections": [_section("curves", "Learning curves"), _section("ends", "At the end")],
+        "compareRunSections": [_section("curves", "Learning curves"), _section("final", "After training")],
         "isAccordionReordered": True}),
 }

@@ -1,1 +1,1 @@
-"""Schedule, checkpoints, the training loop, the search."""
+"""Training: schedule, checkpoints, the training loop, and hyperparameter search."""

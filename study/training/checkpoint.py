@@ -1,8 +1,8 @@
-"""Checkpoints of a cell in training: one safetensors file, written whole or not at all, verified when read.
+"""Checkpoints of a cell in training: safetensors files, written atomically and verified when they are read.
 
-A checkpoint holds the weights, AdamW's moments and, as metadata, everything else that the next step depends on: the
-step and the records so far. Data order, masks and dropout are functions of the step. Files lie outside DVC's outs
-(`.state/<fingerprint>/`), because DVC deletes outs before a stage runs again.
+A checkpoint has the weights, AdamW's state and, as metadata, the progress. Data order, masks and dropout are functions
+of the step, so nothing else is needed. Checkpoints are outside DVC's outs (`.state/<fingerprint>/`), because DVC
+deletes outs before a stage runs again.
 """
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PATTERN = "step-*.safetensors"
 
 @dataclass
 class Progress:
-    """Where training stands, apart from tensors."""
+    """The state of a training run, apart from tensors. `status`: running, finished or diverged."""
     step: int = 0
     tokens: int = 0
-    slots: int = 0                          # tokens and padding
+    positions: int = 0                      # tokens and padding
     rows: int = 0
     seconds: float = 0.0
     records: list[dict] = field(default_factory=list)
@@ -37,7 +37,10 @@ class Progress:
 
 
 def write_checkpoint(folder: Path, fingerprint: str, progress: Progress, tensors: dict[str, torch.Tensor]) -> Path:
-    """Writes `step-<step>.safetensors` atomically and drops all but the newest. Raises StudyError on a full disk."""
+    """Writes `step-<step>.safetensors`, deletes all but the newest checkpoints, and returns the path.
+
+    Raises StudyError if it cannot be written, for example on a full disk.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(asdict(progress))
@@ -50,20 +53,25 @@ def write_checkpoint(folder: Path, fingerprint: str, progress: Progress, tensors
 
 
 def read_checkpoint(folder: Path, fingerprint: str) -> tuple[Progress, dict[str, torch.Tensor]] | None:
-    """The newest whole checkpoint of this cell, or None. Damaged or foreign files are set aside as `.refused`."""
+    """Returns the newest valid checkpoint with this fingerprint, or None.
+
+    Files that are damaged or have another fingerprint are renamed to `.refused`.
+    """
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if metadata.get("fingerprint") == fingerprint and metadata["sha256"] == _digest(tensors,
-                                                                                            metadata["progress"]):
+            if metadata.get("fingerprint") != fingerprint:
+                reason = "was made with other settings or code"
+            elif metadata["sha256"] != _digest(tensors, metadata["progress"]):
+                reason = "is damaged"
+            else:
                 return Progress(**json.loads(metadata["progress"])), tensors
-            reason = "made from other settings or code" if metadata.get("fingerprint") != fingerprint else "damaged"
         except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
-            reason = f"damaged ({error})"
+            reason = f"is damaged ({error})"
         path.rename(path.with_suffix(".refused"))
-        print(f"{path}: {reason}; set aside, not used", flush=True)
+        print(f"{path}: {reason}; renamed to .refused and not used", flush=True)
     return None
 
 
@@ -72,6 +80,5 @@ def _digest(tensors: dict[str, torch.Tensor], text: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().data if tensor.ndim else
-                      tensor.reshape(1).view(torch.uint8).numpy().data)
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,7 +1,8 @@
-"""One training run by several processes, as `torchrun` starts them: each takes its part of every batch.
+"""Training one cell in several processes, as `torchrun` starts them: each takes its part of every batch.
 
-Gradients and losses are sums over what was predicted in the whole batch, so adding up those of the parts gives those
-of one process; data order, pairs and masks are functions of (seed, step) and know nothing of processes.
+Losses and their gradients are sums over targets, divided by the number of targets in the whole batch. So the sum over
+the processes equals the result of one process. Data order, pairs and masks are functions of the seed and the step, so
+they do not depend on the number of processes.
 """
 from __future__ import annotations
 
@@ -16,22 +17,23 @@ from study import StudyError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together: its rank of `count`, and its number on this machine."""
+    """This process among those that train together: its rank among `count`, and its number on this machine."""
     rank: int = 0
     count: int = 1
     local: int = 0
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Returns whether this is the process that writes files."""
         return self.rank == 0
 
     @property
     def device(self) -> torch.device:
+        """Returns this process's GPU, or the CPU if there is no GPU."""
         return torch.device("cuda", self.local) if torch.cuda.is_available() else torch.device("cpu")
 
     def add_gradients(self, model: nn.Module) -> None:
-        """Replaces each process's gradients by their sum over all of them."""
+        """Replaces the gradients by their sums over the processes."""
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         if self.count > 1:
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
@@ -40,7 +42,7 @@ class Processes:
                 gradient.copy_(total.view_as(gradient))
 
     def add(self, *numbers: float) -> list[float]:
-        """Sums over the processes."""
+        """Returns the sum of each number over the processes."""
         if self.count == 1:
             return list(numbers)
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
@@ -48,19 +50,20 @@ class Processes:
         return total.tolist()
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Blocks until every process has called it."""
         if self.count > 1:
             torch.distributed.barrier()
 
     def part(self, parts: list) -> list:
-        """Of equal parts of a batch, those of this process."""
+        """Returns this process's share of the parts of a batch. Raises StudyError if they cannot be shared equally."""
         if len(parts) % self.count:
-            raise StudyError(f"a batch has rows for {len(parts)} processes, and {self.count} were started; use fewer")
+            raise StudyError(f"a batch can be divided among {len(parts)} processes, but {self.count} were started; "
+                             f"start fewer")
         return parts[self.rank::self.count]
 
 
 def join() -> Processes:
-    """The processes that torchrun started, or this one alone."""
+    """Returns the processes that torchrun started, connected to each other; without torchrun, this one."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Processes()

@@ -1,5 +1,8 @@
-"""One cell from its settings to its files: `encoder.safetensors`, `heads.safetensors`, `settings.yaml`,
-`training.json`, `metrics.jsonl`, and `inputs.json`, which says what it was fed."""
+"""The pretrain stage: trains one cell and writes its files.
+
+Written to the cell's folder: `encoder.safetensors`, `heads.safetensors`, `settings.yaml`, `metrics.jsonl` (a record per
+line), `training.json` (the outcome) and `inputs.json` (what the cell was trained on).
+"""
 from __future__ import annotations
 
 import json
@@ -12,122 +15,134 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-import yaml
 from safetensors.torch import save
+from torch import nn
 
 from study import StudyError
-from study.config.load import Study, fingerprint, read_yaml, validated
+from study.config.fingerprint import fingerprint, read_settings
 from study.config.schema import RunConfig
+from study.config.study import Study
 from study.data.evaluation_sets import load_evaluation_set
-from study.data.examples import TokenStore
 from study.data.preview import describe_inputs
-from study.data.tokenizer import load
-from study.data.tokenizer_info import TokenizerInfo
+from study.data.token_store import TokenStore
+from study.data.tokenizer import TokenizerInfo, load
 from study.files import write_atomically, write_json
-from study.model.heads import flops_per_token, parameter_count, use_processor
-from study.orchestration.code_identity import code_hash
+from study.model.heads import parameter_count
+from study.model.kernels import configure_processor
+from study.objectives import objective_of
 from study.training.checkpoint import Progress
 from study.training.parallel import Processes
-from study.training.trainer import ALONE, Data, Phase, Trainer, batch_source, phases
+from study.training.schedule import Phase, phases
+from study.training.trainer import SINGLE_PROCESS, Data, Trainer, batch_source
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "optuna", "mlflow", "dvc")
 
 
 def load_data(study: Study) -> Data:
-    """Training rows, validation set and tokenizer of a study. Raises StudyError when a stage has yet to run."""
+    """Returns the training rows, validation set and tokenizer of a study.
+
+    Raises StudyError if one of them is missing, is damaged or does not match the others.
+    """
     tokenizer = TokenizerInfo.of(load(study.runs / "tokenizer"))
     examples = study.runs / "examples"
     train, size = TokenStore.open(examples / "train"), tokenizer.vocabulary_size
     train.check(examples / "train")
     if (largest := int(train.ids.max())) >= size:
-        raise StudyError(f"{examples / 'train'}: token id {largest} is none of the tokenizer's {size:,}: the examples "
-                         f"were made with another one; run `study examples` again")
+        raise StudyError(f"{examples / 'train'}: token id {largest} is not in the tokenizer's vocabulary of {size:,}, "
+                         f"so the examples were made with another tokenizer; run `study examples` again")
     return Data(train, load_evaluation_set(examples / "validation.npz"), tokenizer)
 
 
 def arm_settings(study: Study, arm: str) -> Path:
-    """Where the search stage leaves the settings that an arm is trained with."""
+    """Returns the file in which the search stage writes the settings that an arm is trained with."""
     return study.runs / "search" / f"{arm}.yaml"
 
 
 def cell_settings(study: Study, arm: str) -> RunConfig:
-    """The settings that an arm is trained with. Raises StudyError before the search stage has run."""
+    """Returns the settings that an arm is trained with. Raises StudyError if the search stage has not run."""
     path = arm_settings(study, arm)
     if not path.exists():
-        raise StudyError(f"{path}: not there yet; run `study search` (or `dvc repro`) first")
-    return validated(RunConfig, read_yaml(path), str(path))
+        raise StudyError(f"{path}: does not exist yet; run `study search` (or `dvc repro`) first")
+    return read_settings(path)
 
 
-def pretrain(study: Study, arm: str, seed: int, on_start: Callable[[dict], None] = lambda about: None,
+def pretrain(study: Study, arm: str, seed: int, on_start: Callable[[dict], None] = lambda start: None,
              on_record: Callable[[dict, float], None] = lambda record, speed: None,
-             processes: Processes = ALONE) -> dict:
-    """Trains one cell (or goes on with it) and writes its files, the first of several processes alone. Returns what
-    training.json says."""
+             processes: Processes = SINGLE_PROCESS, code_hash: str = "") -> dict:
+    """Trains one cell, or resumes it, and writes its files. Returns the content of training.json.
+
+    on_start: called with the identity and the settings of the cell. on_record: see Trainer. code_hash: identifies the
+    code; a checkpoint is used only if it has the same. With several processes, the first one writes.
+    """
     config, data = cell_settings(study, arm), load_data(study)
-    use_processor(config)
-    mark = fingerprint(config, seed, data.train.sha256)
-    about = {"study": study.settings.name, "arm": arm, "seed": seed, "fingerprint": mark,
-             "commit": git_commit(study.root)}
-    on_start(about | {"settings": config.model_dump(mode="json")})
-    state = study.root / ".state" / mark
-    own = seed + config.training.seed_offset
-    trainer = Trainer(config, data, own, state, f"{mark}-{data.validation.hash}-{code_hash('pretrain')}", on_record,
-                      processes)
-    progress, model = trainer.train(), trainer.model
-    content = about | _outcome(config, data, model, progress)
+    configure_processor(config.training.threads)
+    cell_fingerprint = fingerprint(arm_settings(study, arm), seed, data.train.sha256)
+    identity = {"study": study.settings.name, "arm": arm, "seed": seed, "fingerprint": cell_fingerprint,
+                "commit": git_commit(study.root)}
+    on_start(identity | {"settings": config.model_dump(mode="json")})
+    state, training_seed = study.root / ".state" / cell_fingerprint, seed + config.training.seed_offset
+    trainer = Trainer(config, data, training_seed, state, f"{cell_fingerprint}-{data.validation.hash}-{code_hash}",
+                      on_record, processes)
+    progress = trainer.train()
+    content = identity | _outcome(config, data, trainer.model, progress)
     if not processes.first:
         return content
-    write_cell(study.cell(arm, seed), config, model, progress, content)
-    sources = [(batch_source(config, data, own, phase), steps) for phase, steps in done_phases(config, progress)]
-    fed = describe_inputs(sources, load(study.runs / "tokenizer"), study.quotable)
-    write_json(study.cell(arm, seed) / "inputs.json", fed, ensure_ascii=False)
+    write_cell(study.cell(arm, seed), arm_settings(study, arm).read_bytes(), trainer.model, progress, content)
+    sources = [(batch_source(config, data, training_seed, phase), steps)
+               for phase, steps in completed_phases(config, progress)]
+    inputs = describe_inputs(sources, load(study.runs / "tokenizer"), study.quotable)
+    write_json(study.cell(arm, seed) / "inputs.json", inputs, ensure_ascii=False)
     shutil.rmtree(state, ignore_errors=True)
     return content
 
 
-def done_phases(config: RunConfig, progress: Progress) -> list[tuple[Phase, int]]:
-    """The phases of a run with the steps that were taken in each; an untrained one has its first with none."""
+def completed_phases(config: RunConfig, progress: Progress) -> list[tuple[Phase, int]]:
+    """Returns the phases that were begun, each with its number of completed steps; the first phase with 0 if none."""
     steps = [(phase, min(progress.step, phase.end) - phase.begin) for phase in phases(config)]
-    return [(phase, max(0, count)) for phase, count in steps if count > 0] or [(phases(config)[0], 0)]
+    return [(phase, count) for phase, count in steps if count > 0] or [(phases(config)[0], 0)]
 
 
-def _outcome(config: RunConfig, data: Data, model, progress: Progress) -> dict:
-    """training.json apart from the cell's name: the outcome, the work done, where and with what."""
+def _outcome(config: RunConfig, data: Data, model: nn.Module, progress: Progress) -> dict:
+    """The content of training.json apart from the identity of the cell."""
     speed = progress.tokens / progress.seconds if progress.seconds else None
     return {"status": progress.status, "steps": progress.step, "tokens": progress.tokens,
             "parameters": parameter_count(model), "data": data.train.sha256,
-            "flops": sum(flops_per_token(config, data.tokenizer.vocabulary_size, phase.length) * steps
-                         for phase, steps in done_phases(config, progress)) * progress.slots / max(1, progress.step),
+            "flops": _flops(config, data.tokenizer.vocabulary_size, progress),
             "rows_seen": progress.rows,
-            "padding_share": 1 - progress.tokens / progress.slots if progress.slots else 0.0,
+            "padding_share": 1 - progress.tokens / progress.positions if progress.positions else 0.0,
             "seconds": round(progress.seconds, 3),
             "tokens_per_second": speed and round(speed, 1), "versions": versions(), "hardware": hardware()}
 
 
-def write_cell(folder: Path, config: RunConfig, model, progress: Progress, content: dict) -> None:
-    """Writes a cell's files; training.json comes last."""
+def _flops(config: RunConfig, vocabulary_size: int, progress: Progress) -> float:
+    """Floating-point operations of the training, padding included."""
+    objective = objective_of(config).token
+    full_batches = sum(objective.flops_per_token(vocabulary_size, phase.length) * steps
+                       for phase, steps in completed_phases(config, progress))
+    return full_batches * progress.positions / max(1, progress.step)
+
+
+def write_cell(folder: Path, settings: bytes, model: nn.Module, progress: Progress, content: dict) -> None:
+    """Writes a cell's files, training.json last. `settings`: the content of settings.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     encoder = {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
     heads = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
     write_atomically(folder / "encoder.safetensors", save(encoder))
     write_atomically(folder / "heads.safetensors", save(heads))
-    write_atomically(folder / "settings.yaml", as_yaml(config))
+    write_atomically(folder / "settings.yaml", settings)
     lines = "".join(json.dumps(record) + "\n" for record in progress.records)
     write_atomically(folder / "metrics.jsonl", lines.encode())
     write_json(folder / "training.json", content)
 
 
-def as_yaml(config: RunConfig) -> bytes:
-    """The settings as settings.yaml has them."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode()
-
-
 def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that affect results."""
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
-def hardware() -> dict[str, str | int]:
+def hardware() -> dict[str, str | int | None]:
+    """Returns the processor, its cores, torch's threads, the GPU (None if there is none) and the platform."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"processor": _processor(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(),
             "gpu": gpu, "platform": f"{platform.system()} {platform.machine()}"}
@@ -142,6 +157,6 @@ def _processor() -> str:
 
 
 def git_commit(root: Path) -> str | None:
-    """The commit that the working tree was made from; None outside git."""
+    """Returns the commit that is checked out, None outside a git repository."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,11 +1,12 @@
-"""Hyper-parameter search with Optuna before any cell is trained.
+"""The search stage: hyperparameter search with Optuna before any cell is trained.
 
-Every tuned arm gets the same number of trials at the same budget, on a seed that no reported cell uses, scored by
-validation NLL. An arm that is not tuned takes what was best for the nearest tuned arm that it descends from (or for the
-first tuned one), so that it differs from its baseline in nothing else. The sampler is seeded by the number of the
-trial: a search that is stopped and gone on with makes the same trials as one that never stopped. Trials of different
-arms know nothing of each other, so arms can be tuned side by side, on several machines through one storage, with the
-same trials again; those of one arm follow each other, for each is chosen by the ones before.
+Every tuned arm gets the same number of trials and steps, with a seed that no reported cell uses. The score is the
+validation NLL. An arm that is not tuned takes the best values of its nearest tuned ancestor, or else of the first tuned
+arm, so that it differs from its baseline in nothing else.
+
+The sampler is seeded with the number of the trial, so an interrupted search that is resumed makes the same trials as an
+uninterrupted one. The trials of one arm are sequential, because each depends on the earlier ones. Those of different
+arms are independent, so arms can be tuned in parallel, on several machines with a shared storage, with the same result.
 """
 from __future__ import annotations
 
@@ -17,53 +18,59 @@ from collections.abc import Callable
 import yaml
 
 from study import StudyError
-from study.config.load import Study, lineage, resolve
+from study.config.arms import lineage, resolve
+from study.config.fingerprint import kept_settings_yaml, recorded
 from study.config.schema import RunConfig
+from study.config.study import Study
 from study.files import write_atomically, write_json
-from study.model.heads import use_processor
-from study.orchestration.code_identity import code_hash
-from study.training.pretrain import arm_settings, as_yaml, load_data
+from study.model.kernels import configure_processor
+from study.training.pretrain import arm_settings, load_data
 from study.training.trainer import Data, Trainer
 from study.training.trial_storage import open_storage
 
-WARMUP_TRIALS = 3                           # random trials before TPE has something to go on
+RANDOM_TRIALS = 3                           # before TPE and the pruner have enough trials to learn from
 
 
-def search(study: Study, progress: Callable = lambda items, **_: items) -> dict:
-    """Runs what is left of the search; writes best.yaml (tuned values of every arm), trials.json and `<arm>.yaml`, the
-    settings that each arm is trained with. Returns best.yaml's content.
+def search(study: Study, progress: Callable = lambda items, **_: items, code_hash: str = "") -> dict:
+    """Runs the remaining trials of every tuned arm. Returns the tuned values of every arm of the study.
 
-    The storage is kept, so that a search goes on where it stopped.
+    Writes best.yaml (the tuned values), trials.json, and for every arm `<arm>.yaml`, the settings that it is trained
+    with. Trials are kept in the storage, so an interrupted search resumes. Trials made under another `code_hash` are
+    not reused.
     """
     settings, folder = study.settings.search, study.runs / "search"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.yaml"):
         old.unlink()
-    best, trials = {}, []
+    tuned, trials = {}, []
     if settings.trials:
         data = load_data(study)
         for arm in settings.arms:
-            found = search_arm(study, arm, data, progress)
-            best[arm] = {key: short(value) for key, value in found.best_params.items()}
-            trials += [_described(arm, number, trial) for number, trial in enumerate(finished(found))]
-    common = best.get(settings.arms[0], {}) if settings.arms else {}
-    best = {arm: dict(_inherited(study, arm, best, common)) for arm in study.settings.arms}
+            result = search_arm(study, arm, data, progress, code_hash)
+            tuned[arm] = {key: short(value) for key, value in result.best_params.items()}
+            trials += [_description(arm, number, trial) for number, trial in enumerate(finished(result))]
+    default = tuned.get(settings.arms[0], {}) if settings.arms else {}
+    best = {arm: dict(_nearest_tuned(study, arm, tuned, default)) for arm in study.settings.arms}
     write_atomically(folder / "best.yaml", yaml.safe_dump(best).encode())
     for arm, values in best.items():
         config = resolve(study, arm, values)
-        write_atomically(arm_settings(study, arm), as_yaml(config))
+        write_atomically(arm_settings(study, arm), kept_settings_yaml(study, arm, config))
     write_json(folder / "trials.json", trials)
     return best
 
 
-def _inherited(study: Study, arm: str, best: dict[str, dict], common: dict) -> dict:
-    """The tuned values of the arm, or else of the nearest arm that it descends from and that was tuned."""
-    line = reversed(lineage(study.arms, arm, study.root / "experiments" / "arms.yaml"))
-    return next((best[name] for name in line if name in best), common)
+def _nearest_tuned(study: Study, arm: str, tuned: dict[str, dict], default: dict) -> dict:
+    """The tuned values of the arm or of its nearest ancestor that has any, else `default`."""
+    names = reversed(lineage(study.arms, arm, study.root / "experiments" / "arms.yaml"))
+    return next((tuned[name] for name in names if name in tuned), default)
 
 
-def search_arm(study: Study, arm: str, data: Data, progress: Callable = lambda items, **_: items):
-    """Runs what is left of one arm's trials; the Optuna study. One process at a time may work on an arm."""
+def search_arm(study: Study, arm: str, data: Data, progress: Callable = lambda items, **_: items,
+               code_hash: str = ""):
+    """Runs the remaining trials of one arm and returns the Optuna study. Only one process may work on an arm.
+
+    Raises StudyError if the arm is not tuned or no trial finishes.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -71,42 +78,43 @@ def search_arm(study: Study, arm: str, data: Data, progress: Callable = lambda i
     if arm not in settings.arms:
         raise StudyError(f"{study.folder / 'params.yaml'}: search.arms: {arm} is not among them "
                          f"({', '.join(settings.arms) or 'none is tuned'})")
-    found = optuna.create_study(storage=open_storage(study), load_if_exists=True, direction="minimize",
-                                study_name=_name(study, arm, data),
-                                pruner=optuna.pruners.MedianPruner(n_startup_trials=WARMUP_TRIALS))
-    for trial in found.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        found.tell(trial.number, state=optuna.trial.TrialState.FAIL)      # left over from a search that was stopped
-    done = finished(found)
-    for number in progress(range(len(done), settings.trials), description=f"search {arm}",
-                           total=settings.trials - len(done)):
-        found.sampler = optuna.samplers.TPESampler(seed=settings.seed + number, n_startup_trials=WARMUP_TRIALS)
-        found.optimize(lambda trial: _objective(study, arm, data, trial), n_trials=1)
-    if settings.trials and not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in found.trials):
-        raise StudyError(f"search of {arm}: no trial finished; narrow search.space or give more search.steps")
-    return found
+    optuna_study = optuna.create_study(storage=open_storage(study), load_if_exists=True, direction="minimize",
+                                       study_name=_name(study, arm, data, code_hash),
+                                       pruner=optuna.pruners.MedianPruner(n_startup_trials=RANDOM_TRIALS))
+    for trial in optuna_study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        optuna_study.tell(trial.number, state=optuna.trial.TrialState.FAIL)     # from a search that was interrupted
+    done = len(finished(optuna_study))
+    for number in progress(range(done, settings.trials), description=f"search {arm}", total=settings.trials - done):
+        optuna_study.sampler = optuna.samplers.TPESampler(seed=settings.seed + number, n_startup_trials=RANDOM_TRIALS)
+        optuna_study.optimize(lambda trial: _score(study, arm, data, trial), n_trials=1)
+    if settings.trials and not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in optuna_study.trials):
+        raise StudyError(f"search of {arm}: no trial finished; narrow search.space or increase search.steps")
+    return optuna_study
 
 
-def finished(found) -> list:
-    """The trials of an Optuna study that count: complete or pruned."""
+def finished(optuna_study) -> list:
+    """Returns the trials that count: complete or pruned."""
     from optuna.trial import TrialState
 
-    return [trial for trial in found.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    return [trial for trial in optuna_study.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
 
-def _name(study: Study, arm: str, data: Data) -> str:
-    """Changes with anything that the trials depend on, so that old trials are never mixed with new ones."""
-    content = json.dumps([resolve(study, arm).model_dump(mode="json"), study.settings.search.model_dump(mode="json"),
-                          data.train.sha256, data.validation.hash, code_hash("search")], sort_keys=True)
+def _name(study: Study, arm: str, data: Data, code_hash: str) -> str:
+    """The name of the Optuna study. It changes with everything that a trial depends on, so old trials are not used."""
+    search = study.settings.search.model_dump(mode="json", exclude_defaults=True)
+    content = json.dumps([recorded(resolve(study, arm)), search, data.train.sha256, data.validation.hash, code_hash],
+                         sort_keys=True)
     return f"{study.settings.name}/{arm}/{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _objective(study: Study, arm: str, data: Data, trial) -> float:
+def _score(study: Study, arm: str, data: Data, trial) -> float:
+    """Trains one trial and returns its last validation NLL; that of guessing if it diverged."""
     import optuna
 
     tuned = {key: short(trial.suggest_float(key, space.low, space.high, log=space.log))
              for key, space in study.settings.search.space.items()}
     config = shortened(resolve(study, arm, tuned), study.settings.search.steps)
-    use_processor(config)
+    configure_processor(config.training.threads)
 
     def report(record: dict, _: float) -> None:
         if "validation_nll" in record and record["step"] and record["step"] % config.training.eval_steps == 0:
@@ -114,32 +122,30 @@ def _objective(study: Study, arm: str, data: Data, trial) -> float:
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    trainer = Trainer(config, data, study.settings.search.seed, on_record=report)
-    done = trainer.train()
-    nll = done.records[-1].get("validation_nll")
-    if done.status == "diverged" or nll is None or not math.isfinite(nll):
+    run = Trainer(config, data, study.settings.search.seed, on_record=report).train()
+    nll = run.records[-1].get("validation_nll")
+    if run.status == "diverged" or nll is None or not math.isfinite(nll):
         return math.log(data.tokenizer.vocabulary_size)
     return nll
 
 
 def shortened(config: RunConfig, steps: int) -> RunConfig:
-    """The cell with a budget of `steps`: warm-up and validations keep their share of the run."""
+    """Returns the settings with another number of steps. Warm-up takes the same fraction of them, and there are four
+    validations."""
     training = config.training
-    share = steps / training.steps
-    changed = training.model_copy(update={
-        "steps": steps, "warmup_steps": min(steps, round(training.warmup_steps * share)),
+    training = training.model_copy(update={
+        "steps": steps, "warmup_steps": min(steps, round(training.warmup_steps * (steps / training.steps))),
         "eval_steps": max(1, steps // 4), "logging_steps": max(1, steps // 4)})
-    return config.model_copy(update={"training": changed})
+    return config.model_copy(update={"training": training})
 
 
 def short(value: float) -> float:
-    """Three significant digits: what a person would write, and what is trained with."""
+    """Returns three significant digits, which is what the cells are trained with."""
     return float(f"{value:.3g}")
 
 
-def _described(arm: str, number: int, trial) -> dict:
-    """One trial as the report shows it: no times, and no attempt that a crash cut short, so that the same search gives
-    the same bytes."""
+def _description(arm: str, number: int, trial) -> dict:
+    """One trial in trials.json. Times and interrupted trials are left out, so the same search gives the same bytes."""
     return {"arm": arm, "number": number, "state": trial.state.name.lower(), "value": trial.value,
             "params": trial.params, "curve": {str(step): value for step, value in
                                               sorted(trial.intermediate_values.items())}}

@@ -21,7 +21,7 @@ import torch
 from tests.benchmarks.speed import RESULTS
 from tests.benchmarks.workload import ROOT, SMALL, Shape
 from tests.support.project import copy_of_project, run
-from tests.support.studies import tiny_study
+from tests.support.studies import tiny_study, write_synthetic_data
 
 CELLS, STAGES = (10, 30, 100), 3           # of a cell: pretrain, evaluate, probe
 VOCABULARIES, LENGTHS, DOCUMENTS = (4096, 8192, 16384, 32768), (32, 64, 128, 256), (2000, 4000, 8000, 16000)
@@ -29,7 +29,7 @@ VOCABULARIES, LENGTHS, DOCUMENTS = (4096, 8192, 16384, 32768), (32, 64, 128, 256
 START = """
 import os, sys, time
 import study.training.trainer as trainer
-trainer.Trainer._step = lambda *_: (print("first step", time.time(), flush=True), os._exit(0))
+trainer.Trainer.train_step = lambda *_: (print("first step", time.time(), flush=True), os._exit(0))
 sys.argv = ["study", "pretrain", "--arm", "dynamic", "--seed", "0"]
 from study.cli.app import main
 main()
@@ -61,9 +61,6 @@ def many_cells(folder: Path) -> dict[int, dict[str, float]]:
     """Of studies of so many trained cells: seconds and peak memory (MB) of `dvc repro` with nothing to do, seconds of
     its comparisons and of its report."""
     from study.config.load import load_study
-    from study.data.corpus import write_corpus
-    from study.data.evaluation_sets import write_examples
-    from study.data.tokenizer import write_tokenizer
     from study.evaluation.baselines import write_baselines
     from study.evaluation.evaluate import evaluate
     from study.evaluation.probe import probe
@@ -80,9 +77,7 @@ def many_cells(folder: Path) -> dict[int, dict[str, float]]:
         params.write_text(re.sub(r"^seeds: .*", "seeds: [0, 1]", text, flags=re.M))
         study = load_study(root / "experiments/tiny")
         if not found:
-            write_corpus(study, study.runs / "corpus")
-            write_tokenizer(study, study.runs / "tokenizer")
-            write_examples(study, study.runs / "examples")
+            write_synthetic_data(study)
             write_baselines(study, study.runs / "examples")
         search(study)
         for arm, seed in study.cells:
@@ -165,7 +160,7 @@ def text_growth(folder: Path, documents: int) -> dict[str, float]:
     import pyarrow.parquet  # noqa: F401  (its memory is a library's)
 
     from study.config.load import load_study
-    from study.data.examples import write_store
+    from study.data.token_store import write_store
     from study.data.tokenizer import load
 
     size = alone("write", str(documents), str(folder / "text"))["megabytes"]

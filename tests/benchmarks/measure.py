@@ -12,10 +12,11 @@ import torch
 from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from study.model.heads import use_processor
-from study.training.trainer import Trainer, batch_source, batches, phases
-from tests.benchmarks.usual import run_usual, usual_speed
-from tests.benchmarks.workload import LEAST, SHAPES, WARMUP, Shape, cell_of, data_of
+from study.model.kernels import configure_processor
+from study.training.schedule import phases
+from study.training.trainer import Trainer, batch_source, batches
+from tests.benchmarks.trainer_baseline import run_trainer, trainer_speed
+from tests.benchmarks.workload import LEAST, SHAPES, WARMUP, Shape, config_of, data_of
 
 PRODUCTS = ("aten::mm", "aten::addmm", "mkldnn::_linear_pointwise", "aten::bmm", "aten::baddbmm",
             "aten::_scaled_dot_product_flash_attention_for_cpu",
@@ -28,8 +29,8 @@ PRODUCTS = ("aten::mm", "aten::addmm", "mkldnn::_linear_pointwise", "aten::bmm",
 PARTS = {"matrix products": PRODUCTS,
          "softmax and loss": ("aten::_softmax", "aten::_softmax_backward_data", "aten::_log_softmax",
                               "aten::_log_softmax_backward_data", "aten::nll_loss_forward", "aten::nll_loss_backward",
-                              "aten::amax", "aten::log", "aten::gather", "aten::scatter_add_", "SummedNll",
-                              "SummedNllBackward"),
+                              "aten::amax", "aten::log", "aten::gather", "aten::scatter_add_", "InPlaceCrossEntropy",
+                              "InPlaceCrossEntropyBackward"),
          "norms and GELU": ("aten::native_layer_norm", "aten::native_layer_norm_backward", "aten::gelu",
                             "aten::gelu_backward"),
          "optimiser": ("aten::_fused_adamw_", "aten::_foreach_norm", "aten::_foreach_mul_", "aten::linalg_vector_norm"),
@@ -41,8 +42,8 @@ BLOCK = 5                                   # steps of the loop, and as many ove
 
 def trainer_of(shape: Shape, precision: str, **training) -> Trainer:
     """A trainer at its first step, set up as a cell's process is."""
-    config = cell_of(shape, precision, **training)
-    use_processor(config)
+    config = config_of(shape, precision, **training)
+    configure_processor(config.training.threads)
     return Trainer(config, data_of(shape), 0)
 
 
@@ -56,7 +57,7 @@ def our_speed(shape: Shape, precision: str, seconds: float) -> float:
     """Tokens a second of our training loop with its batches and records, after the warm-up; like the other side
     without validations."""
     trainer, times = trainer_of(shape, precision), []
-    step = trainer._step
+    step = trainer.train_step
 
     def timed(batch) -> None:
         step(batch)
@@ -65,7 +66,7 @@ def our_speed(shape: Shape, precision: str, seconds: float) -> float:
         if len(times) > WARMUP + LEAST and times[-1] - times[WARMUP] > seconds:
             trainer.progress.status = "finished"
 
-    trainer._step, trainer._validate = timed, lambda record, speed=0.0: None
+    trainer.train_step, trainer.validate = timed, lambda record, speed=0.0: None
     trainer.train()
     return (len(times) - 1 - WARMUP) * shape.rows * shape.length / (times[-1] - times[WARMUP])
 
@@ -77,7 +78,7 @@ def loop_cost(shape: Shape, precision: str, seconds: float) -> float:
     source = batches(trainer.config, trainer.data, 0, 0)
     made = [next(source) for _ in range(BLOCK)]
     source.close()
-    step, ratios, times, first = trainer._step, [], [], time.perf_counter()
+    step, ratios, times, first = trainer.train_step, [], [], time.perf_counter()
 
     def timed(batch) -> None:
         step(batch)
@@ -93,7 +94,7 @@ def loop_cost(shape: Shape, precision: str, seconds: float) -> float:
             if len(ratios) > 4 and times[0] - first > seconds:
                 trainer.progress.status = "finished"
 
-    trainer._step, trainer._validate = timed, lambda record, speed=0.0: None
+    trainer.train_step, trainer.validate = timed, lambda record, speed=0.0: None
     trainer.train()
     return statistics.median(ratios[1:])
 
@@ -105,11 +106,11 @@ def bare_speed(shape: Shape, precision: str, seconds: float) -> float:
     made = [next(source) for _ in range(8)]
     source.close()
     for batch in made[:2]:
-        trainer._step(batch)
+        trainer.train_step(batch)
     settle()
     began, steps = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        trainer._step(made[steps % len(made)])
+        trainer.train_step(made[steps % len(made)])
         steps += 1
     settle()
     return steps * shape.rows * shape.length / (time.perf_counter() - began)
@@ -135,13 +136,14 @@ def matmul_share(shape: Shape, precision: str, seconds: float) -> float:
     trainer = trainer_of(shape, precision)
     source = batches(trainer.config, trainer.data, 0, 0)
     for batch in itertools.islice(source, WARMUP):
-        trainer._step(batch)
+        trainer.train_step(batch)
     with Products() as seen:
-        trainer._step(next(source))
+        trainer.train_step(next(source))
     steps, alone, began = [], [], time.perf_counter()
     while time.perf_counter() - began < seconds or len(steps) < 3:
         batch = next(source)
-        for times, work in ((steps, lambda batch=batch: trainer._step(batch)), (alone, lambda: replay(seen.calls))):
+        for times, work in ((steps, lambda batch=batch: trainer.train_step(batch)),
+                            (alone, lambda: replay(seen.calls))):
             start = time.perf_counter()
             work()
             settle()
@@ -162,15 +164,15 @@ def our_parts(shape: Shape, precision: str, _: float) -> dict[str, float]:
     trainer = trainer_of(shape, precision)
     source = batches(trainer.config, trainer.data, 0, 0)
     for batch in itertools.islice(source, WARMUP):
-        trainer._step(batch)
+        trainer.train_step(batch)
     with profile() as seen:
         for batch in itertools.islice(source, LEAST):
-            trainer._step(batch)
+            trainer.train_step(batch)
     source.close()
     return by_part(seen)
 
 
-def usual_parts(shape: Shape, precision: str, _: float) -> dict[str, float]:
+def trainer_parts(shape: Shape, precision: str, _: float) -> dict[str, float]:
     """Milliseconds of one of Trainer's steps by kind of operation."""
     seen, steps = profile(), itertools.count(1)
 
@@ -180,7 +182,7 @@ def usual_parts(shape: Shape, precision: str, _: float) -> dict[str, float]:
             seen.__enter__()
         return step == WARMUP + LEAST
 
-    run_usual(shape, precision, enough)
+    run_trainer(shape, precision, enough)
     seen.__exit__(None, None, None)
     return by_part(seen)
 
@@ -204,15 +206,15 @@ def batch_share(shape: Shape, precision: str, seconds: float) -> float:
         start = time.perf_counter()
         maker.batch(len(steps))
         middle = time.perf_counter()
-        trainer._step(batch)
+        trainer.train_step(batch)
         settle()
         making.append(middle - start)
         steps.append(time.perf_counter() - middle)
     return statistics.median(making) / statistics.median(steps)
 
 
-WHAT = {"ours": our_speed, "usual": usual_speed, "loop": loop_cost, "matmul": matmul_share, "batch": batch_share,
-        "ours_parts": our_parts, "usual_parts": usual_parts}
+WHAT = {"ours": our_speed, "trainer": trainer_speed, "loop": loop_cost, "matmul": matmul_share, "batch": batch_share,
+        "ours_parts": our_parts, "trainer_parts": trainer_parts}
 
 if __name__ == "__main__":
     what, name, precision, seconds = sys.argv[1:]

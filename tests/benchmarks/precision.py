@@ -19,7 +19,7 @@ RUNS, MARGIN = {1000: range(10), 1500: range(5)}, 0.05      # seeds by steps; na
 def measure() -> dict[str, dict[str, dict[str, list[tuple[int, float]]]]]:
     """{steps: {precision: {seed: [(step, validation NLL)]}}}: rows, masks and first weights of a seed are the same in
     both."""
-    from study.config.load import resolve
+    from study.config.arms import resolve
     from study.training.pretrain import load_data
     from study.training.trainer import Trainer
 

@@ -1,7 +1,7 @@
-"""Training speed against the usual script, in one run: `make bench` writes reports/benchmarks.md and its figures.
+"""Training speed against the Hugging Face Trainer: `make bench` writes reports/benchmarks.md and its figures.
 
-Every number is the median of REPEATS measurements in processes of their own; the sides take turns, so that a change
-of the machine's mood hits all of them.
+Each number is the median of REPEATS measurements, each in its own process. The two sides alternate, so that a slow
+phase of the machine affects both.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESULTS = ROOT / "reports" / "benchmarks"
 
 
 def measure(what: str, shape: str, precision: str, seconds: float):
-    """What comes of one run of `measure.py`, a process of its own."""
+    """The result of one run of `measure.py` in its own process."""
     command = [sys.executable, "-m", "tests.benchmarks.measure", what, shape, precision, str(seconds)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
                           env=os.environ | {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"})
@@ -33,8 +33,8 @@ def measure(what: str, shape: str, precision: str, seconds: float):
 
 
 def run(repeats: int, seconds: float) -> dict:
-    """All measurements: {shape: {what: {precision: [number a repetition]}}}; the rest of a step at the precision
-    alone that is the faster one for us."""
+    """All measurements: {shape: {what: {precision: [one number per repetition]}}}. The cost of the loop and of batches
+    is measured at our faster precision only."""
     found: dict = {}
 
     def each(jobs: list[tuple[str, str, str]]) -> None:
@@ -42,31 +42,31 @@ def run(repeats: int, seconds: float) -> dict:
             number = measure(what, shape, precision, seconds)
             found.setdefault(shape, {}).setdefault(what, {}).setdefault(precision, []).append(number)
 
-    each([(what, shape, precision) for shape in SHAPES for precision in PRECISIONS for what in ("usual", "ours")])
+    each([(what, shape, precision) for shape in SHAPES for precision in PRECISIONS for what in ("trainer", "ours")])
     each([(what, shape, best(found[shape], "ours")[0]) for shape in SHAPES for what in ("loop", "batch")])
     each([("matmul", shape, precision) for shape in SHAPES for precision in PRECISIONS])
     return found
 
 
 def profiles(found: dict) -> dict[str, dict[str, dict[str, float]]]:
-    """{shape: {side: {kind of operation: ms of a step}}}, each side at its faster precision."""
+    """{shape: {side: {kind of operation: ms per step}}}, each side at its faster precision."""
     return {shape: {side: measure(f"{side}_parts", shape, best(numbers, side)[0], 0.0)
-                    for side in ("usual", "ours")} for shape, numbers in found.items()}
+                    for side in ("trainer", "ours")} for shape, numbers in found.items()}
 
 
 def best(found: dict, what: str) -> tuple[str, float]:
-    """The precision that is faster for one side, and its median."""
+    """The faster precision of one side, and its median."""
     medians = {precision: statistics.median(numbers) for precision, numbers in found[what].items()}
     return max(medians.items(), key=lambda item: item[1])
 
 
 def summary(found: dict) -> dict[str, dict]:
-    """Of each shape: both sides at their better precision, their ratio, and what our step is made of there."""
+    """For each shape: both sides at their faster precision, their ratio, and the composition of our step."""
     result = {}
     for shape, numbers in found.items():
-        (usual, theirs), (precision, ours) = best(numbers, "usual"), best(numbers, "ours")
-        ratios = [a / b for a, b in zip(numbers["ours"][precision], numbers["usual"][usual], strict=True)]
-        result[shape] = {"usual": theirs, "usual_precision": usual, "ours": ours, "precision": precision,
+        (trainer_precision, theirs), (precision, ours) = best(numbers, "trainer"), best(numbers, "ours")
+        ratios = [a / b for a, b in zip(numbers["ours"][precision], numbers["trainer"][trainer_precision], strict=True)]
+        result[shape] = {"trainer": theirs, "trainer_precision": trainer_precision, "ours": ours, "precision": precision,
                          "ratio": ours / theirs, "ratios": (min(ratios), max(ratios)),
                          "matmul_share": statistics.median(numbers["matmul"][precision]),
                          "batch_share": statistics.median(numbers["batch"][precision]),
@@ -81,9 +81,9 @@ def main() -> None:
     chosen = parser.parse_args()
     found = run(chosen.repeats, chosen.seconds)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    about = {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "warmup": WARMUP,
+    content = {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "warmup": WARMUP,
              "measured": found, "parts": profiles(found)}
-    (RESULTS / "speed.json").write_text(json.dumps(about, indent=1) + "\n")
+    (RESULTS / "speed.json").write_text(json.dumps(content, indent=1) + "\n")
     from tests.benchmarks.table import write_table
 
     write_table()

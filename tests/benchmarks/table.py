@@ -1,4 +1,4 @@
-"""reports/benchmarks.md and its figures, from what the benchmarks measured."""
+"""reports/benchmarks.md and its figures, made from the measurements."""
 from __future__ import annotations
 
 import json
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from study.analysis.decision_rules import ALPHA
 from study.analysis.statistics import t_estimate
-from study.analysis.verdicts import ALPHA
 from tests.benchmarks.precision import MARGIN
 from tests.benchmarks.speed import PRECISIONS, RESULTS, summary
 from tests.benchmarks.workload import LEAST, SHAPES
 
-SIDES = {"usual": "usual script", "ours": "this harness"}
-COLOURS = {"usual": "#9a9a9a", "ours": "#1f5fa8"}
+SIDES = {"trainer": "Trainer", "ours": "this project"}
+COLOURS = {"trainer": "#9a9a9a", "ours": "#1f5fa8"}
 
 
 def write_table() -> Path:
@@ -30,7 +30,7 @@ def write_table() -> Path:
     machine = (f"{hardware['cores']} cores of {hardware['processor']}, " + (f"{hardware['gpu']}, " if hardware["gpu"]
                else "") + f"torch {speed['versions']['torch']}, transformers {speed['versions']['transformers']}")
     page = environment.get_template("benchmarks.md").render(
-        machine=machine, repeats=len(measured["small"]["usual"]["float32"]), seconds=speed["seconds"],
+        machine=machine, repeats=len(measured["small"]["trainer"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
         precisions=PRECISIONS, median=median, harness=_harness(), bfloat16=_bfloat16(), axes=AXES, work=MEASURED,
         least=LEAST, warmup=speed["warmup"], parts=speed["parts"], growth=growth_factors)
@@ -41,7 +41,7 @@ def write_table() -> Path:
 
 
 def _harness() -> dict | None:
-    """What harness.py measured, with its figure drawn; None before it has run."""
+    """The results of harness.py, with their figure; None if it has not run."""
     path = RESULTS / "harness.json"
     if not path.exists():
         return None
@@ -51,8 +51,8 @@ def _harness() -> dict | None:
 
 
 def _bfloat16() -> list[dict]:
-    """What precision.py measured, with its figure drawn: of each length the difference at the end, nats, paired by
-    seed; nothing before it has run."""
+    """The results of precision.py, with their figure: for each number of steps, the final difference in nats, paired by
+    seed. Empty if it has not run."""
     path = RESULTS / "precision.json"
     if not path.exists():
         return []
@@ -71,7 +71,7 @@ def _difference(found: dict) -> dict:
 
 
 def draw_curves(found: dict, path: Path) -> None:
-    """Validation perplexity by step, a line a run."""
+    """Validation perplexity by step, one line per run."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3), layout="constrained")
@@ -90,13 +90,13 @@ def draw_curves(found: dict, path: Path) -> None:
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
-AXES = {"documents": "training documents", "vocabulary": "vocabulary", "length": "row length, tokens a step equal",
+AXES = {"documents": "training documents", "vocabulary": "vocabulary", "length": "row length, equal tokens per step",
         "cells": "cells"}
-MEASURED = {"documents": "tokenising and packing", "cells": "dvc repro, nothing to do"}       # else a training step
+MEASURED = {"documents": "tokenising and packing", "cells": "idle dvc repro"}      # otherwise: one training step
 
 
 def growth_factors(points: dict) -> tuple[float, float]:
-    """How many times as large the largest point is as the smallest, and how many times as long it takes."""
+    """Ratio of the largest size to the smallest, and of their times."""
     (small, first), *_, (large, last) = points.items()
     return int(large) / int(small), last["seconds"] / first["seconds"]
 
@@ -116,22 +116,22 @@ def draw_growth(growth: dict, path: Path) -> None:
             axes.set(ylabel=label, ylim=(0, 1.1 * max(values)), xlim=(0, 1.1 * max(numbers)))
             axes.spines[["top", "right"]].set_visible(False)
         panels[1, column].set_xlabel(AXES[kind])
-        panels[0, column].set_title(MEASURED.get(kind, "a training step"), size=9)
+        panels[0, column].set_title(MEASURED.get(kind, "one training step"), size=9)
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
 def draw_speed(median: dict, path: Path) -> None:
-    """Bars of both sides at both precisions, a panel a workload."""
+    """Bars for both sides at both precisions, one panel per workload."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 2.6), layout="constrained")
     for axes, (name, kinds) in zip(figure.subplots(1, len(median)), median.items(), strict=True):
-        labels = [(what, precision) for what in ("usual", "ours") for precision in PRECISIONS]
+        labels = [(what, precision) for what in ("trainer", "ours") for precision in PRECISIONS]
         speeds = [kinds[what][precision] for what, precision in labels]
         bars = axes.barh([f"{SIDES[what]}, {precision}" for what, precision in labels], speeds,
                          color=[COLOURS[what] for what, _ in labels])
         axes.bar_label(bars, [f"{speed:,.0f}" for speed in speeds], padding=3)
-        axes.set(title=SHAPES[name].words.replace(", batch", ",\nbatch"), xlabel="tokens a second",
+        axes.set(title=SHAPES[name].words.replace(", batch", ",\nbatch"), xlabel="tokens per second",
                  xlim=(0, max(speeds) * 1.25))
         axes.title.set_size(8)
         axes.invert_yaxis()

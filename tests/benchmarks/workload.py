@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from study.config.load import load_study, resolve
+from study.config.arms import resolve
+from study.config.load import load_study
 from study.config.schema import Masking, RunConfig
 from study.data.batches import gather
 from study.data.evaluation_sets import EvaluationSet, MaskSet
-from study.data.examples import Spans, TokenStore
+from study.data.layouts import Spans
 from study.data.masking import mask_rows
-from study.data.tokenizer_info import TokenizerInfo
+from study.data.token_store import TokenStore
+from study.data.tokenizer import TokenizerInfo
 from study.training.trainer import Data
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +43,7 @@ TUTORIAL = Shape("tutorial", 6, 256, 8, 128, 64, 30522)
 SHAPES = {shape.name: shape for shape in (SMALL, TUTORIAL)}
 
 
-def cell_of(shape: Shape, precision: str = "float32", threads: int | None = None, **training) -> RunConfig:
+def config_of(shape: Shape, precision: str = "float32", threads: int | None = None, **training) -> RunConfig:
     """Settings of a cell of that shape; everything else as in the study of WikiText-2."""
     study = load_study(ROOT / "experiments" / "wikitext2")
     base = resolve(study, study.settings.baseline)

@@ -1,9 +1,10 @@
-"""The commands that show what an arm does, as a person types them, on three cells of the tiny study."""
+"""The commands that show what an arm does, run on three trained cells of the tiny study."""
 import re
 import shlex
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from study import StudyError
@@ -13,7 +14,7 @@ from study.data.tokenizer import load
 from study.training.pretrain import pretrain
 from study.training.search import search
 from tests.support.fake_results import compare, fake_study
-from tests.support.studies import ROOT, tiny_study
+from tests.support.studies import tiny_study
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +35,20 @@ def words(folder):
 
 
 def run(*arguments):
-    found = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "120"})
-    if found.exception and not isinstance(found.exception, SystemExit):
-        raise found.exception
-    return found.output
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "120"})
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
 
 
 def test_mask_shows_the_table_and_the_shares(folder, words):
     text = run("mask", words, "--arm", "static", "--epochs", 3, "--study", folder)
-    assert all(name in text for name in ("original", "shown", "label", "kind", "pass 3", "untouched"))
+    assert all(name in text for name in ("original", "shown", "label", "corruption", "pass 3", "untouched"))
     assert re.search(r"1[45]\.\d% of the ordinary tokens selected", " ".join(text.split()))
     assert "next token" in run("mask", words, "--arm", "left-to-right", "--study", folder)
 
 
-def test_predict_puts_cells_side_by_side(folder, words):
+def test_predict_shows_cells_in_columns(folder, words):
     text = run("predict", f"{words} [MASK] {words.split()[0]} [MASK]", "--cells", "dynamic-0", "linear-decoder-0",
                "--study", folder, "--top", 3)
     assert "dynamic-0" in text
@@ -56,7 +57,7 @@ def test_predict_puts_cells_side_by_side(folder, words):
     assert text.count("%") == 2 * 2 * 3
 
 
-def test_encode_gives_states_of_a_pair_and_writes_them(folder, words, tmp_path):
+def test_encode_shows_the_states_of_a_pair_and_writes_them(folder, words, tmp_path):
     text = run("encode", words, words, "--cell", "dynamic-0", "--study", folder, "--out", tmp_path / "states.v1")
     states = np.load(tmp_path / "states.v1.npy", allow_pickle=False)
     assert states.shape == (23, 32)
@@ -65,59 +66,66 @@ def test_encode_gives_states_of_a_pair_and_writes_them(folder, words, tmp_path):
     assert text.count("[SEP]") == 2
 
 
-def test_what_the_readme_types_is_in_the_built_in_language(folder):
-    shown = re.findall(r"^study ((?:mask|predict|encode) .*?)(?:\s+#.*)?$", (ROOT / "README.md").read_text(), re.M)
-    assert [line.split()[0] for line in shown] == ["mask", "predict", "encode"]
-    for line in shown:
-        text = run(*shlex.split(line.replace("pre-ln-0", "linear-decoder-0")), "--study", folder)
-        assert "[UNK]" not in text
-        assert "unknown" not in text
+@pytest.mark.parametrize("command", ["mask", "predict", "encode"])
+def test_the_examples_in_the_help_use_words_of_the_built_in_language(folder, command):
+    text = " ".join(typer.main.get_command(app).commands[command].help.split())
+    example = re.search(r"Example: study (.*) --study", text)[1]
+    output = run(*shlex.split(example.replace("static-0", "linear-decoder-0")), "--study", folder)
+    assert "[UNK]" not in output
+    assert "not in the vocabulary" not in output
 
 
-def test_words_that_a_study_does_not_know_are_counted(folder):
-    for command in (("mask", "magoku a cat", "--arm", "static"), ("encode", "magoku a", "cat", "--cell", "dynamic-0"),
-                    ("predict", "a magoku [MASK] cat", "--cells", "dynamic-0")):
-        assert "note: 2 of the words are unknown to study tiny; it knows such words as magoku" in " ".join(
-            run(*command, "--study", folder).split())
+@pytest.mark.parametrize("arguments", [
+    ("mask", "magoku a cat", "--arm", "static"), ("encode", "magoku a", "cat", "--cell", "dynamic-0"),
+    ("predict", "a magoku [MASK] cat", "--cells", "dynamic-0")])
+def test_unknown_words_are_counted(folder, arguments):
+    note = "note: 2 of the words are not in the vocabulary of study tiny; it knows words such as magoku"
+    assert note in " ".join(run(*arguments, "--study", folder).split())
 
 
 def test_claims_are_shown_and_strict_fails(tmp_path):
     study = fake_study(tmp_path)
     compare(study)
-    text = run("claims", "--study", tmp_path)
-    assert "S1.1" in text
-    assert "contradicted" in text
-    one = run("claims", "S0.11", "--study", tmp_path)
-    assert "too few seeds: 2" in one
-    assert "dynamic, a number a seed" in one
+    table = run("claims", "--study", tmp_path)
+    assert "S1.1" in table
+    assert "contradicted" in table
+    assert run("claims", tmp_path) == table
+    claim = run("claims", "S0.11", "--study", tmp_path)
+    assert "too few seeds: 2" in claim
+    assert "dynamic, per seed: " in claim
     assert CliRunner().invoke(app, ["claims", "--strict", "--study", str(tmp_path)]).exit_code == 1
     assert CliRunner().invoke(app, ["claims", "S0.2", "--strict", "--study", str(tmp_path)]).exit_code == 0
     with pytest.raises(StudyError, match="no claim S0.111; did you mean S0.1"):
         run("claims", "S0.111", "--study", tmp_path)
+    with pytest.raises(StudyError, match="no claim x; `study claims` lists all"):
+        run("claims", "x", "--study", tmp_path)
+    with pytest.raises(StudyError, match="experiments/nix: no params.yaml there"):
+        run("claims", "experiments/nix", "--study", tmp_path)
 
 
-def test_export_says_what_it_wrote(folder, tmp_path):
+def test_export_names_the_model_that_it_wrote(folder, tmp_path):
     assert "BertForPreTraining" in run("export", "dynamic-0", "--to", tmp_path / "out", "--study", folder)
     assert (tmp_path / "out" / "config.json").exists()
 
 
-def test_a_cell_without_a_record_is_said_before_anything_is_made(folder):
-    with pytest.raises(StudyError, match="nothing is recorded of pretrain@dynamic-0"):
+def test_verify_reports_a_cell_without_a_record_before_it_makes_the_examples(folder, monkeypatch):
+    monkeypatch.setattr("study.orchestration.dvc_commands.make_examples", lambda study: pytest.fail("made"))
+    with pytest.raises(StudyError, match="no entry for pretrain@dynamic-0"):
         run("verify", folder, "--cell", "dynamic-0")
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
+@pytest.mark.parametrize(("arguments", "message"), [
     (("predict", "no mask", "--cells", "dynamic-0"), "has no [MASK];"),
-    (("predict", "[MASK] " + "a " * 40 + "[MASK]", "--cells", "dynamic-0"), "1 of the text's 2 [MASK] lie beyond"),
+    (("predict", "[MASK] " + "a " * 40 + "[MASK]", "--cells", "dynamic-0"), "1 of the 2 [MASK] are beyond"),
     (("encode", "a", "--cell", "dynamic-0", "--out", "nowhere/states"), "nowhere: no such folder"),
     (("predict", "[MASK]", "--cells", "dynamc-0"), "no cell dynamc-0; did you mean dynamic-0?"),
-    (("predict", "[MASK]", "--cells", "left-to-right-0"), "cannot fill a [MASK]"),
+    (("predict", "[MASK]", "--cells", "left-to-right-0"), "cannot fill in a [MASK]"),
     (("mask", "text", "--arm", "statc"), "unknown arm 'statc'; did you mean static?"),
     (("encode", "a", "b", "c", "--cell", "dynamic-0"), "3 texts"),
-    (("encode", "a " * 90, "--cell", "dynamic-0"), "a row of tiny holds 32"),
-    (("export", "linear-decoder-0", "--to", "nowhere"), "no equal in transformers")])
-def test_what_cannot_be_is_one_line(folder, arguments, said):
+    (("encode", "a " * 90, "--cell", "dynamic-0"), "a row of tiny has only 32"),
+    (("export", "linear-decoder-0", "--to", "nowhere"), "no equivalent in transformers")])
+def test_an_impossible_request_is_an_error_of_one_line(folder, arguments, message):
     with pytest.raises(StudyError) as error:
         run(*arguments, "--study", folder)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)

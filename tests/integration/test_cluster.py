@@ -1,4 +1,4 @@
-"""The grid on Ray: two workers in clones of their own, a folder as DVC remote, and a worker killed in mid-cell."""
+"""A study on a Ray cluster: two workers with a clone each, a folder as DVC remote, and a worker that is killed."""
 import os
 import re
 import subprocess
@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from study import StudyError
-from study.config.load import STORAGE, load_study
+from study.config.load import load_study
+from study.config.study import STORAGE
 from study.orchestration.ray_cluster import Cluster
 from tests.support.project import BIN, copy_of_project, run
 from tests.support.training import counts
@@ -20,7 +21,7 @@ GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@localhost")
 
 
 def committed(folder, steps: int):
-    """A project whose tiny study has two cells of so many steps, with a folder as its DVC remote."""
+    """A committed project whose tiny study has two cells of `steps` steps, with a folder as its DVC remote."""
     head = copy_of_project(folder / "head", arms="[dynamic, static]", seeds="[0]")
     params = head / "experiments/tiny/params.yaml"
     text = re.sub(r"^  steps: 12$", f"  steps: {steps}", params.read_text(), flags=re.M)
@@ -34,14 +35,14 @@ def committed(folder, steps: int):
 
 @pytest.fixture
 def workers():
-    """Where the workers keep their clones; a short path, for Ray has sockets there."""
+    """The folder of the workers' clones. Its path is short because Ray creates sockets there."""
     with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
         yield Path(folder).resolve()
 
 
 @pytest.fixture
 def two_nodes(workers, monkeypatch):
-    """Address of a cluster of two nodes of one processor."""
+    """The address of a cluster of two nodes with one processor each."""
     from ray.cluster_utils import Cluster as Nodes
 
     for name, text in {"TMPDIR": str(workers), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
@@ -54,36 +55,35 @@ def two_nodes(workers, monkeypatch):
 
 
 def processes(text: str) -> list[psutil.Process]:
-    """Those whose command line holds the text."""
-    found = []
+    """Processes with this text in their command line."""
+    matching = []
     for process in psutil.process_iter(["cmdline"]):
         if text in " ".join(process.info["cmdline"] or []):
-            found.append(process)
-    return found
+            matching.append(process)
+    return matching
 
 
-def kill_worker_of(config: str, workers, within: float) -> None:
-    """Ends, without warning, the Ray worker that trains the cell, and all that it started."""
-    arm, seed = config.rsplit("-", 1)
+def kill_worker_of(cell: str, workers, within: float) -> None:
+    """Kills the Ray worker that trains the cell, and its child processes, within so many seconds."""
+    arm, seed = cell.rsplit("-", 1)
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         for process in processes(f"study pretrain --arm {arm} --seed {seed}"):
             try:
                 if str(workers) not in process.cwd():
                     continue
-                line = [process, *process.parents()]
-                top = next(n for n, one in enumerate(line) if one.name().startswith("ray::"))
-                for one in [line[top], *line[top].children(recursive=True)]:
-                    one.kill()
+                worker = next(parent for parent in process.parents() if parent.name().startswith("ray::"))
+                for victim in [worker, *worker.children(recursive=True)]:
+                    victim.kill()
                 return
             except (psutil.NoSuchProcess, StopIteration):
                 continue
         time.sleep(0.1)
-    raise AssertionError(f"{config} was not seen to train within {within} s")
+    raise AssertionError(f"{cell} did not train within {within} s")
 
 
-def test_workers_train_what_the_head_restores_even_if_one_is_killed(tmp_path, workers, two_nodes, monkeypatch):
-    """And make the trials of the search, in one storage that all reach."""
+def test_workers_train_all_cells_even_if_one_is_killed(tmp_path, workers, two_nodes, monkeypatch):
+    """They also run the trials of the search in a shared database."""
     head = committed(tmp_path, steps=400)
     monkeypatch.setenv(STORAGE, f"sqlite:///{tmp_path}/shared.db")
     log = (tmp_path / "log").open("w")
@@ -91,29 +91,30 @@ def test_workers_train_what_the_head_restores_even_if_one_is_killed(tmp_path, wo
                              stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": str(head)})
     kill_worker_of("static-0", workers, within=180)
     status = study.wait(timeout=300)
-    said = (tmp_path / "log").read_text()
-    assert status == 0, said
-    assert len(list(workers.glob("study-*/*/.ready"))) == 4           # a clone a node for the trials, and for the cells
+    output = (tmp_path / "log").read_text()
+    assert status == 0, output
+    # One clone per node for the trials, and one for the cells.
+    assert len(list(workers.glob("study-*/*/.ready"))) == 4
     assert counts(os.environ[STORAGE]) == {"dynamic": 2, "static": 2}
     for arm in ("dynamic", "static"):
         assert f"trials {arm}: 2, best" in (head / f".state/logs/tiny-search-{arm}.log").read_text()
-    for config in ("dynamic-0", "static-0"):
-        assert f"Stage 'experiments/tiny/dvc.yaml:pretrain@{config}' didn't change, skipping" in said
-        assert f"> study pretrain --arm {config.removesuffix('-0')} --seed 0" not in said     # not on the head
-        assert (head / f"runs/tiny/{config}/encoder.safetensors").exists()
+    for cell in ("dynamic-0", "static-0"):
+        assert f"Stage 'experiments/tiny/dvc.yaml:pretrain@{cell}' didn't change, skipping" in output
+        assert f"> study pretrain --arm {cell.removesuffix('-0')} --seed 0" not in output      # not on the head
+        assert (head / f"runs/tiny/{cell}/encoder.safetensors").exists()
     assert "up to date" in run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=head).stdout
     weights = (head / "runs/tiny/static-0/encoder.safetensors").read_bytes()
     run("dvc", "repro", "--force", "--single-item", "experiments/tiny/dvc.yaml:pretrain@static-0", cwd=head)
     assert (head / "runs/tiny/static-0/encoder.safetensors").read_bytes() == weights
 
 
-def test_what_is_not_set_up_is_said(tmp_path):
+def test_a_missing_prerequisite_is_an_error_with_a_remedy(tmp_path):
     head = copy_of_project(tmp_path / "head", arms="[dynamic]", seeds="[0]")
     study = load_study(head / "experiments/tiny")
     with pytest.raises(StudyError, match="no DVC remote .* `dvc remote add --default"):
         Cluster(study, "auto", 0)
     run("dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote"), cwd=head)
-    with pytest.raises(StudyError, match="workers train what is committed, and .* is not; commit or stash it"):
+    with pytest.raises(StudyError, match="is not committed, and workers train what is committed; commit or stash it"):
         Cluster(study, "auto", 0)
     run(*GIT, "add", "--all", cwd=head)
     run(*GIT, "commit", "--quiet", "--message", "tiny", cwd=head)

@@ -1,8 +1,8 @@
-"""kill -9 at any point: what is started again ends with the same bytes as what was never stopped.
+"""kill -9 at any point: a restarted command produces the same bytes as an uninterrupted one.
 
-A worker process runs the stages of a tiny cell, or a search. It is killed either by the clock or, so that no place is
-left out, by itself just before its n-th operation on a file (a hook that Python calls for each of them).
-STUDY_KILLS sets how many points are tried; `make soak` tries many.
+A worker process runs the stages of a tiny cell, or a search. It is killed after a random time, or kills itself just
+before its n-th file operation (an audit hook counts them), so that every place can be hit. STUDY_KILLS is the number of
+kills; `make soak` uses many.
 """
 import json
 import multiprocessing
@@ -26,13 +26,13 @@ from study.training.search import search
 from tests.support.studies import tiny_study
 
 KILLS = int(os.environ.get("STUDY_KILLS", "30"))
-TIMES = ("seconds", "tokens_per_second")    # of training.json: the rest must be the same
+TIMES = ("seconds", "tokens_per_second")    # keys of training.json that may differ
 FORK = multiprocessing.get_context("fork")
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
 
 
 def smaller(text: str) -> str:
-    """The tiny study with more checkpoints and a probe that costs little: what is tried is where it stops."""
+    """The settings of the tiny study with more checkpoints and a cheap probe."""
     changes = {"steps": "24", "warmup_steps": "4", "layers": "last", "controls": "false", "train_sizes": "[]",
                "regularization": "[1.0]", "folds": "2", "probe_documents": "{train: 60, test: 60}"}
     head, _, tail = text.partition("\ntraining:")
@@ -44,7 +44,7 @@ def smaller(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
-    """A study with everything that a cell needs."""
+    """A study that is ready to train a cell."""
     from study.evaluation.baselines import write_baselines
 
     study = tiny_study(tmp_path_factory.mktemp("crash") / "study", smaller)
@@ -53,13 +53,17 @@ def ready(tmp_path_factory):
     return study
 
 
-def whole_cell(study) -> None:
+def run_cell(study) -> None:
+    """Trains, evaluates and probes one cell."""
     for stage in (pretrain, evaluate, probe):
         stage(study, "dynamic", 0)
 
 
 def run(work, study, kill_at: int | None = None, seconds: float | None = None, count=None) -> int | None:
-    """Exit code of a process that does `work`: -9 when it was killed."""
+    """Exit code of a process that calls work(study), -9 if it was killed.
+
+    It is killed before file operation number `kill_at`, or after `seconds`. `count` receives the number of operations.
+    """
     def act() -> None:
         number = 0
 
@@ -86,69 +90,69 @@ def run(work, study, kill_at: int | None = None, seconds: float | None = None, c
 
 def content(folder: Path) -> dict[str, object]:
     """Every file of a folder, without the times in training.json."""
-    found: dict[str, object] = {}
+    files: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            found[str(path.relative_to(folder))] = path.read_bytes()
-    if "training.json" in found:
-        about = json.loads(found["training.json"])
-        found["training.json"] = {key: value for key, value in about.items() if key not in TIMES}
-    return found
+            files[str(path.relative_to(folder))] = path.read_bytes()
+    if "training.json" in files:
+        training = json.loads(files["training.json"])
+        files["training.json"] = {key: value for key, value in training.items() if key not in TIMES}
+    return files
 
 
-def fresh(study) -> None:
+def remove_results(study) -> None:
     shutil.rmtree(study.cell("dynamic", 0), ignore_errors=True)
     shutil.rmtree(study.root / ".state", ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(ready):
-    """What a cell ends with that nobody stops; how many file operations and seconds it took."""
-    fresh(ready)
+    """The results of an uninterrupted cell, its number of file operations and its seconds."""
+    remove_results(ready)
     count, began = FORK.Value("i", 0), time.perf_counter()
-    assert run(whole_cell, ready, count=count) == 0
+    assert run(run_cell, ready, count=count) == 0
     return content(ready.cell("dynamic", 0)), count.value, time.perf_counter() - began
 
 
 def points(operations: int, seconds: float) -> list[dict]:
-    """Where to kill: places drawn among all file operations for half of them, moments for the other half."""
-    draw = random.Random(20260101)
-    places = draw.sample(range(1, operations + 1), min(operations, (KILLS + 1) // 2))
-    return [{"kill_at": place} for place in places] + [{"seconds": draw.uniform(0, seconds)}
-                                                       for _ in range(KILLS - len(places))]
+    """When to kill: half of the times at a random file operation, half after a random time."""
+    generator = random.Random(20260101)
+    numbers = generator.sample(range(1, operations + 1), min(operations, (KILLS + 1) // 2))
+    return [{"kill_at": number} for number in numbers] + [{"seconds": generator.uniform(0, seconds)}
+                                                          for _ in range(KILLS - len(numbers))]
 
 
-def test_a_cell_that_was_killed_anywhere_ends_as_if_it_never_was(ready, undisturbed):
+def test_a_cell_that_was_killed_anywhere_ends_like_an_uninterrupted_one(ready, undisturbed):
     expected, operations, seconds = undisturbed
     assert operations > 40
     assert {"encoder.safetensors", "metrics.jsonl", "probe.json", "evaluation.npz"} <= expected.keys()
     for point in points(operations, seconds):
-        fresh(ready)
-        ended = run(whole_cell, ready, **point)
-        assert ended == -signal.SIGKILL or "seconds" in point, point        # by the clock it may have been done
-        assert run(whole_cell, ready) == 0, point
-        found = content(ready.cell("dynamic", 0))
-        assert found.keys() == expected.keys(), point
-        assert [name for name in expected if found[name] != expected[name]] == [], point
+        remove_results(ready)
+        ended = run(run_cell, ready, **point)
+        assert ended == -signal.SIGKILL or "seconds" in point, point        # after a random time it may have ended
+        assert run(run_cell, ready) == 0, point
+        files = content(ready.cell("dynamic", 0))
+        assert files.keys() == expected.keys(), point
+        assert [name for name in expected if files[name] != expected[name]] == [], point
         assert not list((ready.root / ".state").glob("*/step-*")), point
 
 
-def test_a_cell_killed_again_and_again_gets_there(ready, undisturbed):
-    """Killed three times, each after a third of the file operations of a whole cell."""
+def test_a_cell_that_is_killed_repeatedly_finishes(ready, undisturbed):
+    """It is killed three times, each after a third of the file operations of a cell."""
     expected, operations, _ = undisturbed
-    fresh(ready)
+    remove_results(ready)
     attempts = 0
-    while run(whole_cell, ready, kill_at=operations // 3) != 0:
+    while run(run_cell, ready, kill_at=operations // 3) != 0:
         attempts += 1
         if attempts == 3:
             break
-    assert run(whole_cell, ready) == 0
+    assert run(run_cell, ready) == 0
     assert content(ready.cell("dynamic", 0)) == expected
     assert attempts > 0
 
 
 def test_a_disk_that_fills_up_stops_the_cell_and_leaves_the_last_checkpoint(ready, undisturbed, tmp_path):
-    """The operating system refuses to write more from step 8 on, as a full disk does."""
+    """From step 8 on, the operating system refuses to write more, as with a full disk."""
     def act() -> None:
         def full(record, speed) -> None:
             if record["step"] >= 8:
@@ -157,18 +161,18 @@ def test_a_disk_that_fills_up_stops_the_cell_and_leaves_the_last_checkpoint(read
         try:
             pretrain(ready, "dynamic", 0, on_record=full)
         except StudyError as error:
-            os.write(said, str(error).encode())
+            os.write(message, str(error).encode())
             os._exit(2)
 
-    fresh(ready)
-    said = os.open(tmp_path / "said", os.O_WRONLY | os.O_CREAT)
+    remove_results(ready)
+    message = os.open(tmp_path / "message", os.O_WRONLY | os.O_CREAT)
     process = FORK.Process(target=act)
     process.start()
     process.join()
-    os.close(said)
-    text = (tmp_path / "said").read_text()
+    os.close(message)
+    text = (tmp_path / "message").read_text()
     assert process.exitcode == 2
-    assert re.search(r"step-0{6}\d\d\.safetensors: could not be written \(.*\); make room", text)
+    assert re.search(r"step-0{6}\d\d\.safetensors: could not be written \(.*\); free some space", text)
     assert "\n" not in text
     (state,) = (ready.root / ".state").glob("????????????????")
     assert [path.name for path in state.iterdir()] == ["step-00000004.safetensors"]
@@ -176,23 +180,24 @@ def test_a_disk_that_fills_up_stops_the_cell_and_leaves_the_last_checkpoint(read
     pretrain(ready, "dynamic", 0, on_record=lambda record, speed: steps.append(record["step"]))
     assert min(steps) == 8
     expected = undisturbed[0]
-    found = content(ready.cell("dynamic", 0))
-    assert [name for name in found if found[name] != expected[name]] == []
+    files = content(ready.cell("dynamic", 0))
+    assert [name for name in files if files[name] != expected[name]] == []
 
 
-def test_a_search_that_was_killed_makes_the_same_trials(tmp_path):
+def test_a_search_that_was_killed_ends_with_the_same_trials(tmp_path):
     study = tiny_study(tmp_path / "study", lambda text: smaller(text).replace("trials: 0", "trials: 4"))
-    place, count = study.runs / "search", FORK.Value("i", 0)
+    folder, count = study.runs / "search", FORK.Value("i", 0)
     began = time.perf_counter()
     assert run(search, study, count=count) == 0
-    expected, seconds = content(place), time.perf_counter() - began
+    expected, seconds = content(folder), time.perf_counter() - began
     assert len(json.loads(expected["trials.json"])) == 4
-    draw = random.Random(7)
+    generator = random.Random(7)
     for number in range(max(3, KILLS // 6)):
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
         shutil.rmtree(study.root / ".state")
-        point = ({"kill_at": draw.randint(1, count.value)} if number % 2 else {"seconds": draw.uniform(0, seconds)})
+        point = ({"kill_at": generator.randint(1, count.value)} if number % 2
+                 else {"seconds": generator.uniform(0, seconds)})
         ended = run(search, study, **point)
         assert ended == -signal.SIGKILL or "seconds" in point, point
         assert run(search, study) == 0, point
-        assert content(place) == expected, point
+        assert content(folder) == expected, point

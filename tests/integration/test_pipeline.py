@@ -1,4 +1,4 @@
-"""The pipeline as people run it: `dvc repro` on the tiny study, in a clone of its own."""
+"""The whole pipeline: `dvc repro` on the tiny study in a clone of the project."""
 import csv
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from study.config.load import load_study
-from study.orchestration.code_identity import ENTRIES, used
+from study.orchestration.code_identity import ENTRIES, entries, stage_hashes
 from tests.support.project import copy_of_project, run, small_files
 from tests.support.studies import ROOT
 
@@ -26,24 +26,24 @@ def clone(tmp_path_factory) -> Path:
 
 
 def stale(clone: Path) -> list[str]:
-    """The stages that DVC would run, after what the search stage has to say; sorted."""
+    """The stages that DVC would run once the search is up to date, sorted."""
     run("dvc", "repro", "experiments/tiny/dvc.yaml:search", cwd=clone)
-    found = json.loads(run("dvc", "status", "--json", "experiments/tiny/dvc.yaml", cwd=clone).stdout)
-    return sorted(name.removeprefix("experiments/tiny/dvc.yaml:") for name in found)
+    status = json.loads(run("dvc", "status", "--json", "experiments/tiny/dvc.yaml", cwd=clone).stdout)
+    return sorted(name.removeprefix("experiments/tiny/dvc.yaml:") for name in status)
 
 
-def test_whole_study_to_its_report(clone):
+def test_a_study_runs_from_text_to_report(clone):
     rows = list(csv.DictReader((clone / "reports/tiny/tables/cells.csv").open()))
     assert len(rows) == 2 * len(load_study(clone / "experiments" / "tiny").settings.arms)
     assert {row["status"] for row in rows} == {"finished"}
     for arm in ("dynamic-0", "mlm-nsp-1"):
-        found = json.loads((clone / "runs/tiny" / arm / "evaluation.json").read_text())
-        assert found["mask_only"]["floor_perplexity"] < found["mask_only"]["perplexity"]
-        assert sum(kind["tokens"] for kind in found["mixed"]["by_kind"].values()) == found["mixed"]["tokens"]
+        scores = json.loads((clone / "runs/tiny" / arm / "evaluation.json").read_text())
+        assert scores["mask_only"]["floor_perplexity"] < scores["mask_only"]["perplexity"]
+        assert sum(kind["tokens"] for kind in scores["mixed"]["by_kind"].values()) == scores["mixed"]["tokens"]
     assert (clone / "reports/tiny/index.html").exists()
     assert (clone / "reports/tiny/README.md").exists()
     levels = json.loads((clone / "runs/tiny/examples/references.json").read_text())["unigram"]
-    assert levels["test"] == pytest.approx(found["mask_only"]["unigram_perplexity"], rel=1e-9)
+    assert levels["test"] == pytest.approx(scores["mask_only"]["unigram_perplexity"], rel=1e-9)
     with np.load(clone / "runs/tiny/examples/validation.npz") as validation:
         masked = validation["ids"][validation["mask_only/kind"] > 0]
         brute_force = np.exp(np.mean([validation["unigram"][token] for token in masked]))
@@ -61,19 +61,19 @@ def test_second_repro_runs_nothing_and_two_clones_are_equal(clone, tmp_path):
     assert [name for name in second if first[name] != second[name]] == []
 
 
-def test_cells_side_by_side_record_what_dvc_repro_does(clone, tmp_path):
-    """`study run` gives the same bytes, leaves nothing for DVC to do, and goes past a cell that fails."""
+def test_study_run_records_what_dvc_repro_does(clone, tmp_path):
+    """It gives the same bytes, leaves nothing for DVC to do, and continues if a cell fails."""
     other = copy_of_project(tmp_path / "clone", arms="[dynamic, mlm-nsp]", seeds="[1]")
     blocked = other / "runs" / "tiny" / "mlm-nsp-1"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where a cell's folder belongs\n")
-    done = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=other, check=False)
-    assert done.returncode == 2
-    assert "1 of 2 cells failed; the first is mlm-nsp-1: see" in done.stderr
+    process = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=other, check=False)
+    assert process.returncode == 2
+    assert "1 of 2 cells failed, first mlm-nsp-1; see" in process.stderr
     assert (other / "runs/tiny/dynamic-1/probe.json").exists()
     blocked.unlink()
-    done = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=other)
-    assert "run: 1 cells were stale" in done.stdout
+    process = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=other)
+    assert "run: 1 cells were stale" in process.stdout
     first, second = small_files(clone), small_files(other)
     second = {name: content for name, content in second.items() if not name.startswith("search/")}
     assert [name for name in second if name in first and first[name] != second[name]] == []
@@ -81,7 +81,7 @@ def test_cells_side_by_side_record_what_dvc_repro_does(clone, tmp_path):
     assert "up to date" in run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=other).stdout
 
 
-def test_a_changed_arm_reruns_its_cells_alone(clone):
+def test_a_changed_arm_reruns_only_its_cells(clone):
     arms = clone / "experiments" / "arms.yaml"
     before = arms.read_text()
     changed = yaml.safe_load(before)
@@ -98,16 +98,32 @@ def test_a_changed_arm_reruns_its_cells_alone(clone):
 def test_changed_report_code_trains_nothing(clone):
     page = clone / "study" / "report" / "page.py"
     before = page.read_text()
-    page.write_text(before + "\n# changed\n")
+    page.write_text(before + "\nCHANGED = True\n")
     try:
-        ran = stale(clone)
-        assert "report" in ran
-        assert not [stage for stage in ran if stage.startswith(("pretrain", "evaluate", "probe"))]
+        stages = stale(clone)
+        assert "report" in stages
+        assert not [stage for stage in stages if stage.startswith(("pretrain", "evaluate", "probe"))]
     finally:
         page.write_text(before)
 
 
-def test_an_added_seed_runs_the_new_cells_alone(clone):
+def test_rewording_code_or_an_arm_runs_neither_the_search_nor_a_cell(clone):
+    edits = {"study/training/trainer.py": ("\nfrom __future__", "\n# reworded\nfrom __future__"),
+             "experiments/arms.yaml": ("Pre-LN: layer norm before", "Pre-LN: the layer norm before")}
+    before = {name: (clone / name).read_text() for name in edits}
+    for name, (old, new) in edits.items():
+        assert old in before[name]
+        (clone / name).write_text(before[name].replace(old, new, 1))
+    try:
+        run("dvc", "repro", "-s", "experiments/tiny/dvc.yaml:code", cwd=clone)
+        status = json.loads(run("dvc", "status", "--json", "experiments/tiny/dvc.yaml", cwd=clone).stdout)
+        assert {name.rpartition(":")[2] for name in status} <= {"compare", "report", "track"}
+    finally:
+        for name, text in before.items():
+            (clone / name).write_text(text)
+
+
+def test_an_added_seed_runs_only_the_new_cells(clone):
     params = clone / "experiments" / "tiny" / "params.yaml"
     before = params.read_text()
     params.write_text(before.replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
@@ -127,24 +143,16 @@ def test_dvc_shows_metrics_and_plots(clone):
     assert '"all-mask"' in page
 
 
-def test_a_stage_depends_on_the_modules_that_it_imports():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert set(stages) - {"code"} == set(ENTRIES)
-    for stage in ENTRIES:
-        assert f"${{root}}/.state/code/${{study}}/{stage}.txt" in stages[stage]["deps"]
-    trained = {str(path.relative_to(ROOT)) for path in used("pretrain")}
-    assert {"study/training/trainer.py", "study/data/masking.py", "study/model/encoder.py"} <= trained
-    assert not [name for name in trained if name.startswith(("study/report", "study/analysis"))]
-    assert ROOT / "study/report/templates/report.html" in used("report")
-
-
 @pytest.mark.parametrize("stage", list(ENTRIES))
-def test_what_a_stage_imports_is_what_it_is_said_to_use(stage):
-    """Against Python itself: the modules that stand in sys.modules when the stage's entries are imported."""
-    code = (f"import sys, importlib; [importlib.import_module(name) for name in {ENTRIES[stage]!r}]; "
+def test_the_code_identity_of_a_stage_covers_what_python_imports(stage):
+    """The modules in sys.modules after the stage's entries have been imported, apart from the settings' schema."""
+    code = (f"import sys, importlib; [importlib.import_module(name) for name in {entries(stage, 'synthetic')!r}]; "
             "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('study.')))")
-    loaded = {Path(name) for name in run(sys.executable, "-c", code, cwd=ROOT).stdout.split()}
-    assert {path for path in loaded if path.name != "__init__.py"} <= set(used(stage))
+    loaded = {Path(name).relative_to(ROOT).as_posix()
+              for name in run(sys.executable, "-c", code, cwd=ROOT).stdout.split()}
+    declarations = {name for name in loaded if name.startswith(("study/config/schema/", "study/config/versions.py"))}
+    assert declarations
+    assert loaded - declarations <= stage_hashes(stage, "synthetic").keys()
 
 
 def test_every_study_loads_and_has_the_one_pipeline():
@@ -159,23 +167,23 @@ def test_a_new_study_starts_from_another(clone):
     assert load_study(clone / "experiments" / "mine").settings.name == "mine"
     again = run(sys.executable, "-m", "study", "create", "mine", cwd=clone, check=False)
     assert again.returncode == 2
-    assert "there is a study mine already" in again.stderr
+    assert "study mine already exists" in again.stderr
     shutil.rmtree(clone / "experiments" / "mine")
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
     target = copy_of_project(tmp_path / "clone")
-    done = subprocess.run([sys.executable, "-m", "study", "corpus", "experiments/wikitext2"], cwd=target, text=True,
-                          capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(target),
-                                                    "HF_HOME": str(tmp_path), "STUDY_DATA": str(tmp_path)})
-    assert done.returncode == 2
-    lines = done.stderr.strip().splitlines()
+    process = subprocess.run([sys.executable, "-m", "study", "corpus", "experiments/wikitext2"], cwd=target, text=True,
+                             capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(target),
+                                                       "HF_HOME": str(tmp_path), "STUDY_DATA": str(tmp_path)})
+    assert process.returncode == 2
+    lines = process.stderr.strip().splitlines()
     assert len(lines) == 1
     assert "wikitext2" in lines[0]
     assert "train.parquet" in lines[0]
 
 
-def test_without_git_dvc_runs_too(tmp_path):
+def test_the_pipeline_runs_without_git(tmp_path):
     target = copy_of_project(tmp_path / "clone")
     shutil.rmtree(target / ".git")
     run("dvc", "config", "--local", "core.no_scm", "true", cwd=target)
@@ -190,7 +198,7 @@ def test_import_of_the_package_is_cheap():
 
 
 def test_dvc_compares_with_a_past_commit(clone, tmp_path):
-    """Metrics and curves as they were; a link in the place of dvc.yaml would be no pipeline in a past commit."""
+    """Metrics and curves of a past commit. DVC finds no pipeline there if dvc.yaml is a link."""
     root = tmp_path / "clone"
     shutil.copytree(clone, root, symlinks=True)
     git = ("git", "-c", "user.name=t", "-c", "user.email=t@localhost")
@@ -201,11 +209,11 @@ def test_dvc_compares_with_a_past_commit(clone, tmp_path):
     metrics = json.loads(path.read_text())
     before, metrics["dynamic"]["nll"] = metrics["dynamic"]["nll"], 1.25
     path.write_text(json.dumps(metrics))
-    said = run("dvc", "metrics", "diff", "--json", "HEAD", cwd=root / "experiments/tiny")
-    assert "validation failed" not in said.stderr
-    found = json.loads(said.stdout)["../../reports/tiny/metrics.json"]
-    assert found["dynamic.nll"] == {"old": before, "new": 1.25, "diff": pytest.approx(1.25 - before)}
-    said = run("dvc", "plots", "diff", "HEAD", "--out", str(tmp_path / "plots"), cwd=root / "experiments/tiny")
+    process = run("dvc", "metrics", "diff", "--json", "HEAD", cwd=root / "experiments/tiny")
+    assert "validation failed" not in process.stderr
+    differences = json.loads(process.stdout)["../../reports/tiny/metrics.json"]
+    assert differences["dynamic.nll"] == {"old": before, "new": 1.25, "diff": pytest.approx(1.25 - before)}
+    run("dvc", "plots", "diff", "HEAD", "--out", str(tmp_path / "plots"), cwd=root / "experiments/tiny")
     page = (tmp_path / "plots/index.html").read_text()
     assert "reports_tiny_tables_curves_csv" in page
     assert set(re.findall(r'"rev": "(\w+)"', page)) == {"HEAD", "workspace"}

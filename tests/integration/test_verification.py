@@ -1,15 +1,17 @@
-"""Cells trained anew: equal to the last bit where they must be, and every way to differ is told apart."""
+"""`study verify`: a retrained cell is equal to the last bit, and every kind of difference is reported."""
 import hashlib
 import json
+import shutil
 
 import pytest
 import yaml
 
 from study import StudyError
+from study.analysis.results import CellResults, record_hash
 from study.evaluation.baselines import write_baselines
 from study.evaluation.evaluate import evaluate
 from study.evaluation.probe import probe
-from study.orchestration.verify import chosen, parts_at, record_hash, verify
+from study.orchestration.verify import compare_cells, first_differing_step, recorded_weights, spread_cells, verify
 from study.training.pretrain import pretrain
 from study.training.search import search
 from tests.support.studies import tiny_study
@@ -19,24 +21,24 @@ NAME = "dynamic-0"
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A study with one trained cell, and what dvc.lock says of its weights."""
+    """A study with one trained cell, whose weights are only in dvc.lock, as in a fresh clone."""
     study = tiny_study(tmp_path_factory.mktemp("verify") / "study")
     write_baselines(study, study.runs / "examples")
     search(study)
     for stage in (pretrain, evaluate, probe):
         stage(study, "dynamic", 0)
-    folder = study.cell("dynamic", 0)
-    outs = [{"path": str(path), "md5": hashlib.md5(path.read_bytes()).hexdigest()}
-            for path in folder.glob("*.safetensors")]
+    shutil.copytree(study.cell("dynamic", 0), study.root / "retrained")
+    weights = list(study.cell("dynamic", 0).glob("*.safetensors"))
+    outs = [{"path": str(path), "md5": hashlib.md5(path.read_bytes()).hexdigest()} for path in weights]
     (study.folder / "dvc.lock").write_text(yaml.safe_dump({"stages": {f"pretrain@{NAME}": {"outs": outs}}}))
-    for path in folder.glob("*.safetensors"):
-        path.unlink()                       # as in a fresh clone
+    for path in weights:
+        path.unlink()
     return study
 
 
 @pytest.fixture
-def kept(recorded):
-    """The study, its recorded files put back after the test."""
+def study(recorded):
+    """The study. Its recorded files are restored after the test."""
     folder = recorded.cell("dynamic", 0)
     before = {path: path.read_bytes() for path in [*folder.iterdir(), recorded.folder / "dvc.lock"] if path.is_file()}
     yield recorded
@@ -44,45 +46,63 @@ def kept(recorded):
         path.write_bytes(content)
 
 
-def test_a_cell_comes_out_again_to_the_last_bit(kept):
-    found = verify(kept, NAME)
-    assert found["outcome"] == "equal"
-    assert found["weights_equal"]
-    assert (found["differing"], found["parts_at"]) == (0, None)
-    assert found["numbers"] > 200
-    assert json.loads((kept.runs / NAME / "verification.json").read_text()) == found
-    assert (found["same_machine"], found["same_versions"]) == (True, True)
-    assert not list((kept.root / ".state" / "verify").iterdir())
+def compare(study) -> dict:
+    """The comparison of the recorded cell with a retrained one, of which the first test shows that it is equal."""
+    return compare_cells(study.cell("dynamic", 0), study.root / "retrained", recorded_weights(study, NAME))
 
 
-def test_other_weights_with_the_same_numbers_are_not_equal(kept):
-    lock = kept.folder / "dvc.lock"
+def edit_json(path, keys, change) -> None:
+    """Replaces the value under `keys` by change(value)."""
+    content = json.loads(path.read_text())
+    part = content
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = change(part[keys[-1]])
+    path.write_text(json.dumps(content))
+
+
+def edit_curve(study, number: int, key: str, by: float) -> int:
+    """Adds to a value of the learning curve. Returns the step of the changed record."""
+    path = study.cell("dynamic", 0) / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records[number][key] += by
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return records[number]["step"]
+
+
+def test_a_retrained_cell_is_equal_to_the_last_bit(study):
+    result = verify(study, NAME)
+    assert result["outcome"] == "equal"
+    assert result["weights_equal"]
+    assert (result["differing"], result["parts_at"]) == (0, None)
+    assert result["numbers"] > 200
+    assert json.loads((study.runs / NAME / "verification.json").read_text()) == result
+    assert (result["same_machine"], result["same_versions"]) == (True, True)
+    assert not list((study.root / ".state" / "verify").iterdir())
+
+
+def test_other_weights_with_the_same_numbers_are_not_equal(study):
+    lock = study.folder / "dvc.lock"
     content = yaml.safe_load(lock.read_text())
     content["stages"][f"pretrain@{NAME}"]["outs"][0]["md5"] = "0" * 32
     lock.write_text(yaml.safe_dump(content))
-    found = verify(kept, NAME)
-    assert (found["outcome"], found["weights_equal"], found["differing"]) == ("within tolerance", False, 0)
+    result = compare(study)
+    assert (result["outcome"], result["weights_equal"], result["differing"]) == ("within tolerance", False, 0)
 
 
 @pytest.mark.parametrize(("by", "outcome"), [(1e-3, "within tolerance"), (0.2, "different")])
-def test_a_score_that_differs_is_named_with_the_gap(kept, by, outcome):
-    path = kept.cell("dynamic", 0) / "evaluation.json"
-    content = json.loads(path.read_text())
-    content["mask_only"]["nll"] += by
-    path.write_text(json.dumps(content))
-    found = verify(kept, NAME)
-    assert (found["outcome"], found["first_differing"]) == (outcome, "evaluation.mask_only.nll")
-    assert found["largest"]["nll"] == pytest.approx(by)
+def test_a_different_score_is_named_with_its_difference(study, by, outcome):
+    edit_json(study.cell("dynamic", 0) / "evaluation.json", ["mask_only", "nll"], lambda nll: nll + by)
+    result = compare(study)
+    assert (result["outcome"], result["first_differing"]) == (outcome, "evaluation.mask_only.nll")
+    assert result["largest"]["nll"] == pytest.approx(by)
 
 
-def test_the_step_at_which_curves_part_is_named(kept):
-    path = kept.cell("dynamic", 0) / "metrics.jsonl"
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    records[-2]["loss"] += 1e-6
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    found = verify(kept, NAME)
-    assert found["parts_at"] == records[-2]["step"]
-    assert found["outcome"] == "within tolerance"
+def test_the_first_step_at_which_learning_curves_differ_is_named(study):
+    step = edit_curve(study, -2, "loss", 1e-6)
+    result = compare(study)
+    assert result["parts_at"] == step
+    assert result["outcome"] == "within tolerance"
 
 
 @pytest.mark.parametrize(("file", "keys", "value", "outcome"), [
@@ -91,66 +111,56 @@ def test_the_step_at_which_curves_part_is_named(kept):
     ("evaluation.json", ["hash"], "0" * 64, "different"), ("evaluation.json", ["span", "nll"], 9.0, "different"),
     ("evaluation.json", ["mask_only"], None, "different"),
     ("probe.json", ["topic", "cls", "accuracy"], 0.99, "different"),
+    ("probe.json", ["topic", "mean", "accuracy"], 1.0, "different"),
     ("inputs.json", ["shares", "mask"], 0.5, "within tolerance")])
-def test_what_matters_is_compared(kept, file, keys, value, outcome):
-    path = kept.cell("dynamic", 0) / file
-    content = json.loads(path.read_text())
-    part = content
-    for key in keys[:-1]:
-        part = part[key]
-    part[keys[-1]] = value
-    path.write_text(json.dumps(content))
-    assert verify(kept, NAME)["outcome"] == outcome
+def test_what_is_compared_and_how_closely(study, file, keys, value, outcome):
+    edit_json(study.cell("dynamic", 0) / file, keys, lambda _: value)
+    assert compare(study)["outcome"] == outcome
 
 
-def test_a_loss_that_ends_elsewhere_is_different(kept):
-    path = kept.cell("dynamic", 0) / "metrics.jsonl"
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    records[-1]["validation_nll"] += 1
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert verify(kept, NAME)["outcome"] == "different"
+def test_another_final_loss_is_different(study):
+    edit_curve(study, -1, "validation_nll", 1.0)
+    assert compare(study)["outcome"] == "different"
 
 
-def test_the_record_has_another_name_when_the_cell_is_trained_again(kept):
-    path = kept.cell("dynamic", 0) / "metrics.jsonl"
-    before = record_hash(path.parent)
+def test_a_verification_is_void_when_the_cell_is_trained_again(study):
+    folder = study.cell("dynamic", 0)
+    before = record_hash(folder)
+    (folder / "verification.json").write_text(json.dumps({"record": before, "outcome": "equal"}))
+    assert CellResults(folder, "dynamic", 0).verification["outcome"] == "equal"
+    path = folder / "metrics.jsonl"
     path.write_text(path.read_text().replace("1", "2", 1))
-    assert record_hash(path.parent) != before
+    assert record_hash(folder) != before
+    assert CellResults(folder, "dynamic", 0).verification is None
 
 
-def test_a_probe_that_reads_much_better_is_different(kept):
-    path = kept.cell("dynamic", 0) / "probe.json"
-    content = json.loads(path.read_text())
-    content["topic"]["mean"]["accuracy"] = 1.0
-    path.write_text(json.dumps(content))
-    assert verify(kept, NAME)["outcome"] == "different"
+def test_other_settings_than_recorded_are_refused(study):
+    path = study.cell("dynamic", 0) / "settings.yaml"
+    changed = path.read_text().replace("mlm_probability: 0.15", "mlm_probability: 0.2")
+    assert changed != path.read_text()
+    path.write_text(changed)
+    with pytest.raises(StudyError, match=r"training\.json: dynamic-0 was trained with other settings or on another"):
+        verify(study, NAME)
+    assert not list((study.root / ".state" / "verify").iterdir())
 
 
-def test_other_settings_or_text_than_recorded_are_refused(kept):
-    path = kept.cell("dynamic", 0) / "settings.yaml"
-    path.write_text(path.read_text().replace("rate: 0.15", "rate: 0.2"))
-    with pytest.raises(StudyError, match=r"training\.json: dynamic-0 was trained on other text or with other settings"):
-        verify(kept, NAME)
-    assert not list((kept.root / ".state" / "verify").iterdir())
+def test_a_cell_without_a_record_is_named(study):
+    (study.folder / "dvc.lock").write_text("stages: {}\n")
+    with pytest.raises(StudyError, match=rf"dvc\.lock: no entry for pretrain@{NAME}"):
+        verify(study, NAME)
+    with pytest.raises(StudyError, match=r"dynamic-reseeded-0/training\.json: no such file yet"):
+        verify(study, "dynamic-reseeded-0")
 
 
-def test_what_was_never_recorded_is_named(kept):
-    (kept.folder / "dvc.lock").write_text("stages: {}\n")
-    with pytest.raises(StudyError, match=rf"dvc\.lock: nothing is recorded of pretrain@{NAME}"):
-        verify(kept, NAME)
-    with pytest.raises(StudyError, match=r"again-0/training\.json: not there yet"):
-        verify(kept, "again-0")
-
-
-def test_curves_part_where_the_first_record_differs():
+def test_curves_differ_from_the_first_record_that_differs():
     old = [{"step": step, "loss": 1.0} for step in (0, 10, 20)]
-    assert parts_at(old, old) is None
-    assert parts_at(old, old[:2]) == 20
-    assert parts_at(old, [*old[:1], {"step": 10, "loss": 2.0}]) == 10
+    assert first_differing_step(old, old) is None
+    assert first_differing_step(old, old[:2]) == 20
+    assert first_differing_step(old, [*old[:1], {"step": 10, "loss": 2.0}]) == 10
 
 
-def test_cells_are_chosen_all_over_the_study(study):
-    names = [f"{arm}-{seed}" for arm, seed in study.cells]
-    assert chosen(study, 1) == names[:1]
-    assert chosen(study, 2) == [names[0], names[-1]]
-    assert chosen(study, 10_000) == names
+def test_verified_cells_are_spread_over_the_study(recorded):
+    names = [f"{arm}-{seed}" for arm, seed in recorded.cells]
+    assert spread_cells(recorded, 1) == names[:1]
+    assert spread_cells(recorded, 2) == [names[0], names[-1]]
+    assert spread_cells(recorded, 10_000) == names

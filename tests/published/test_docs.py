@@ -1,11 +1,13 @@
-"""The pages of docs/, done as they say by somebody new, one after the other, in a clone; and built."""
+"""The pages of docs/: every block is executed in a copy of the project, in order, and the pages are built."""
 import re
 import subprocess
 import sys
 
 import pytest
+import typer
 import yaml
 
+from study.cli.app import app
 from study.config.load import load_study
 from tests.support.project import copy_of_project, run
 from tests.support.studies import ROOT
@@ -16,75 +18,75 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
 
 def merged(old, new):
-    """`new` over `old`: what a person does who is told to change these keys."""
+    """`old` with the keys of `new` changed. A block of another claim type or corpus kind is replaced as a whole."""
     return old | {key: merged(old.get(key), value) for key, value in new.items()} if (
         isinstance(old, dict) and isinstance(new, dict) and old.get("claim_type") == new.get("claim_type")) else new
 
 
 def edit(root, text: str) -> None:
-    """What a block of YAML asks for in its first line."""
+    """Applies a block of YAML to the file that its first line names."""
     head, _, body = text.partition("\n")
-    if found := re.fullmatch(r"# at the end of (\S+)", head):
-        path = root / found[1]
+    if match := re.fullmatch(r"# at the end of (\S+)", head):
+        path = root / match[1]
         path.write_text(path.read_text() + body)
-    elif found := re.fullmatch(r"# in (\S+)", head):
-        path = root / found[1]
+    elif match := re.fullmatch(r"# in (\S+)", head):
+        path = root / match[1]
         path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), yaml.safe_load(body)),
                                        sort_keys=False))
-    elif found := re.fullmatch(r"# joins (\w+)\.(\w+) in (\S+)", head):
-        path = root / found[3]
+    elif match := re.fullmatch(r"# joins (\w+)\.(\w+) in (\S+)", head):
+        path = root / match[3]
         content = yaml.safe_load(path.read_text())
-        content[found[1]][found[2]] += yaml.safe_load(body)
+        content[match[1]][match[2]] += yaml.safe_load(body)
         path.write_text(yaml.safe_dump(content, sort_keys=False))
     else:
-        raise AssertionError(f"a block of YAML that says not where it goes: {head}")
+        raise AssertionError(f"this block of YAML does not say where it goes: {head}")
 
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
-    """A clone in which every block of every page was done; what the commands of each page said."""
-    root, said = copy_of_project(tmp_path_factory.mktemp("docs") / "project"), {}
+    """A copy of the project in which every block of every page was executed, and the output of each page's commands."""
+    root, output = copy_of_project(tmp_path_factory.mktemp("docs") / "project"), {}
     for page in PAGES:
-        said[page] = ""
+        output[page] = ""
         for kind, body in BLOCK.findall((ROOT / "docs" / page).read_text()):
             if kind == "yaml":
                 edit(root, body)
             elif kind == "sh":
-                said[page] += run("bash", "-euc", body, cwd=root).stdout
-    return root, said
+                output[page] += run("bash", "-euc", body, cwd=root).stdout
+    return root, output
 
 
-def test_an_arm_of_ones_own_is_trained_and_reported(followed):
-    root, said = followed
-    assert "run: 4 cells were stale" in said["arms.md"]
-    assert "magoku" in said["arms.md"]
-    assert "[UNK]" not in said["arms.md"]
-    assert "reports/mine/index.html" in said["arms.md"]
+def test_a_new_arm_is_trained_and_reported(followed):
+    root, output = followed
+    assert "run: 4 cells were stale" in output["arms.md"]
+    assert "magoku" in output["arms.md"]
+    assert "[UNK]" not in output["arms.md"]
+    assert "reports/mine/index.html" in output["arms.md"]
     report = (root / "reports/mine/README.md").read_text()
-    assert "A quarter of the tokens are selected." in report
+    assert "Mask rate 25 %" in report
     assert "A rate above 15 % does no harm." in report
 
 
-def test_a_claim_of_ones_own_gets_a_verdict_and_is_exploratory(followed):
-    root, said = followed
-    assert "run: 0 cells were stale" in said["claims.md"]
-    assert re.search(r"W\.25.*inconclusive", said["claims.md"], re.S)
-    assert "exploratory" in said["claims.md"]
+def test_a_new_claim_gets_a_verdict_and_is_exploratory(followed):
+    root, output = followed
+    assert "run: 0 cells were stale" in output["claims.md"]
+    assert re.search(r"W\.25.*inconclusive", output["claims.md"], re.S)
+    assert "exploratory" in output["claims.md"]
     assert "### W.25: Selecting a quarter of the tokens" in (root / "reports/mine/README.md").read_text()
 
 
-def test_text_of_ones_own_is_studied(followed):
-    root, said = followed
-    assert "run: 4 cells were stale" in said["corpora.md"]
+def test_a_new_text_is_studied(followed):
+    root, output = followed
+    assert "run: 4 cells were stale" in output["corpora.md"]
     study = load_study(root / "experiments/reference")
     assert study.settings.corpus.local == "reference"
     assert "corpus: reference" in (root / "reports/reference/README.md").read_text()
 
 
 def test_a_second_probe_task_needs_no_code_and_no_training(followed):
-    root, said = followed
-    assert "run: 4 cells were stale" in said["probe-tasks.md"]
-    assert "pretrain " not in said["probe-tasks.md"]
+    root, output = followed
+    assert "run: 4 cells were stale" in output["probe-tasks.md"]
+    assert "pretrain " not in output["probe-tasks.md"]
     markdown = (root / "reports/reference/README.md").read_text()
     section = markdown.partition("## Probe of classes\n")[2].partition("\n## ")[0]
     assert "TF-IDF" in section
@@ -95,17 +97,15 @@ def test_a_second_probe_task_needs_no_code_and_no_training(followed):
     assert 'href="#task-1"' in page
 
 
-def test_commands_that_are_only_shown_exist():
-    listed = subprocess.run([sys.executable, "-m", "study", "--help"], cwd=ROOT, capture_output=True, text=True,
-                            check=True).stdout
+def test_every_command_that_a_page_shows_exists():
     shown = [line for page in PAGES for kind, body in BLOCK.findall((ROOT / "docs" / page).read_text())
              if kind in ("console", "sh") for line in body.splitlines()]
-    commands = {found[1] for line in shown if (found := re.match(r"(?:.*-m )?study ([a-z]+)", line))}
+    commands = {match[1] for line in shown if (match := re.match(r"(?:.*-m )?study ([a-z]+)", line))}
     assert {"run", "pretrain"} <= commands
-    assert [command for command in commands if not re.search(rf"^│ {command} ", listed, re.M)] == []
+    assert commands <= typer.main.get_command(app).commands.keys()
 
 
-def test_the_pages_are_built_without_a_warning_and_load_nothing_from_elsewhere(tmp_path):
+def test_the_pages_build_without_a_warning_and_load_nothing_from_other_sites(tmp_path):
     assert {path.name for path in (ROOT / "docs").glob("*.md")} == set(PAGES)
     subprocess.run([sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", "docs", str(tmp_path)], cwd=ROOT,
                    check=True)

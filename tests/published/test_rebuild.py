@@ -1,4 +1,4 @@
-"""The published reports come out of the committed results byte for byte, without weights, text or a trained cell."""
+"""Published reports are rebuilt from the committed results byte for byte, without weights, text or trained cells."""
 import json
 import os
 import shutil
@@ -16,7 +16,7 @@ STUDIES = {"quick": ".", "wikitext2": "experiments/wikitext2"}
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_committed_report_holds_the_claims_as_they_stand(name):
+def test_a_committed_report_has_the_current_claims(name):
     study = load_study(ROOT / STUDIES[name])
     published = json.loads((study.reports / "claims.json").read_text())
     claims = {key: claim.model_dump(mode="json") for key, claim in load_claims(study).items()}
@@ -34,10 +34,10 @@ def test_a_committed_report_is_rebuilt_byte_for_byte(tmp_path, name):
         shutil.copyfile(ROOT / file, tmp_path / file)
     published = {path.relative_to(tmp_path): path.read_bytes() for path in
                  (tmp_path / "reports" / name).rglob("*") if path.is_file()}
-    made = [path for path in published if path.name in ("README.md", "index.html") or path.parent.name == "figures"]
-    assert Path(f"reports/{name}/index.html") in made
+    rendered = [path for path in published if path.name in ("README.md", "index.html") or path.parent.name == "figures"]
+    assert Path(f"reports/{name}/index.html") in rendered
     assert not list(tmp_path.rglob("*.safetensors"))
-    for path in made:
+    for path in rendered:
         (tmp_path / path).unlink()
     subprocess.run([sys.executable, "-m", "study", "report", STUDIES[name]], cwd=tmp_path, check=True,
                    capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})

@@ -1,4 +1,4 @@
-"""Result files of a study that nobody trained: two arms, two seeds, numbers from a generator."""
+"""Result files of a study that was never trained: two arms, two seeds, made-up numbers."""
 import json
 import re
 import shutil
@@ -6,22 +6,32 @@ import shutil
 import numpy as np
 import yaml
 
-from study.analysis.claims import load_claims
+from study.analysis.claims import checks_of, load_claims
 from study.analysis.compare import compare as run_compare
-from study.config.load import Study, load_study, resolve
-from study.data.evaluation_sets import SETS, save_arrays
+from study.analysis.verdicts import Verdict
+from study.config.arms import resolve
+from study.config.fingerprint import settings_yaml
+from study.config.load import load_study
+from study.config.study import Study
+from study.data.evaluation_sets import SETS
 from study.evaluation.exact_claims import run_checks
+from study.files import save_arrays
 from tests.support.studies import ROOT
 
 TUNED = {"training.learning_rate": 0.004}
-LEVELS = {"tfidf": {"accuracy": 0.8}, "majority": {"accuracy": 0.25}}
+REFERENCE_ACCURACY = {"tfidf": {"accuracy": 0.8}, "majority": {"accuracy": 0.25}}
+UNIGRAM_NLL = 4.0                           # of every evaluation set, nats
+CHECKS: dict[str, dict] = {}                # outcomes of the checks of code, which are the same for every study
 
 
-def fake_study(folder, about="Masks drawn anew.") -> Study:
-    """Settings, result files and tables' inputs under `folder`."""
+def fake_study(folder, description="Masks are redrawn in every epoch.") -> Study:
+    """A study in `folder` with arms dynamic and static, seeds 0 and 1, and every file that `compare` reads.
+
+    description: of the arm dynamic.
+    """
     (folder / "experiments").mkdir(parents=True)
     arms = yaml.safe_load((ROOT / "experiments/arms.yaml").read_text())
-    arms["dynamic"]["description"] = about
+    arms["dynamic"]["description"] = description
     shutil.copy(ROOT / "experiments/claims.yaml", folder / "experiments")
     (folder / "experiments/arms.yaml").write_text(yaml.safe_dump(arms))
     params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
@@ -29,21 +39,18 @@ def fake_study(folder, about="Masks drawn anew.") -> Study:
     params = re.sub(r"^arms: .*?\]", "arms: [dynamic, static]", params, count=1, flags=re.M | re.S)
     (folder / "params.yaml").write_text(params)
     study = load_study(folder)
-    _shared(study)
+    _write_shared_files(study)
     for number, (arm, seed) in enumerate(study.cells):
         fake_cell(study, arm, seed, 2.0 + 0.1 * number)
     return study
 
 
-def compare(study: Study):
+def compare(study: Study) -> dict[str, Verdict]:
     """The compare stage as the command line runs it."""
     claims = load_claims(study)
-    if not CHECKED:                         # the same for every study
-        CHECKED.update(run_checks(study, claims))
-    return run_compare(study, claims, CHECKED)
-
-
-CHECKED: dict[str, dict] = {}
+    if not CHECKS:
+        CHECKS.update(run_checks(study, checks_of(claims)))
+    return run_compare(study, claims, CHECKS)
 
 
 def _write(path, content) -> None:
@@ -51,33 +58,60 @@ def _write(path, content) -> None:
     path.write_text(json.dumps(content))
 
 
-def _shared(study: Study) -> None:
+def _write_shared_files(study: Study) -> None:
     _write(study.runs / "corpus/manifest.json", {"counts": {"train_documents": 3}, "sha256": {"train.parquet": "ab"}})
-    _write(study.runs / "examples/references.json", {"hash": {"test": "abcd"}, "tokens": {"test": {"mask_only": 40}},
-            "neighbours": {"nll": 3.0, "perplexity": float(np.exp(3.0))}, "floors": {},
-            "unigram": {"validation": float(np.exp(4.0)), "test": float(np.exp(4.0))}})
-    _write(study.runs / "examples/baselines.json", {"topic": LEVELS})
+    _write(study.runs / "examples/references.json", {
+        "hash": {"test": "abcd"}, "tokens": {"test": {"mask_only": 40}}, "floors": {},
+        "neighbours": {"nll": 3.0, "perplexity": float(np.exp(3.0))},
+        "unigram": {"validation": float(np.exp(UNIGRAM_NLL)), "test": float(np.exp(UNIGRAM_NLL))}})
+    _write(study.runs / "examples/baselines.json", {"topic": REFERENCE_ACCURACY})
     trial = {"arm": "dynamic", "number": 0, "state": "complete", "value": 2.2, "params": TUNED, "curve": {"4": 2.2}}
     _write(study.runs / "search/trials.json", [trial])
     (study.runs / "search/best.yaml").write_text(yaml.safe_dump({arm: dict(TUNED) for arm in study.settings.arms}))
 
 
 def fake_cell(study: Study, arm: str, seed: int, nll: float, evaluation_hash: str = "abcd") -> None:
+    """Writes the result files of one cell with this NLL on every evaluation set."""
     rng, folder = np.random.default_rng([seed, len(arm)]), study.cell(arm, seed)
-    found = {"nll": nll, "perplexity": float(np.exp(nll)), "tokens": 40, "unigram_nll": 4.0,
-             "unigram_perplexity": float(np.exp(4.0)), "floor_nll": 1.5, "floor_perplexity": float(np.exp(1.5)),
-             "uniform_nll": 5.0, "excess_nll": nll - 1.5, "share_closed": (4 - nll) / 2.5,
-             "by_kind": {"mask": {"nll": nll, "tokens": 40, "floor_nll": 1.5}},
-             "by_decile": [{"nll": 1.0, "tokens": 10}, {"nll": (40 * nll - 10) / 30, "tokens": 30}]}
-    sets = dict.fromkeys(SETS, found)
-    _write(folder / "evaluation.json", {"hash": evaluation_hash, **sets, "nsp": None, "sop": None})
+    _write_evaluation(folder, nll, evaluation_hash, rng)
+    _write_probe(folder, rng)
+    _write_training(folder, arm, seed)
+    (folder / "settings.yaml").write_bytes(settings_yaml(resolve(study, arm, TUNED)))
+
+
+def _write_evaluation(folder, nll: float, evaluation_hash: str, rng: np.random.Generator) -> None:
+    scores = {"nll": nll, "perplexity": float(np.exp(nll)), "tokens": 40, "unigram_nll": UNIGRAM_NLL,
+              "unigram_perplexity": float(np.exp(UNIGRAM_NLL)), "floor_nll": 1.5,
+              "floor_perplexity": float(np.exp(1.5)), "uniform_nll": 5.0, "excess_nll": nll - 1.5,
+              "share_closed": (UNIGRAM_NLL - nll) / (UNIGRAM_NLL - 1.5),
+              "by_kind": {"mask": {"nll": nll, "tokens": 40, "floor_nll": 1.5}},
+              "by_decile": [{"nll": 1.0, "tokens": 10}, {"nll": (40 * nll - 10) / 30, "tokens": 30}]}
+    _write(folder / "evaluation.json", {"hash": evaluation_hash, **dict.fromkeys(SETS, scores), "nsp": None,
+                                        "sop": None})
+    sums = {f"{name}/nll": rng.normal(2 * nll, 0.1, 20) for name in SETS}
+    save_arrays(sums | {f"{name}/tokens": np.full(20, 2) for name in SETS}, folder / "evaluation.npz")
+    sample = {"tokens": ["[CLS]", "<b>bold</b>", "[MASK]"],
+              "masked": [{"position": 2, "truth": "x|y", "top": [["a", 0.5], ["b", 0.25], ["c", 0.1]]}]}
+    _write(folder / "predictions.json", [sample])
+
+
+def _write_probe(folder, rng: np.random.Generator) -> None:
     score = {"accuracy": 0.7, "c": 1.0, "cv_accuracy": 0.7, "untrained_accuracy": 0.5}
     layers = [score | {"accuracy": 0.6, "cv_accuracy": 0.8}, score | {"cv_accuracy": 0.7}]
-    _write(folder / "probe.json", {"topic": {"cls": score, "mean": score, **LEVELS,
+    _write(folder / "probe.json", {"topic": {"cls": score, "mean": score, **REFERENCE_ACCURACY,
                                              "more": {"trained": {"layers": layers}, "untrained": {}}}})
+    label = np.arange(40).astype(np.uint8) % 4
+    planes = {f"topic/cls/{name}/plane": rng.normal(size=(40, 2)) for name in ("trained", "untrained")}
+    predicted = {f"topic/{features}/trained/predicted": np.where(rng.random(40) < 0.7, label, 0).astype(np.uint8)
+                 for features in ("cls", "mean", "layer-0", "layer-1")}
+    save_arrays(planes | predicted | {"topic/label": label}, folder / "probe.npz")
+
+
+def _write_training(folder, arm: str, seed: int) -> None:
+    """A run that leaves the unigram plateau at step 4."""
     records = [{"step": step, "tokens": 100 * step, "loss": 4.0 - step / 10, "learning_rate": 0.1, "gradient_norm": 1.0,
                 "validation_nll": 4.2 - step / 6} for step in (0, 4, 8, 12)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     hardware = {"processor": "p", "cores": 2, "threads": 2, "gpu": None, "platform": "x"}
     _write(folder / "training.json", {
         "study": "tiny", "arm": arm, "seed": seed, "fingerprint": f"{arm}{seed}", "status": "finished", "steps": 12,
@@ -88,15 +122,3 @@ def fake_cell(study: Study, arm: str, seed: int, nll: float, evaluation_hash: st
     line = {"tokens": ["[CLS]", "<i>", "[MASK]"], "kinds": ["untouched", "random", "mask"], "label": None}
     _write(folder / "inputs.json", {"shares": shares, "examples": 8, "views_per_example": 3.0, "views_per_mask": 1.0,
                                     "line": {"passes": [line, line], "more": True}})
-    config = resolve(study, arm, TUNED)
-    (folder / "settings.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    sample = {"tokens": ["[CLS]", "<b>bold</b>", "[MASK]"],
-              "masked": [{"position": 2, "truth": "x|y", "top": [["a", 0.5], ["b", 0.25], ["c", 0.1]]}]}
-    _write(folder / "predictions.json", [sample])
-    sums = {f"{name}/nll": rng.normal(2 * nll, 0.1, 20) for name in SETS}
-    save_arrays(sums | {f"{name}/tokens": np.full(20, 2) for name in SETS}, folder / "evaluation.npz")
-    label = np.arange(40).astype(np.uint8) % 4
-    planes = {f"topic/cls/{name}/plane": rng.normal(size=(40, 2)) for name in ("trained", "untrained")}
-    predicted = {f"topic/{pooling}/trained/predicted": np.where(rng.random(40) < 0.7, label, 0).astype(np.uint8)
-                 for pooling in ("cls", "mean", "layer-0", "layer-1")}
-    save_arrays(planes | predicted | {"topic/label": label}, folder / "probe.npz")

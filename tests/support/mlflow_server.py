@@ -7,16 +7,16 @@ import sys
 import time
 import urllib.request
 
-from study.tracking.runs import QUIET, _client, find_runs
+from study.tracking.client import ENVIRONMENT, find_runs, mlflow_client
 
 
 class Server:
     """MLflow's own server over one database."""
 
     def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            self.port = unused.getsockname()[1]
         self.folder, self.process = folder, None
 
     @property
@@ -27,7 +27,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
              "--artifacts-destination", str(self.folder / "artifacts"), "--host", "127.0.0.1", "--port",
-             str(self.port), "--workers", "1"], cwd=self.folder, env=os.environ | QUIET, start_new_session=True,
+             str(self.port), "--workers", "1"], cwd=self.folder, env=os.environ | ENVIRONMENT, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:
@@ -43,12 +43,13 @@ class Server:
             self.process.wait()
 
 
-
 def runs(study, **tags):
-    client = _client(study)
-    return client, find_runs(client, client.get_experiment_by_name(study.settings.name).experiment_id, **tags)
+    """A client, and the runs of the study that have these tags."""
+    client = mlflow_client(study)
+    experiment = client.get_experiment_by_name(study.settings.name)
+    return client, find_runs(client, experiment.experiment_id, **tags)
 
 
 def records(study):
+    """The records in metrics.jsonl of dynamic-0."""
     return [json.loads(line) for line in (study.cell("dynamic", 0) / "metrics.jsonl").read_text().splitlines()]
-

@@ -1,4 +1,4 @@
-"""A copy of the project in a folder of its own, and commands run in it."""
+"""Copies of the project in which commands are run: a fresh one, and one whose tiny study is finished."""
 import os
 import re
 import shutil
@@ -6,23 +6,39 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.shared import made_once
 from tests.support.studies import ROOT
 
 BIN = Path(sys.executable).parent
+STUDY = (sys.executable, "-m", "study")
+TINY = "experiments/tiny/dvc.yaml"
+ARMS, SEEDS = "[dynamic, mlm-nsp]", "[0, 1]"
+# Python reports every socket operation to audit hooks. This module is imported at the start of each Python process.
+NETWORK_LOG = """
+import os, sys
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname"):
+        address = arguments[1] if event == "socket.connect" else arguments
+        if isinstance(address, (str, bytes)):       # a socket in the file system
+            return
+        with open(os.environ["NETWORK_LOG"], "a") as file:
+            file.write(f"{' '.join(sys.argv[:4])}: {event} {address!r}\\n")
+sys.addaudithook(hook)
+"""
 
 
-def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(cwd),
-                   "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}     # tiny models: threads only wait for each other
-    environment.pop("MLFLOW_TRACKING_URI", None)
+def run(*command: str, cwd: Path, check: bool = True, **variables: str | None) -> subprocess.CompletedProcess:
+    """Runs a command in a copy of the project, with that copy's code and some environment `variables` (None unsets)."""
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(cwd), "DVC_NO_ANALYTICS": "1",
+                   "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": None, **variables}
+    environment = {name: value for name, value in environment.items() if value is not None}
     done = subprocess.run(command, cwd=cwd, env=environment, text=True, capture_output=True, stdin=subprocess.DEVNULL)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
-SOME = "[dynamic, all-mask, mlm-nsp]"
 
 
-def copy_of_project(target: Path, arms: str = SOME, seeds: str = "[0, 1]") -> Path:
-    """The files of the project that are not ignored, as a repository; its tiny study has a few of the arms."""
+def copy_of_project(target: Path, arms: str = ARMS, seeds: str = SEEDS) -> Path:
+    """A new Git repository with the project's files that Git does not ignore. Its tiny study has `arms` and `seeds`."""
     def ignored(folder: str, names: list[str]) -> set[str]:
         made = {"__pycache__", "dvc.lock", "config.local", "cache", "tmp"} & set(names)
         top = {".git", ".venv", ".state", "runs", "reports", "data", "mlflow.db", "mlartifacts"}
@@ -36,9 +52,35 @@ def copy_of_project(target: Path, arms: str = SOME, seeds: str = "[0, 1]") -> Pa
     return target
 
 
-def small_files(clone: Path) -> dict[str, bytes]:
-    """Every committed result but the times and the machine."""
-    runs = clone / "runs" / "tiny"
+def finished_project() -> Path:
+    """A copy of the project after `study run experiments/tiny`. All workers share it: copy it to change it.
+
+    `network.log` next to it lists the connections that any process of this run tried to make.
+    """
+    return made_once("finished", _make_finished) / "project"
+
+
+def _make_finished(folder: Path) -> None:
+    root = copy_of_project(folder / "project")
+    (folder / "hook").mkdir()
+    (folder / "hook/sitecustomize.py").write_text(NETWORK_LOG)
+    log = folder / "network.log"
+    hooked = {"PYTHONPATH": f"{folder / 'hook'}:{root}", "NETWORK_LOG": str(log),
+              "DVC_NO_ANALYTICS": None, "HF_HUB_DISABLE_TELEMETRY": None}       # the commands set them themselves
+    run(sys.executable, "-c", "import socket; socket.socket().connect_ex(('127.0.0.1', 9))", cwd=root, **hooked)
+    assert "socket.connect" in log.read_text(), "the audit hook does not work"
+    log.write_text("")
+    run(*STUDY, "run", "experiments/tiny", "--jobs", "2", cwd=root, **hooked)
+
+
+def copy_of_finished_project(target: Path) -> Path:
+    """A copy to change. It has no MLflow database, since the addresses in one are absolute."""
+    return Path(shutil.copytree(finished_project(), target, symlinks=True,
+                                ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")))
+
+
+def small_files(root: Path) -> dict[str, bytes]:
+    """The tiny study's results by relative path, without times and hardware."""
+    runs = root / "runs" / "tiny"
     return {str(path.relative_to(runs)): path.read_bytes() for path in sorted(runs.rglob("*"))
             if path.is_file() and path.name not in ("training.json", ".gitignore")}
-

@@ -1,29 +1,41 @@
 """Small studies and texts that tests share."""
+import hashlib
 import shutil
 from pathlib import Path
 
 import numpy as np
 
-from study.config.load import Study, load_study
-from study.data.corpus import write_corpus
-from study.data.evaluation_sets import write_examples
-from study.data.tokenizer import write_tokenizer
+from study.config.load import load_study
+from study.config.study import Study
+from study.data.corpus_synthetic import write_synthetic_corpus
+from study.data.examples import write_examples
+from study.data.synthetic_floor import synthetic_floor
+from study.data.wordpiece import write_tokenizer
+from tests.support.shared import made_once
 
 ROOT = Path(__file__).parents[2]
 
 
 def tiny_study(root: Path, change=lambda text: text) -> Study:
-    """The tiny study in a folder of its own, with its data made and no search; `change` edits its params.yaml."""
+    """The tiny study in the new folder `root`, with its data and no search trials; `change` edits its params.yaml."""
     (root / "experiments").mkdir(parents=True)
     for name in ("arms.yaml", "claims.yaml"):
         shutil.copy(ROOT / "experiments" / name, root / "experiments")
     params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
     (root / "params.yaml").write_text(change(params.replace("trials: 2", "trials: 0")))
     study = load_study(root)
-    write_corpus(study, study.runs / "corpus")
-    write_tokenizer(study, study.runs / "tokenizer")
-    write_examples(study, study.runs / "examples")
+    content = study.settings.model_dump_json(include={"name", "corpus", "tokenizer", "examples", "probe"})
+    data = made_once(f"data-{hashlib.sha256(content.encode()).hexdigest()[:12]}",
+                     lambda folder: write_synthetic_data(study.model_copy(update={"folder": folder})))
+    shutil.copytree(data / "runs" / study.settings.name, study.runs)
     return study
+
+
+def write_synthetic_data(study: Study) -> None:
+    """Runs the corpus, tokenizer and examples stages of a synthetic study, without the baselines."""
+    write_synthetic_corpus(study, study.runs / "corpus")
+    write_tokenizer(study, study.runs / "tokenizer")
+    write_examples(study, study.runs / "examples", synthetic_floor(study))
 
 
 SYLLABLES = ["ba", "de", "fi", "go", "lu", "ma", "ne", "pi", "ro", "su", "tan", "vek"]
@@ -41,7 +53,7 @@ def made_up_documents(count: int = 12, seed: int = 0):
 
 
 def changed(config, **sections):
-    """The cell with changed settings: changed(cell, model={"norm": "pre"})."""
+    """The settings with other values in some sections: changed(config, model={"norm": "pre"})."""
     content = config.model_dump()
     for section, values in sections.items():
         content[section] |= values

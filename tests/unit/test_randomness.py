@@ -1,4 +1,4 @@
-"""Uniforms: pure, uniform, and independent of one another in every coordinate."""
+"""Random numbers: a pure function of their coordinates, uniform, and independent in every coordinate."""
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ COUNT = 20_000
 
 
 @given(st.integers(0, 2**40), st.sampled_from(STREAMS), st.integers(0, 2**20), st.integers(0, 2**40))
-def test_a_draw_depends_on_its_coordinates_alone(seed, stream, epoch, example):
+def test_a_draw_depends_only_on_its_coordinates(seed, stream, epoch, example):
     position = np.arange(16)
     rows = randomness.uniforms(seed, stream, epoch, np.array([[example + 1], [example]]), position[None])
     assert (rows[1] == randomness.uniforms(seed, stream, epoch, example, position)).all()
@@ -34,10 +34,10 @@ def test_neighbours_in_any_coordinate_are_independent():
              for epoch in (0, 1)]
     draws += [np.roll(draws[0], 1), randomness.uniforms(0, 0, index, 0)]
     correlation = np.corrcoef(draws) - np.eye(len(draws))
-    correlation[0, -1] = correlation[-1, 0] = 0             # both hold the draw of (0, 0, 0, 0) once
+    correlation[0, -1] = correlation[-1, 0] = 0             # both contain the draw of (0, 0, 0, 0)
     assert np.abs(correlation).max() < 6 / np.sqrt(COUNT)
-    cells = np.histogram2d(draws[0], draws[2], bins=10)[0]
-    assert stats.chisquare(cells.reshape(-1)).pvalue > 1e-4
+    counts = np.histogram2d(draws[0], draws[2], bins=10)[0]
+    assert stats.chisquare(counts.reshape(-1)).pvalue > 1e-4
 
 
 def test_coordinates_are_not_interchangeable():
@@ -47,7 +47,7 @@ def test_coordinates_are_not_interchangeable():
 
 
 @given(st.integers(0, 2**31), st.integers(1, 300), st.integers(0, 100))
-def test_a_permutation_holds_every_index_once(seed, size, epoch):
+def test_a_permutation_contains_every_index_once(seed, size, epoch):
     order = randomness.permutation(seed, randomness.ORDER, size, epoch)
     assert sorted(order.tolist()) == list(range(size))
     assert (order == randomness.permutation(seed, randomness.ORDER, size, epoch)).all()

@@ -1,40 +1,49 @@
-// Sorting and filtering of the verdict table. The page reads the same without it.
+// Sorting and filtering of the verdict table. Without JavaScript the page shows the whole table in the order of verdicts.
 (() => {
-  const table = document.getElementById("verdicts");
+  const table = document.getElementById("verdict-table");
+  if (!table) return;
   const body = table.tBodies[0];
-  const said = document.getElementById("shown");
-  const verdict = document.getElementById("filter-verdict");
-  const words = document.getElementById("filter-words");
-  const key = (row, column) => row.cells[column].dataset.key || row.cells[column].textContent.trim();
-  const compare = new Intl.Collator("en", { numeric: true }).compare;
+  const heads = [...table.tHead.rows[0].cells];
+  const verdictColumn = heads.findIndex((head) => head.textContent === "verdict");
+  const rows = [...body.rows].map((row, order) => ({ row, order, verdict: row.cells[verdictColumn].textContent.split(",")[0].trim() }));
+  const compareText = new Intl.Collator("en", { numeric: true }).compare;
 
-  table.querySelectorAll("thead button").forEach((button) => {
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    const text = (item) => item.row.cells[column].textContent.trim();
+    const compare = column === verdictColumn ? (a, b) => a.order - b.order : (a, b) => compareText(text(a), text(b));
     button.addEventListener("click", () => {
-      const head = button.closest("th");
-      const down = head.getAttribute("aria-sort") === "ascending";
-      table.querySelectorAll("thead th").forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const column = head.cellIndex;
-      const rows = [...body.rows].sort((a, b) => compare(key(a, column), key(b, column)) * (down ? -1 : 1));
-      body.append(...rows);
+      const direction = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      heads.forEach((cell) => cell.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
+      body.append(...[...rows].sort((a, b) => direction * compare(a, b)).map((item) => item.row));
     });
   });
 
-  const left = ["untested", "out of scope"];
-  const chosen = (said) => verdict.value === "" || (verdict.value === "decided" ? !left.includes(said) : said === verdict.value);
+  const form = document.createElement("form");
+  form.id = "filters";
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.innerHTML = '<label>Verdict <select id="filter-verdict"><option value="">all</option><option value="tested">all tested</option></select></label>'
+    + ' <label>Text <input id="filter-text" type="search"></label> <output id="shown"></output>';
+  table.closest(".scroll").before(form);
+  const [verdict, words, shown] = ["filter-verdict", "filter-text", "shown"].map((id) => document.getElementById(id));
+  for (const name of new Set(rows.map((item) => item.verdict))) {
+    verdict.add(new Option(`${name} (${rows.filter((item) => item.verdict === name).length})`, name));
+  }
 
+  const notTested = ["untested", "out of scope"];
+  const chosen = (name) => verdict.value === "" || (verdict.value === "tested" ? !notTested.includes(name) : name === verdict.value);
   const filter = () => {
-    const wanted = words.value.toLowerCase();
-    let count = 0;
-    for (const row of body.rows) {
-      row.hidden = !chosen(row.dataset.verdict) || !row.textContent.toLowerCase().includes(wanted);
-      count += row.hidden ? 0 : 1;
+    for (const item of rows) {
+      item.row.hidden = !chosen(item.verdict) || !item.row.textContent.toLowerCase().includes(words.value.toLowerCase());
     }
-    said.textContent = `${count} of ${body.rows.length} claims`;
+    shown.textContent = `${rows.filter((item) => !item.row.hidden).length} of ${rows.length} claims`;
   };
   verdict.addEventListener("input", filter);
   words.addEventListener("input", filter);
-  document.getElementById("filters").hidden = false;
-  verdict.value = "decided";
+  verdict.value = "tested";
   filter();
 })();

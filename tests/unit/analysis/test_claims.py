@@ -1,19 +1,29 @@
-"""claims.yaml: every row is there, strict, and a change after the first run is seen."""
+"""claims.yaml: every published claim is there, invalid ones are refused, and changes after the first run are seen."""
 import json
-import re
 
 import pytest
 import yaml
 
 from study import StudyError
-from study.analysis.claims import CHECKS, exploratory, load_claims, load_sources, register
-from study.analysis.metrics import METRICS, between_share, value
-from study.analysis.results import arms, cells, chosen_layer, read_arrays
+from study.analysis import decision_rules
+from study.analysis.claims import (
+    CLAIM_TYPES,
+    DECIDING,
+    ExactClaim,
+    UntestedClaim,
+    checks_of,
+    claim_hash,
+    exploratory,
+    load_claims,
+    load_sources,
+    register_claims,
+)
 from study.config.load import load_study
-from study.evaluation.exact_claims import CHECKS as FUNCTIONS
-from study.evaluation.exact_claims import run_checks
+from study.evaluation.exact_claims import CHECKS
 from tests.support.fake_results import compare, fake_cell, fake_study
 from tests.support.studies import ROOT
+
+DESCRIBING = {"statement", "source", "published", "expected", "scope", "contradicts", "evidence", "reason"}
 
 
 @pytest.fixture
@@ -21,81 +31,132 @@ def fake(tmp_path):
     return fake_study(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def claims(study):
+    return load_claims(study)
+
+
 def rewritten(study, change):
     """The study with an edited claims.yaml."""
     path = study.root / "experiments/claims.yaml"
     content = yaml.safe_load(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))    # which is YAML too, with every text in quotes
+    path.write_text(json.dumps(content))    # JSON is YAML too, with every string in quotes
     return study
 
 
-def test_short_names_of_sources_stand_for_texts(fake):
+def unregistered(folder):
+    """A study without runs."""
+    study = fake_study(folder)
+    for arm, seed in study.cells:
+        (study.cell(arm, seed) / "training.json").unlink()
+    return study
+
+
+def test_short_names_of_sources_have_titles(fake):
     assert load_sources(fake).keys() >= {"S0", "S1", "S2", "S3", "S4"}
     compare(fake)
     content = json.loads((fake.reports / "claims.json").read_text())
     assert content["S1.1"]["source_title"] == "labml's annotated MLM"
     assert content["L2"]["source_title"] == content["L2"]["source"]
     rewritten(fake, lambda claims: claims.update(sources=["S0"]))
-    with pytest.raises(StudyError, match="claims.yaml: sources: write a text beside each short name"):
+    with pytest.raises(StudyError, match=r"claims\.yaml: sources: give each short name a text"):
         load_sources(fake)
 
 
-def test_every_row_of_the_register_is_a_claim(study):
-    claims = load_claims(study)
+def test_every_published_claim_is_there(claims):
     tutorials = {"S0": 20, "S1": 4, "S2": 4, "S3": 6, "S4": 10}
     wanted = {f"{source}.{row}" for source, rows in tutorials.items() for row in range(1, rows + 1)}
     wanted |= {f"L{row}" for row in range(1, 27)} | {"L2b", "L2c", "L3b", "A/A"}
     assert wanted <= claims.keys()
-    assert {claim.claim_type for claim in claims.values()} >= {"exact", "range", "direction", "equal", "rate", "out of scope"}
+    assert {claim.claim_type for claim in claims.values()} >= {"exact", "range", "direction", "equal", "rate",
+                                                               "out of scope"}
 
 
-def test_checks_that_claims_may_name_are_there():
-    assert {*FUNCTIONS, "stated"} == set(CHECKS)
+def test_every_check_that_a_claim_names_exists_and_is_used(claims):
+    assert set(checks_of(claims)) == CHECKS.keys()
 
 
-def test_checks_come_out_as_is_known(study):
-    done = run_checks(study, load_claims(study))
-    assert {name: done[name]["holds"] for name in ("S0.1", "S0.2", "S1.1", "S0.19", "S0.19b", "S2.2", "S4.7", "S4.10",
-                                                   "S4.1", "S4.8", "S0.18", "S3.4")} == {
-        "S0.1": True, "S0.2": True, "S1.1": False, "S0.19": True, "S0.19b": True, "S2.2": True, "S4.7": True,
-        "S4.10": True, "S4.1": True, "S4.8": False, "S0.18": False, "S3.4": False}
-    shares = [float(x) for x in re.match(r"([\d.]+) / ([\d.]+) / ([\d.]+)", done["S1.1"]["measured"]).groups()]
-    assert shares == pytest.approx([81, 10, 9], abs=0.3)
-
-
-@pytest.mark.parametrize(("claim", "change", "said"), [
-    ("L2", {"treatment": "al-mask"}, "L2: al-mask is no arm"), ("L2", {"metric": "nl"}, "L2: metric"),
-    ("L2", {"claim_type": "maybe"}, "L2: claim_type: 'maybe' is none of"), ("L2", {"marginn": 1}, "did you mean margin?"),
-    ("L2", {"margin": 0}, "L2: margin"), ("L2", {"contradicts": ["L99"]}, "there is no claim L99"),
-    ("S0.7", {"high": None}, "make no band"), ("S0.2", {"claimed": 1.0}, "belong to check: stated"),
-    ("S0.2", {"check": "mix"}, "S0.2: check"), ("S0.15", {"margin": 2}, "S0.15: margin: 2 is more than all"),
-    ("S0.9", {"low": 60, "high": 75}, "S0.9: low: 60 is more than all; accuracies are shares")])
-def test_a_claim_that_does_not_fit_is_named(fake, claim, change, said):
+@pytest.mark.parametrize(("claim", "change", "message"), [
+    ("L2", {"treatment": "al-mask"}, "L2: al-mask is not an arm"), ("L2", {"metric": "nl"}, "L2: metric"),
+    ("L2", {"claim_type": "maybe"}, "L2: claim_type: 'maybe' is not one of"),
+    ("L2", {"marginn": 1}, "did you mean margin?"), ("L2", {"margin": 0}, "L2: margin"),
+    ("L2", {"contradicts": ["L99"]}, "there is no claim L99"),
+    ("S0.7", {"high": None}, "do not make a band"), ("S0.6", {"low": 9.0}, "do not make a band"),
+    ("S0.2", {"claimed": 1.0}, "give either check, or all of claimed, actual and evidence"),
+    ("S0.18", {"evidence": None}, "give either check, or all of claimed, actual and evidence"),
+    ("S0.15", {"margin": 2}, "S0.15: margin: 2 is larger than 1"),
+    ("S0.9", {"low": 60, "high": 75}, "S0.9: low: 60 is larger than 1; accuracies are shares")])
+def test_an_invalid_claim_is_named(fake, claim, change, message):
     with pytest.raises(StudyError) as error:
         load_claims(rewritten(fake, lambda content: content[claim].update(change)))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "claims.yaml" in str(error.value)
     assert "\n" not in str(error.value)
 
 
+def test_every_field_of_a_claim_either_decides_or_describes_it():
+    fields = {name for model in CLAIM_TYPES.values() for name in model.model_fields}
+    assert fields == {*DECIDING, *DESCRIBING}
+    assert not DESCRIBING & set(DECIDING)
+
+
+def test_rewording_a_claim_leaves_its_hash(claims):
+    for name, claim in claims.items():
+        reworded = {"statement": "x", "source": "x", "published": "x", "expected": "x", "scope": "x",
+                    "contradicts": ["x"]}
+        reworded |= {"reason": "x"} if isinstance(claim, UntestedClaim) else {}
+        reworded |= {"evidence": "x"} if isinstance(claim, ExactClaim) and claim.evidence else {}
+        assert claim_hash(claim.model_copy(update=reworded)) == claim_hash(claim), name
+
+
+@pytest.mark.parametrize(("claim", "change"), [
+    ("L2", {"margin": 0.06}), ("L2", {"treatment": "rate-40"}), ("L2", {"baseline": None}),
+    ("L2", {"metric": "nll_span"}), ("L2", {"direction": "higher"}), ("L2", {"family": "probe"}),
+    ("L2", {"min_seeds": 4}), ("L2c", {"claim_type": "direction"}), ("S0.6", {"low": 2.9}), ("S0.6", {"high": None}),
+    ("S0.6", {"studies": ["wikitext2"]}), ("S0.6", {"arm": "dynamic"}), ("S0.2", {"check": "mix_overlapping"}),
+    ("S4.8", {"actual": 82.0}), ("S4.8", {"claimed": 92.0}), ("S4.8", {"tolerance": 0.1})])
+def test_changing_how_a_claim_is_decided_changes_its_hash(claims, claim, change):
+    assert claim_hash(claims[claim].model_copy(update=change)) != claim_hash(claims[claim])
+
+
+@pytest.mark.parametrize(("constant", "changed"), [
+    ("ALPHA", {"direction", "equal", "range", "rate"}), ("ESCAPE_NATS", {"direction", "equal"}),
+    ("MAJORITY", {"rate"}), ("MEMORISED", {"rate"})])
+def test_changing_a_constant_of_the_rules_changes_the_claims_that_it_decides(claims, monkeypatch, constant, changed):
+    before = {name: claim_hash(claim) for name, claim in claims.items()}
+    monkeypatch.setattr(decision_rules, constant, 0.07)
+    assert {claim.claim_type for name, claim in claims.items() if claim_hash(claim) != before[name]} == changed
+
+
 def test_a_claim_that_is_changed_after_the_first_run_is_exploratory(tmp_path):
-    (tmp_path / "experiments").mkdir()
-    study = fake_study(tmp_path / "study")
-    for arm, seed in study.cells:
-        (study.cell(arm, seed) / "training.json").unlink()
-    register(study)
+    study = unregistered(tmp_path)
+    register_claims(study)
     before = (study.runs / "claims.json").read_text()
     assert exploratory(study, load_claims(study)) == set()
     fake_cell(study, "dynamic", 0, 2.0)
-    rewritten(study, lambda content: content["L2"].update(margin=0.5) or content["L3"].update(expected="other words"))
-    register(study)
+    rewritten(study, lambda content: (content["L2"].update(margin=0.5), content["L3"].update(statement="Reworded.")))
+    register_claims(study)
     assert (study.runs / "claims.json").read_text() == before
     assert exploratory(study, load_claims(study)) == {"L2"}
 
 
+def test_another_rule_makes_the_claims_that_it_decides_exploratory(tmp_path, monkeypatch):
+    study = unregistered(tmp_path)
+    register_claims(study)
+    monkeypatch.setattr(decision_rules, "MAJORITY", 0.6)
+    assert exploratory(study, load_claims(study)) == {"L12", "S4.4"}
+
+
 def test_runs_without_a_record_make_every_claim_exploratory(fake):
-    assert len(exploratory(fake, load_claims(fake))) == len(load_claims(fake))
+    register_claims(fake)                   # too late: there are runs
+    assert exploratory(fake, load_claims(fake)) == load_claims(fake).keys()
+
+
+@pytest.mark.parametrize("name", ["quick", "wikitext2"])
+def test_no_claim_of_a_published_study_is_exploratory(name):
+    study = load_study(ROOT if name == "quick" else ROOT / "experiments" / name)
+    assert exploratory(study, load_claims(study)) == set()
 
 
 def test_verdicts_reach_the_tables(fake):
@@ -105,64 +166,24 @@ def test_verdicts_reach_the_tables(fake):
     assert verdicts["S0.13"].verdict == "out of scope"
     assert verdicts["L2"].verdict == "untested"
     assert verdicts["L2"].reason == "this study does not train all-mask"
+    assert content["L2"]["outcome"]["flags"] == ["not_trained"]
     assert verdicts["S0.2"].verdict == "supported"
-    assert verdicts["S0.11"].verdict == "inconclusive"          # two seeds
-    assert "too few seeds" in verdicts["S0.11"].reason
+    assert verdicts["S0.11"].verdict == "inconclusive"
+    assert verdicts["S0.11"].reason == "too few seeds: 2, but the claim requires 5"
+    assert content["S0.11"]["outcome"]["flags"] == ["too_few_seeds"]
     header = (fake.reports / "tables/claims.csv").read_text().splitlines()[0]
     assert header.startswith("claim,verdict,")
     assert {"effect", "low", "high", "p_holm", "smallest_detectable_effect", "treatment", "baseline",
             "metric"} <= set(header.split(","))
 
 
-def test_the_table_of_arms_has_both_tasks_on_pairs(fake):
-    for seed in fake.settings.seeds:
-        path = fake.cell("dynamic", seed) / "evaluation.json"
-        pairs = {"nsp": {"accuracy": 0.52}, "sop": {"accuracy": 0.75}}
-        path.write_text(json.dumps(json.loads(path.read_text()) | pairs))
-    table = arms(fake, cells(fake)).set_index("arm")
-    assert (table.nsp_accuracy_mean["dynamic"], table.sop_accuracy_mean["dynamic"]) == (0.52, 0.75)
-    assert table.drop("dynamic").sop_accuracy_mean.isna().all()
-
-
-def test_every_metric_can_be_asked_for(fake):
-    compare(fake)
-    found = {name: value(fake, "dynamic", 0, name) for name in METRICS}
-    assert found["nll"].cell == 2.0
-    assert found["initial_excess"].cell == pytest.approx(4.2 - 5.0)
-    assert found["nsp_accuracy"] is None
-    first = read_arrays(fake.cell("dynamic", 0) / "probe.npz")["topic/layer-0/trained/predicted"]
-    label = read_arrays(fake.cell("dynamic", 0) / "probe.npz")["topic/label"]
-    assert found["probe_chosen"].cell == (first == label).mean()        # cross-validation scores layer 0 the highest
-    for one in found.values():
-        if one is not None and one.texts is not None:
-            assert one.texts.ndim == 1
-
-
-def test_a_layer_that_cannot_be_read_is_not_chosen(fake):
-    path = fake.cell("dynamic", 0) / "probe.json"
-    content = json.loads(path.read_text())
-    layers = content["topic"]["more"]["trained"]["layers"]
-    layers[0]["cv_accuracy"] = None
-    path.write_text(json.dumps(content))
-    assert chosen_layer(fake, "dynamic", 0) == (1, 0.7)
-    layers[1]["cv_accuracy"] = None
-    path.write_text(json.dumps(content))
-    assert chosen_layer(fake, "dynamic", 0) is None
-    assert value(fake, "dynamic", 0, "probe_chosen") is None
-
-
-def test_texts_average_to_the_cell(fake):
-    one = value(fake, "dynamic", 0, "probe_accuracy")
-    assert one.texts.mean() == pytest.approx(one.cell)
-
-
-def test_between_share():
-    import numpy as np
-
-    labels = np.array([0, 0, 1, 1])
-    assert between_share(np.array([[0, 0], [0, 0], [1, 1], [1, 1.0]]), labels) == 1
-    assert between_share(np.array([[0, 0], [1, 1], [0, 0], [1, 1.0]]), labels) == 0
-    assert between_share(np.zeros((4, 2)), labels) == 0
+def test_claims_held_against_documents(fake):
+    outcomes = compare(fake)
+    assert {name: outcomes[name].verdict for name in ("S4.1", "S4.8", "S0.18", "S3.4", "S3.5")} == {
+        "S4.1": "supported", "S4.8": "contradicted", "S0.18": "contradicted", "S3.4": "contradicted",
+        "S3.5": "supported"}
+    assert outcomes["S4.8"].measured == "91 against 81.9"
+    assert outcomes["S4.8"].reason.startswith("claimed: 91; actual: 81.9 (")
 
 
 def test_the_committed_claims_load_for_every_study():

@@ -1,10 +1,12 @@
-"""Statistics against SciPy, statsmodels and arithmetic by hand."""
+"""Statistics against SciPy, statsmodels, published numbers and arithmetic by hand."""
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
 
 from study.analysis import statistics
 
@@ -22,13 +24,13 @@ def test_two_way_t_by_hand():
     a, b, c = 2 / 2, 3.25 / 3, 3.0 / 2 / 6
     variance = a + b - c
     df = variance**2 / (a**2 / 1 + b**2 / 2)
-    found = statistics.two_way_estimate(differences)
-    assert found.mean == 3
-    assert found.df == pytest.approx(df)
-    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, df) * math.sqrt(variance))
+    estimate = statistics.two_way_estimate(differences)
+    assert estimate.mean == 3
+    assert estimate.df == pytest.approx(df)
+    assert estimate.high - estimate.low == pytest.approx(2 * stats.t.ppf(0.975, df) * math.sqrt(variance))
 
 
-def test_without_noise_between_texts_it_is_the_t_interval_over_seeds():
+def test_without_noise_between_texts_the_two_way_interval_is_the_t_interval_over_seeds():
     seeds = np.random.default_rng(1).normal(size=5)
     two_way, over_seeds = statistics.two_way_estimate(np.tile(seeds[:, None], 40)), statistics.t_estimate(seeds)
     assert (two_way.low, two_way.high) == pytest.approx((over_seeds.low, over_seeds.high))
@@ -41,20 +43,21 @@ def test_two_way_t_covers(seeds, seed_noise, text_noise):
     for _ in range(studies):
         differences = (seed_noise * rng.normal(size=(seeds, 1)) + text_noise * rng.normal(size=(1, texts))
                        + rng.normal(size=(seeds, texts)))
-        found = statistics.two_way_estimate(differences)
-        covered += found.low <= 0 <= found.high
+        estimate = statistics.two_way_estimate(differences)
+        low, high = estimate.interval()
+        covered += low <= 0 <= high
     assert 0.91 <= covered / studies <= 0.995
 
 
 def test_smallest_detectable_effect_is_the_published_multiple():
-    """Units of the standard deviation of differences, power .8 (protocol, number of seeds)."""
+    """In units of the standard deviation of the differences, for a power of 0.8."""
     for n, multiple in ((3, 3.26), (5, 1.68), (10, 1.00)):
-        found = statistics.Estimate(0.0, 1 / np.sqrt(n), n - 1).smallest_detectable()
-        assert found == pytest.approx(multiple, abs=0.01)
-        assert TTestPower().power(found, n, 0.05) == pytest.approx(0.8, abs=1e-6)
+        effect = statistics.Estimate(0.0, 1 / np.sqrt(n), n - 1).smallest_detectable()
+        assert effect == pytest.approx(multiple, abs=0.01)
+        assert TTestPower().power(effect, n, 0.05) == pytest.approx(0.8, abs=1e-6)
 
 
-def test_two_seeds_find_only_what_they_find_in_a_simulation():
+def test_the_power_of_two_seeds_is_that_of_a_simulation():
     effect = statistics.Estimate(0.0, 1 / np.sqrt(2), 1).smallest_detectable()
     runs = np.random.default_rng(0).normal(effect, 1, (20_000, 2))
     assert (stats.ttest_1samp(runs, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.01)
@@ -72,17 +75,56 @@ def test_effect_size_is_corrected_for_few_seeds():
     assert statistics.effect_size(values) == pytest.approx(2 * (1 - 3 / 7))
 
 
-def test_improvement_is_the_share_of_all_pairs_of_runs():
+def test_probability_of_improvement_is_the_share_of_all_pairs_of_runs():
     first, second = np.array([1.0, 2.0, 4.0]), np.array([2.0, 3.0])
     pairs = [(a < b) + 0.5 * (a == b) for a in first for b in second]
-    assert statistics.improvement(first, second, lower=True) == pytest.approx(np.mean(pairs))
-    assert statistics.improvement(first, second, lower=False) == pytest.approx(1 - np.mean(pairs))
+    assert statistics.probability_of_improvement(first, second, lower=True) == pytest.approx(np.mean(pairs))
+    assert statistics.probability_of_improvement(first, second, lower=False) == pytest.approx(1 - np.mean(pairs))
 
 
-def test_an_accuracy_is_no_more_than_all_and_no_less_than_none():
+def test_the_interval_of_an_accuracy_is_clipped_to_0_and_1():
     few = statistics.t_estimate(np.array([0.5, 0.9]))
     assert few.interval()[1] > 1 > few.mean
-    assert few.on_scale(1.0) == (0.0, 1.0)
+    assert few.clipped(1.0) == (0.0, 1.0)
     many = statistics.t_estimate(np.array([0.6, 0.61, 0.62]))
-    assert many.on_scale(1.0) == many.interval()
-    assert math.isnan(statistics.t_estimate(np.array([0.5])).on_scale(1.0)[0])
+    assert many.clipped(1.0) == many.interval()
+    assert math.isnan(statistics.t_estimate(np.array([0.5])).clipped(1.0)[0])
+
+
+def test_equivalence_is_statsmodels():
+    first, second = np.random.default_rng(0).normal(0, 0.05, (2, 8))
+    ours = statistics.t_estimate(first - second).p_equivalent(0.08)
+    assert ours == pytest.approx(ttost_paired(first, second, -0.08, 0.08)[0])
+
+
+def test_holm_is_statsmodels_and_its_levels_decide_alike():
+    p = [0.04, 0.001, 0.02, 0.6, 0.013]
+    adjusted, divisors = statistics.holm(p)
+    assert adjusted == pytest.approx(multipletests(p, method="holm")[1])
+    assert divisors == [2, 5, 3, 1, 4]
+    assert statistics.holm([]) == ([], [])
+
+
+def test_rates_are_scipys():
+    assert statistics.rate_interval(0, 5)[1] == pytest.approx(0.5218, abs=1e-4)
+    assert statistics.fisher_p(5, 5, 0, 5) == pytest.approx(0.0079, abs=1e-4)
+    assert statistics.fisher_p(4, 4, 0, 4) == pytest.approx(0.0286, abs=1e-4)
+
+
+def test_prediction_interval_covers_one_more_run():
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(2000):
+        *runs, one_more = rng.normal(size=6)
+        low, high = statistics.prediction_interval(np.array(runs))
+        inside += low <= one_more <= high
+    assert 0.935 < inside / 2000 < 0.965
+
+
+def test_seeds_needed_are_the_published_ones():
+    """The smallest detectable effect is 1.68 spreads with 5 seeds and 1.00 with 10."""
+    spread = np.array([-1.0, 0.0, 1.0])
+    assert statistics.seeds_needed(spread, 1.7) == 5
+    assert statistics.seeds_needed(spread, 1.003) == 10
+    assert statistics.seeds_needed(spread, 1e-6) is None
+    assert statistics.seeds_needed(np.array([1.0]), 1.0) is None

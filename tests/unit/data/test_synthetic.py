@@ -1,4 +1,4 @@
-"""The built-in language: exact against enumeration, calibrated on its own text, at the published numbers."""
+"""The built-in language: equal to enumeration, calibrated on its own text, and at the published levels."""
 import itertools
 
 import numpy as np
@@ -17,7 +17,7 @@ def language():
 
 @pytest.fixture(scope="module")
 def text(language):
-    """Truth (300, 62) and offsets of windows inside documents."""
+    """True words (300, 62) and offsets of windows inside documents."""
     _, documents = language.sample(150, 200, seed=7)
     flat = [list(itertools.chain(*document)) for document in documents]
     rows = [(words[begin:begin + 62], begin) for words in flat for begin in (0, 124)]
@@ -43,7 +43,7 @@ def small_language() -> Language:
 
 
 def dense_chain(language: Language) -> tuple[list[tuple], np.ndarray, np.ndarray]:
-    """Every state, the law of the first, and the whole transition matrix, state by state: no shared code."""
+    """All states, the distribution of the first, and the full transition matrix; shares no code with the language."""
     topics, themes, kinds = language.emission.shape[:3]
     states = list(itertools.product(range(topics), range(themes), range(kinds)))
     start = np.array([language.grammar[END, k] / (topics * themes) for _, _, k in states])
@@ -56,21 +56,23 @@ def dense_chain(language: Language) -> tuple[list[tuple], np.ndarray, np.ndarray
 
 
 def enumerated(language: Language, seen, position, offset, rate, keep, random):
-    """P(word at position | row shown), P(row shown up to the corruption of `position`) and the unnormalised law of the
-    topic, by summing over every path and every text: independent of the recursion."""
+    """P(word at `position` | row shown), (V,), and P(topic, row shown without `position`), (Z,).
+
+    Sums over all state paths, so it does not share the recursion of the language.
+    """
     states, start, transition = dense_chain(language)
-    law, vocabulary = start @ np.linalg.matrix_power(transition, offset), len(language.words)
+    prior, vocabulary = start @ np.linalg.matrix_power(transition, offset), len(language.words)
     likelihood = np.ones((len(seen), len(states)))
     for t, o in enumerate(seen):
-        if o >= 0 and t != position:        # [MASK] is as likely for every word: it drops out, as an absent word does
+        if o >= 0 and t != position:        # [MASK] is equally likely for every word, so it drops out
             for i, state in enumerate(states):
                 likelihood[t, i] = sum(language.emission[state][w] * ((1 - rate + rate * keep) * (w == o)
                                                                       + rate * random / vocabulary)
                                        for w in range(vocabulary))
-    used = [i for i in range(len(states)) if law[i] or transition[:, i].any()]
+    used = [i for i in range(len(states)) if prior[i] or transition[:, i].any()]
     posterior, topics = np.zeros(vocabulary), np.zeros(language.emission.shape[0])
     for path in itertools.product(used, repeat=len(seen)):
-        p = law[path[0]]
+        p = prior[path[0]]
         for t, state in enumerate(path):
             p = p * likelihood[t, state] * (transition[path[t - 1], state] if t else 1.0)
             if p == 0:
@@ -160,32 +162,32 @@ def test_prior_and_unigram_equal_the_dense_chain(language):
     np.testing.assert_allclose(language.unigram(), far @ language.emission.reshape(len(far), -1), atol=1e-12)
 
 
-def test_text_follows_the_laws_it_is_scored_by(language):
-    """Word counts of windows far inside documents lie within binomial bounds of the long-run law."""
+def test_text_follows_the_distribution_that_scores_it(language):
+    """Word counts of windows far inside documents agree with the long-run distribution."""
     _, documents = language.sample(300, 200, seed=12)
     words = np.array([list(itertools.chain(*document))[100:200] for document in documents])
-    shares, law = np.bincount(words.ravel(), minlength=len(language.words)) / words.size, language.unigram()
-    common = law > 2e-3
-    # words of one topic come together: a document, not a word, is the unit
+    observed, expected = np.bincount(words.ravel(), minlength=len(language.words)) / words.size, language.unigram()
+    common = expected > 2e-3
+    # words of one topic occur together, so the document is the unit, not the word
     spread = (words[..., None] == np.flatnonzero(common)).mean(1).std(0) / np.sqrt(len(words))
     assert common.sum() > 50
-    assert (np.abs(shares - law)[common] < 5 * spread).all()
+    assert (np.abs(observed - expected)[common] < 5 * spread).all()
 
 
-@pytest.mark.parametrize(("setting", "others"), [("advance", (0.4, 0.95, 1.0)), ("smoothing", (0.15, 0.5))])
-def test_text_is_likeliest_under_the_settings_it_was_drawn_with(language, text, setting, others):
+@pytest.mark.parametrize(("setting", "wrong_values"), [("advance", (0.4, 0.95, 1.0)), ("smoothing", (0.15, 0.5))])
+def test_text_is_likeliest_under_the_settings_it_was_drawn_with(language, text, setting, wrong_values):
     truth, offset = text[0][::2], np.zeros(len(text[0]) // 2, int)                      # windows at a document's start
     assert not text[1][::2].any()
-    own = language.log_evidence(truth, offset)
-    for value in others:
-        gain = own - Language(seed=0, **{**DEFAULT, setting: value}).log_evidence(truth, offset)
+    evidence = language.log_evidence(truth, offset)
+    for value in wrong_values:
+        gain = evidence - Language(seed=0, **{**DEFAULT, setting: value}).log_evidence(truth, offset)
         assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain))
 
 
 @pytest.mark.parametrize("sizes", [{"general": 10, "topical": 10, "thematic": 4},
                                    {"topics": 1, "themes": 1}, {"themes": 1, "general": 1, "topical": 1, "thematic": 1},
                                    {"advance": 0.0, "smoothing": 0.0}, {"advance": 1.0, "smoothing": 1.0}])
-def test_any_size_has_laws_that_sum_to_one_and_words_of_their_own(sizes):
+def test_any_size_has_distributions_that_sum_to_one_and_distinct_words(sizes):
     language = Language(seed=2, **{**DEFAULT, **sizes})
     np.testing.assert_allclose(language.emission.sum(-1), 1, atol=1e-12)
     np.testing.assert_allclose(language.grammar.sum(-1), 1, atol=1e-12)
@@ -215,14 +217,14 @@ def test_wider_context_helps_and_the_row_gives_the_floor(language, text):
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 0.85), (2, 0.96)])
-def test_topics_can_be_told_from_sentences(language, count, expected):
+def test_topics_can_be_predicted_from_sentences(language, count, expected):
     topics, documents = language.sample_sentences(1000, count, count, seed=5)
     rows = [list(itertools.chain(*sentences)) for sentences in documents]
     seen = np.full((len(rows), max(map(len, rows))), ABSENT)
     for index, row in enumerate(rows):
         seen[index, :len(row)] = row
-    found = language.topic_posterior(seen, np.zeros(len(rows), int)).argmax(1)
-    assert (found == topics).mean() == pytest.approx(expected, abs=0.05)
+    predicted = language.topic_posterior(seen, np.zeros(len(rows), int)).argmax(1)
+    assert (predicted == topics).mean() == pytest.approx(expected, abs=0.05)
 
 
 @pytest.mark.parametrize(("side", "next_sentence", "order"), [(1, 0.79, 0.69), (2, 0.90, 0.88)])
@@ -248,7 +250,7 @@ def test_text_is_a_function_of_the_seed_and_made_of_whole_sentences(language):
     assert language.senses
 
 
-def test_rows_without_a_selected_word_have_no_floor_and_change_no_other(language, text):
+def test_rows_without_a_selected_word_have_no_floor_and_do_not_affect_other_rows(language, text):
     rows = 130
     truth = text[0][:rows, :20]
     selected = np.zeros((rows, 20), bool)
@@ -260,12 +262,12 @@ def test_rows_without_a_selected_word_have_no_floor_and_change_no_other(language
     np.testing.assert_allclose(both, alone, atol=1e-12)
 
 
-def test_a_selected_position_must_hold_a_word(language):
-    with pytest.raises(ValueError, match="holds no word"):
+def test_a_selected_position_must_have_a_word(language):
+    with pytest.raises(ValueError, match="has no word"):
         language.floor(np.ones((1, 2), int), np.array([[1, ABSENT]]), np.array([[False, True]]), np.zeros(1, int), 0.15)
 
 
-def test_a_second_sense_lies_elsewhere(language):
+def test_a_second_sense_belongs_to_another_topic_or_theme(language):
     assert language.senses
     for _, home, second in language.senses:
-        assert any(not isinstance(part, slice) and part != own for own, part in zip(second, home, strict=True))
+        assert any(not isinstance(part, slice) and part != index for index, part in zip(second, home, strict=True))

@@ -1,12 +1,19 @@
-"""Our encoders against `transformers`: the same weights give the same states, logits, losses and gradients."""
+"""Models against their equivalents in `transformers`: the same weights give the same states, logits and gradients."""
 import numpy as np
 import pytest
 import torch
 
 from study import StudyError
-from study.data.tokenizer import _wordpiece, save
-from study.model.heads import PretrainingModel, new_model
-from study.model.huggingface import export, from_transformers, kind_of, names, new_transformers, to_transformers
+from study.data.wordpiece import save, wordpiece
+from study.model.huggingface import (
+    export,
+    from_transformers,
+    new_transformers,
+    tensor_names,
+    to_transformers,
+    transformers_class,
+)
+from study.objectives.pretraining_model import PretrainingModel, new_model
 from tests.support.models import T, V, batch
 from tests.support.studies import changed
 
@@ -14,127 +21,132 @@ SHAPES = {
     "post": {}, "post, untied": {"model": {"tied_decoder": False}}, "pre": {"model": {"norm": "pre"}},
     "pre, untied": {"model": {"norm": "pre", "tied_decoder": False}},
     "pre, no embedding norm": {"model": {"norm": "pre", "embedding_norm": False}},
-    "left to right": {"objective": {"token_objective": "causal"}},
-    "pre, left to right": {"model": {"norm": "pre"}, "objective": {"token_objective": "causal"}},
+    "causal": {"objective": {"token_objective": "causal"}},
+    "pre, causal": {"model": {"norm": "pre"}, "objective": {"token_objective": "causal"}},
 }
-KINDS = {"post": "BertForPreTraining", "pre": "RobertaPreLayerNormForMaskedLM", "left to right": "BertLMHeadModel",
-         "pre, no embedding norm": "MegatronBertForPreTraining"}
+CLASSES = {"post": "BertForPreTraining", "pre": "RobertaPreLayerNormForMaskedLM", "causal": "BertLMHeadModel",
+           "pre, no embedding norm": "MegatronBertForPreTraining"}
+PAIRS = {"inputs": {"format": "segment-pairs"}, "objective": {"sentence_objective": "nsp"}}
 POSITIONS = torch.tensor([3, 17, 40, 41, 70])
-PAIR = torch.tensor([0, 1, 1])
+LABELS = torch.tensor([0, 1, 1])            # of the pairs
 
 
 @pytest.fixture(params=SHAPES)
-def shape(request, config):
+def settings(request, config):
     return changed(config, **SHAPES[request.param])
 
 
-def perturbed(config, seed=0):
-    """A model whose biases and norms are not 0 and 1, so that a wrong name shows."""
-    model, generator = new_model(config, V, seed), torch.Generator().manual_seed(9)
+def perturb(model, generator):
+    """Changes biases and norms from 0 and 1, so that tensors that are mixed up make a difference."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     return model.eval()
 
 
+def our_model(settings):
+    return perturb(new_model(settings, V, seed=0), torch.Generator().manual_seed(9))
+
+
 def run_theirs(theirs, ids, types, mask, **more):
     return theirs(input_ids=ids, token_type_ids=types, attention_mask=mask.long(), output_hidden_states=True, **more)
 
 
-def assert_same(model, theirs, config):
+def assert_same(model, theirs, settings):
     ids, types, mask = batch()
-    found, states = run_theirs(theirs, ids, types, mask), model.encoder(ids, types, mask, all_states=True)
-    assert len(found.hidden_states) == len(states)
-    for ours, other in zip(states[:-1], found.hidden_states[:-1], strict=True):
-        torch.testing.assert_close(ours[mask], other[mask], rtol=0, atol=1e-5)
+    result, states = run_theirs(theirs, ids, types, mask), model.encoder(ids, types, mask, all_states=True)
+    assert len(result.hidden_states) == len(states)
+    for our_states, their_states in zip(states[:-1], result.hidden_states[:-1], strict=True):
+        torch.testing.assert_close(our_states[mask], their_states[mask], rtol=0, atol=1e-5)
     last = theirs.base_model(input_ids=ids, token_type_ids=types, attention_mask=mask.long()).last_hidden_state
     torch.testing.assert_close(states[-1][mask], last[mask], rtol=0, atol=1e-5)
-    logits = found.prediction_logits if kind_of(config).pairs else found.logits
-    torch.testing.assert_close(model.words(states[-1], model.encoder.token)[mask], logits[mask], rtol=0, atol=1e-5)
-    if kind_of(config).pairs:
-        torch.testing.assert_close(model.pairs(states[-1][:, 0]), found.seq_relationship_logits, rtol=0, atol=1e-5)
+    has_sentence_head = transformers_class(settings).has_sentence_head
+    their_logits = result.prediction_logits if has_sentence_head else result.logits
+    our_logits = model.mlm_head(states[-1], model.encoder.token)
+    torch.testing.assert_close(our_logits[mask], their_logits[mask], rtol=0, atol=1e-5)
+    if has_sentence_head:
+        torch.testing.assert_close(model.sentence_head(states[-1][:, 0]), result.seq_relationship_logits, rtol=0,
+                                   atol=1e-5)
 
 
-def test_states_and_logits_are_equal(shape):
-    model = perturbed(shape)
-    assert_same(model, to_transformers(model, shape), shape)
+def test_states_and_logits_are_equal_after_export(settings):
+    model = our_model(settings)
+    assert_same(model, to_transformers(model, settings), settings)
 
 
-def test_and_back(shape):
-    theirs = new_transformers(shape, V)
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
-    model = new_model(shape, V, 1).eval()
-    missing, unexpected = model.load_state_dict(from_transformers(theirs, shape), strict=False)
+def test_states_and_logits_are_equal_after_import(settings):
+    theirs = perturb(new_transformers(settings, V), torch.Generator().manual_seed(9))
+    model = new_model(settings, V, 1).eval()
+    missing, unexpected = model.load_state_dict(from_transformers(theirs, settings), strict=False)
     assert not unexpected
-    assert all(name.startswith("pairs.") for name in missing)
-    assert bool(missing) != kind_of(shape).pairs
-    assert_same(model, theirs, shape)
+    assert all(name.startswith("sentence_head.") for name in missing)
+    assert bool(missing) != transformers_class(settings).has_sentence_head
+    assert_same(model, theirs, settings)
 
 
 @pytest.mark.parametrize("name", ["post", "post, untied", "pre", "pre, no embedding norm"])
 def test_losses_and_gradients_are_equal(config, name):
-    shape = changed(config, **SHAPES[name])
-    model, (ids, types, mask) = perturbed(shape), batch()
-    theirs, pairs = to_transformers(model, shape), kind_of(shape).pairs
-    targets = torch.tensor([8, 9, 10, 11, 12])
-    ours = model(ids, types, mask, POSITIONS, targets, PAIR if pairs else None)
-    loss = ours.words / len(targets) + (ours.pairs / len(PAIR) if pairs else 0)
+    settings = changed(config, **SHAPES[name])
+    target = transformers_class(settings)
+    if target.has_sentence_head:
+        settings = changed(settings, **PAIRS)
+    model, (ids, types, mask) = our_model(settings), batch()
+    theirs, targets = to_transformers(model, settings), torch.tensor([8, 9, 10, 11, 12])
+    result = model(ids, types, mask, POSITIONS, targets, LABELS if target.has_sentence_head else None)
+    loss = result.token / len(targets) + (result.sentence / len(LABELS) if target.has_sentence_head else 0)
     labels = torch.full((ids.numel(),), -100)
     labels[POSITIONS] = targets
-    more = {"next_sentence_label": PAIR} if pairs else {}
-    other = run_theirs(theirs, ids, types, mask, labels=labels.view_as(ids), **more).loss
-    torch.testing.assert_close(loss, other, rtol=0, atol=1e-5)
+    more = {"next_sentence_label": LABELS} if target.has_sentence_head else {}
+    their_loss = run_theirs(theirs, ids, types, mask, labels=labels.view_as(ids), **more).loss
+    torch.testing.assert_close(loss, their_loss, rtol=0, atol=1e-5)
     loss.backward()
-    other.backward()
-    theirs, own = dict(theirs.named_parameters(remove_duplicate=False)), dict(model.named_parameters())
-    for here, there in names(shape).items():
-        gradient = torch.cat([theirs[name].grad for name in there])
-        if here == "encoder.position.weight":
-            gradient = gradient[kind_of(shape).position_offset:]
-        torch.testing.assert_close(own[here].grad, gradient, rtol=1e-4, atol=1e-5, msg=here)
+    their_loss.backward()
+    their_parameters = dict(theirs.named_parameters(remove_duplicate=False))
+    our_parameters = dict(model.named_parameters())
+    for our_name, their_names in tensor_names(settings).items():
+        gradient = torch.cat([their_parameters[name].grad for name in their_names])
+        if our_name == "encoder.position.weight":
+            gradient = gradient[target.position_offset:]
+        torch.testing.assert_close(our_parameters[our_name].grad, gradient, rtol=1e-4, atol=1e-5, msg=our_name)
 
 
-@pytest.mark.parametrize(("name", "kind"), KINDS.items())
-def test_an_export_is_what_from_pretrained_and_pipelines_load(config, backend, tmp_path, name, kind):
+@pytest.mark.parametrize(("name", "class_name"), CLASSES.items())
+def test_an_export_loads_in_from_pretrained_and_in_pipelines(config, backend, tmp_path, name, class_name):
     from transformers import AutoConfig, AutoModel, AutoTokenizer, pipeline
 
-    shape = changed(config, **SHAPES[name])
-    model = new_model(shape, backend.get_vocab_size(), 0).eval()
+    settings = changed(config, **SHAPES[name])
+    model = new_model(settings, backend.get_vocab_size(), 0).eval()
     save(backend, tmp_path / "tokenizer")
-    assert export(model, shape, tmp_path / "tokenizer", tmp_path / "out") == kind
-    assert AutoConfig.from_pretrained(tmp_path / "out").architectures == [kind]
+    assert export(model, settings, tmp_path / "tokenizer", tmp_path / "out") == class_name
+    assert AutoConfig.from_pretrained(tmp_path / "out").architectures == [class_name]
     assert (tmp_path / "out" / "model.safetensors").exists()
     tokenizer, loaded = AutoTokenizer.from_pretrained(tmp_path / "out"), AutoModel.from_pretrained(tmp_path / "out")
     encoded = tokenizer("bade figo", "lu mane", return_tensors="pt")
     assert encoded.input_ids[0].tolist() == backend.encode("bade figo", "lu mane").ids
     assert tokenizer.model_max_length == T
     with torch.inference_mode():
-        ours = model.encoder(encoded.input_ids, encoded.token_type_ids)
-        theirs = loaded.eval()(**encoded).last_hidden_state
-    np.testing.assert_allclose(theirs.numpy(), ours.numpy(), atol=1e-5)
-    if name != "left to right":
-        filled = pipeline("fill-mask", model=str(tmp_path / "out"), device="cpu")("bade [MASK] lu")
+        states = model.encoder(encoded.input_ids, encoded.token_type_ids)
+        their_states = loaded.eval()(**encoded).last_hidden_state
+    np.testing.assert_allclose(their_states.numpy(), states.numpy(), atol=1e-5)
+    if name != "causal":
+        predictions = pipeline("fill-mask", model=str(tmp_path / "out"), device="cpu")("bade [MASK] lu")
         ids = torch.tensor([backend.encode("bade [MASK] lu").ids])
-        at = (ids[0] == backend.token_to_id("[MASK]")).nonzero()[0]
+        position = (ids[0] == backend.token_to_id("[MASK]")).nonzero()[0]
         with torch.inference_mode():
-            best = model.word_logits(ids, torch.zeros_like(ids), None, at).softmax(-1)[0].max(0)
-        assert filled[0]["token"] == int(best.indices)
-        assert filled[0]["score"] == pytest.approx(float(best.values), abs=1e-5)
+            best = model.token_logits(ids, position).softmax(-1)[0].max(0)
+        assert predictions[0]["token"] == int(best.indices)
+        assert predictions[0]["score"] == pytest.approx(float(best.values), abs=1e-5)
 
 
-@pytest.mark.parametrize(("sections", "said"), [
+@pytest.mark.parametrize(("sections", "reason"), [
     ({"model": {"decoder_transform": False}}, "decoder_transform"),
     ({"model": {"embedding_norm": False}}, "embedding_norm"),
-    ({"model": {"norm": "pre", "embedding_norm": False}, "objective": {"token_objective": "causal"}}, "left to right"),
-    ({"model": {"norm": "pre"}, "inputs": {"format": "segment-pairs"}, "objective": {"sentence_objective": "nsp"}}, "nsp")])
-def test_what_transformers_lacks_is_refused_with_the_reason(config, sections, said, tmp_path):
-    shape = changed(config, **sections)
-    with pytest.raises(StudyError, match=said) as error:
-        to_transformers(new_model(shape, V, 0), shape)
-    assert "no equal in transformers" in str(error.value)
-    assert not (tmp_path / "out").exists()
+    ({"model": {"norm": "pre", "embedding_norm": False}, "objective": {"token_objective": "causal"}}, "causal"),
+    ({"model": {"norm": "pre"}, **PAIRS}, "nsp")])
+def test_a_model_without_an_equivalent_is_rejected_with_the_reason(config, sections, reason):
+    settings = changed(config, **sections)
+    with pytest.raises(StudyError, match=f"no equivalent in transformers: .*{reason}"):
+        to_transformers(new_model(settings, V, 0), settings)
 
 
 def test_an_export_overwrites_nothing_and_needs_pad_first(config, backend, tmp_path):
@@ -145,7 +157,7 @@ def test_an_export_overwrites_nothing_and_needs_pad_first(config, backend, tmp_p
     with pytest.raises(StudyError, match="not empty"):
         export(model, config, tmp_path / "tokenizer", tmp_path / "out")
     words = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", "a"]
-    save(_wordpiece({word: index for index, word in enumerate(words)}, True), tmp_path / "other")
+    save(wordpiece({word: index for index, word in enumerate(words)}, True), tmp_path / "other")
     with pytest.raises(StudyError, match=r"\[PAD\] has id 1"):
         export(model, config, tmp_path / "other", tmp_path / "new")
 
@@ -154,11 +166,11 @@ BERT_SIZES = {"tiny": (2, 128, 2, 512), "compact": (6, 256, 8, 1024), "base": (1
 
 
 @pytest.mark.parametrize("size", BERT_SIZES)
-def test_published_sizes_have_the_parameters_of_theirs(config, size):
-    layers, width, heads, wide = BERT_SIZES[size]
-    shape = changed(config, model={"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads,
-                                 "intermediate_size": wide})
+def test_published_sizes_have_as_many_parameters_as_in_transformers(config, size):
+    layers, width, heads, intermediate = BERT_SIZES[size]
+    settings = changed(config, model={"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads,
+                                      "intermediate_size": intermediate})
     with torch.device("meta"):
-        theirs = new_transformers(shape, V)
-        ours = PretrainingModel(shape, V)
+        theirs = new_transformers(settings, V)
+        ours = PretrainingModel(settings, V)
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())

@@ -1,32 +1,32 @@
 """The search as the report shows it."""
 import math
 
-from study.config.schema import Range
-from study.report.search import LEAST, chosen, importances, search_figure, trial_counts
+from study.config.schema import SearchRange
+from study.report.search import MIN_TRIALS, chosen, importances, search_figure, trial_counts
 
-SPACE = {"training.learning_rate": Range(low=1e-4, high=1e-2, log=True),
-         "training.warmup_steps": Range(low=0, high=500, log=False)}
+SPACE = {"training.learning_rate": SearchRange(low=1e-4, high=1e-2, log=True),
+         "training.warmup_steps": SearchRange(low=0, high=500, log=False)}
 
 
 def trials(arm: str, count: int, pruned: int = 0) -> list[dict]:
     """Trials whose score depends on the learning rate alone."""
-    found = []
+    made = []
     for number in range(count):
         rate = 1e-4 * 100 ** (((number * 7) % count) / (count - 1))
-        found.append({"arm": arm, "number": number, "state": "pruned" if number < pruned else "complete",
+        made.append({"arm": arm, "number": number, "state": "pruned" if number < pruned else "complete",
                       "value": 5 + (math.log10(rate) + 3) ** 2, "curve": {},
                       "params": {"training.learning_rate": rate,
                                  "training.warmup_steps": 500 * ((number * 5) % 11) / 10}})
-    return found
+    return made
 
 
-def test_trials_are_counted_by_arm_and_by_how_they_ended():
+def test_trials_are_counted_by_arm_and_state():
     assert trial_counts([*trials("dynamic", 12, 2), *trials("pre-ln", 12)]) == [
-        "dynamic: 12 trials, 2 pruned of them", "pre-ln: 12 trials"]
+        "dynamic: 12 trials (2 pruned)", "pre-ln: 12 trials"]
     assert trial_counts([]) == []
 
 
-def test_arms_that_were_trained_alike_are_named_together():
+def test_arms_trained_with_the_same_settings_are_grouped():
     assert chosen({"a": {"training.learning_rate": 0.1}, "b": {"training.learning_rate": 0.1}}) == [
         "every arm with training.learning_rate 0.1"]
     assert chosen({"a": {"training.learning_rate": 0.1}, "b": {"training.learning_rate": 0.2},
@@ -35,12 +35,12 @@ def test_arms_that_were_trained_alike_are_named_together():
     assert chosen({"a": {}, "b": {}}) == ["every arm with the settings of params.yaml"]
 
 
-def test_the_setting_that_decides_the_score_is_found_important():
-    found = importances(trials("dynamic", 24), SPACE)
-    assert found["dynamic"]["training.learning_rate"] > 0.8
-    assert math.isclose(sum(found["dynamic"].values()), 1)
-    assert found == importances(trials("dynamic", 24), SPACE)
-    assert importances(trials("dynamic", LEAST - 1), SPACE) == {}
+def test_the_setting_that_decides_the_score_is_the_most_important():
+    shares = importances(trials("dynamic", 24), SPACE)
+    assert shares["dynamic"]["training.learning_rate"] > 0.8
+    assert math.isclose(sum(shares["dynamic"].values()), 1)
+    assert shares == importances(trials("dynamic", 24), SPACE)
+    assert importances(trials("dynamic", MIN_TRIALS - 1), SPACE) == {}
     one = {"training.learning_rate": SPACE["training.learning_rate"]}
     assert importances(trials("dynamic", 24), one) == {}
 

@@ -1,21 +1,23 @@
-"""Ten steps of the baseline and of each norm against curves that are kept: no change of the code goes unseen."""
+"""Ten steps of some arms against recorded learning curves: no change of the results goes unnoticed."""
 import copy
 import json
 
 import pytest
 
-from tests.support.golden import ARMS, KEPT, curves, differences, tiny_data
+from study.training.pretrain import load_data
+from tests.support.golden import ARMS, RECORDED, curves, differences
 
 
-def test_curves_are_the_kept_ones(tmp_path):
-    kept = json.loads(KEPT.read_text())
-    assert kept.keys() == set(ARMS)
-    found = curves(*tiny_data(tmp_path / "tiny"))
-    assert max(differences(found, kept).values()) < 1e-4, "python -m tests.support.golden shows what moved"
+def test_curves_equal_the_recorded_ones(tiny):
+    recorded = json.loads(RECORDED.read_text())
+    assert recorded.keys() == set(ARMS)
+    now = curves(tiny, load_data(tiny))
+    assert {arm: now[arm].keys() for arm in now} == {arm: recorded[arm].keys() for arm in recorded}
+    assert max(differences(now, recorded).values()) < 1e-4, "see `python -m tests.support.golden`"
 
 
-def test_a_difference_is_seen():
-    kept = json.loads(KEPT.read_text())
-    moved = copy.deepcopy(kept)
-    moved["pre-ln"]["loss"][4] *= 1.01
-    assert differences(moved, kept)["pre-ln"] == pytest.approx(0.01)
+def test_a_difference_is_noticed():
+    recorded = json.loads(RECORDED.read_text())
+    changed = copy.deepcopy(recorded)
+    changed["pre-ln"]["loss"][4] *= 1.01
+    assert differences(changed, recorded)["pre-ln"] == pytest.approx(0.01)

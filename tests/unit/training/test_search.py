@@ -1,100 +1,101 @@
-"""The search: arms tuned side by side make the trials that one after the other make, wherever these are kept."""
+"""The search: every tuned arm has as many trials, wherever they are kept, and errors do not show passwords."""
 import os
 import re
-import subprocess
-import sys
 
 import optuna
 import pytest
 import yaml
 
 from study import StudyError
-from study.config.load import STORAGE, load_study
+from study.config.study import STORAGE
 from study.training.pretrain import load_data
-from study.training.search import search, search_arm
-from tests.support.project import copy_of_project, run
-from tests.support.studies import tiny_study
-from tests.support.training import counts
-
-ARMS = ["dynamic", "pre-ln"]
-
-
-def tuned(text: str) -> str:
-    """params.yaml of the tiny study with two tuned arms."""
-    text = re.sub(r"^arms: .*?\]", f"arms: [{', '.join(ARMS)}]", text, count=1, flags=re.M | re.S)
-    return re.sub(r"^search:\n  arms: .*\n  trials: .*$", f"search:\n  arms: [{', '.join(ARMS)}]\n  trials: 3", text,
-                  flags=re.M)
-
-
-def files(study) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (study.runs / "search").iterdir() if path.name != ".gitignore"}
+from study.training.search import search, search_arm, shortened
+from study.training.trial_storage import open_storage
+from tests.support.studies import changed, tiny_study
+from tests.support.training import TUNED, counts, search_files, with_tuned_arms
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """A study whose arms were tuned one after the other."""
-    study = tiny_study(tmp_path_factory.mktemp("search") / "study", tuned)
+def searched(tmp_path_factory):
+    """A study whose arms were tuned one after another."""
+    study = tiny_study(tmp_path_factory.mktemp("search") / "study", with_tuned_arms)
     search(study)
     return study
 
 
-def test_each_tuned_arm_has_its_own_best_of_equally_many_trials(alone):
-    assert counts(alone.storage) == dict.fromkeys(ARMS, 3)
-    best = yaml.safe_load((alone.runs / "search/best.yaml").read_text())
-    for arm in ARMS:
-        (name,) = (name for name in optuna.get_all_study_names(alone.storage) if f"/{arm}/" in name)
-        found = optuna.load_study(storage=alone.storage, study_name=name).best_params
-        assert best[arm] == pytest.approx(found, rel=5e-3)
-        trained_with = yaml.safe_load((alone.runs / f"search/{arm}.yaml").read_text())
+def test_each_tuned_arm_has_the_best_values_of_its_own_trials(searched):
+    assert counts(searched.storage) == dict.fromkeys(TUNED, 3)
+    best = yaml.safe_load((searched.runs / "search/best.yaml").read_text())
+    for arm in TUNED:
+        (name,) = (name for name in optuna.get_all_study_names(searched.storage) if f"/{arm}/" in name)
+        expected = optuna.load_study(storage=searched.storage, study_name=name).best_params
+        assert best[arm] == pytest.approx(expected, rel=5e-3)
+        trained_with = yaml.safe_load((searched.runs / f"search/{arm}.yaml").read_text())
         assert trained_with["training"]["learning_rate"] == best[arm]["training.learning_rate"]
 
 
-def test_study_run_tunes_arms_side_by_side_with_the_same_trials(alone, tmp_path):
-    root = copy_of_project(tmp_path / "clone", seeds="[0]")
-    params = root / "experiments/tiny/params.yaml"
-    params.write_text(tuned(params.read_text()))
-    run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=root)
-    study = load_study(root / "experiments/tiny")
-    assert files(study) == files(alone)
-    assert counts(study.storage) == dict.fromkeys(ARMS, 3)           # the stage had nothing left to try
-    for arm in ARMS:
-        log = (root / f".state/logs/tiny-search-{arm}.log").read_text()
-        assert re.search(rf"^trials {arm}: 3, best validation NLL \d\.\d{{3}}$", log, flags=re.M)
-    again = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=root)
-    assert "search-" not in again.stdout
-    assert "0 cells were stale" in again.stdout
+def test_an_interrupted_search_makes_the_trials_of_an_uninterrupted_one(searched, tmp_path):
+    study = tiny_study(tmp_path / "study", with_tuned_arms)
+
+    def interrupt(items, **_):
+        for number in items:
+            if number == 2:
+                raise KeyboardInterrupt
+            yield number
+
+    with pytest.raises(KeyboardInterrupt):
+        search(study, interrupt)
+    assert counts(study.storage) == {TUNED[0]: 2}
+    search(study)
+    assert search_files(study) == search_files(searched)
 
 
-def test_another_storage_may_keep_the_trials(alone, tmp_path, monkeypatch):
+def test_trials_may_be_kept_in_another_storage(searched, tmp_path, monkeypatch):
     address = f"sqlite:///{tmp_path}/shared.db"
     monkeypatch.setenv(STORAGE, address)
-    study = tiny_study(tmp_path / "study", tuned)
+    study = tiny_study(tmp_path / "study", with_tuned_arms)
     search_arm(study, "pre-ln", load_data(study))
     assert counts(address) == {"pre-ln": 3}
     search(study)
-    assert counts(address) == dict.fromkeys(ARMS, 3)
-    assert files(study) == files(alone)
+    assert counts(address) == dict.fromkeys(TUNED, 3)
+    assert search_files(study) == search_files(searched)
 
 
-def test_a_storage_that_is_not_there_is_said_without_its_password(alone):
-    for address, reason in (("nonsense", "Could not parse"), ("sqlite:////nowhere/x.db", "unable to open"),
-                            ("postgresql://me:secret@127.0.0.1:1/x", ""), ("postgresql://me:secret@h:port/x", ""),
-                            ("redis://me:secret@127.0.0.1:1", "")):
-        done = subprocess.run([sys.executable, "-m", "study", "trials", "--arm", "dynamic"], cwd=alone.folder,
-                              env=os.environ | {STORAGE: address}, capture_output=True, text=True)
-        assert done.returncode == 2
-        assert done.stderr.startswith("error: search: what STUDY_STORAGE names cannot be used")
-        assert reason in done.stderr
-        assert "secret" not in done.stderr
-        assert done.stderr.count("\n") == 1
+def test_trials_of_other_code_are_not_used(searched):
+    found = search_arm(searched, "dynamic", load_data(searched), code_hash="other")
+    assert len(found.trials) == 3
+    assert counts(searched.storage)["dynamic"] == 3
+    assert len(optuna.get_all_study_names(searched.storage)) == len(TUNED) + 1
 
 
-def test_sqlite_by_a_relative_path_is_refused(alone, monkeypatch):
+@pytest.mark.parametrize(("address", "reason"), [
+    ("nonsense", "Could not parse"), ("sqlite:////nowhere/x.db", "unable to open"),
+    ("postgresql://me:secret@127.0.0.1:1/x", ""), ("postgresql://me:secret@h:port/x", ""),
+    ("redis://me:secret@127.0.0.1:1", "")])
+def test_an_unusable_storage_is_reported_without_its_password(searched, monkeypatch, capfd, address, reason):
+    monkeypatch.setenv(STORAGE, address)
+    with pytest.raises(StudyError) as error:
+        open_storage(searched)
+    message = str(error.value)
+    assert message.startswith("search: the address in STUDY_STORAGE cannot be used as Optuna's storage: ")
+    assert reason in message
+    assert "\n" not in message
+    assert "secret" not in message + "".join(capfd.readouterr())
+
+
+def test_a_relative_path_to_sqlite_is_rejected(searched, monkeypatch):
     monkeypatch.setenv(STORAGE, "sqlite:///here.db")
-    with pytest.raises(StudyError, match="names SQLite by a relative path, .* write sqlite:////and/the/whole/path.db"):
-        search_arm(alone, "dynamic", load_data(alone))
+    with pytest.raises(StudyError, match=re.escape("write sqlite:////absolute/path.db")):
+        search_arm(searched, "dynamic", load_data(searched))
+    assert not os.path.exists("here.db")
 
 
-def test_only_a_tuned_arm_has_trials(alone):
+def test_only_a_tuned_arm_has_trials(searched):
     with pytest.raises(StudyError, match=r"params\.yaml: search\.arms: static is not among them \(dynamic, pre-ln\)"):
-        search_arm(alone, "static", None)
+        search_arm(searched, "static", None)
+
+
+def test_a_trial_keeps_the_fraction_of_warmup_steps(config):
+    full = changed(config, training={"steps": 400, "warmup_steps": 80, "eval_steps": 50, "logging_steps": 10})
+    training = shortened(full, 100).training
+    assert (training.steps, training.warmup_steps, training.eval_steps) == (100, 20, 25)

@@ -1,0 +1,64 @@
+"""Why a claim has its verdict: typed flags, and the sentence that readers see, made from them in one place."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum, auto
+
+
+class Flag(StrEnum):
+    """A reason for a verdict. Reports and tables test flags, never the sentence."""
+    AS_CLAIMED = auto()                     # direction claims
+    OPPOSITE = auto()
+    BELOW_MARGIN = auto()                   # next to one of these two
+    WITHIN_MARGIN = auto()
+    BEYOND_MARGIN = auto()
+    MARGIN_UNRESOLVED = auto()              # a difference, of unknown size
+    CROSSES_MARGIN = auto()
+    IMPRECISE = auto()
+    INSIDE_BAND = auto()                    # range claims
+    ABOVE_BAND = auto()
+    BELOW_BAND = auto()
+    CROSSES_BAND = auto()
+    LIKE_ONE_MORE_RUN = auto()              # point claims
+    UNLIKE_ONE_MORE_RUN = auto()
+    MOST_RUNS_DIVERGE = auto()              # rate claims
+    FEW_RUNS_DIVERGE = auto()
+    RATE_UNRESOLVED = auto()
+    NO_INTERVAL = auto()                    # anything that keeps a claim from being decided
+    TOO_FEW_SEEDS = auto()
+    ON_PLATEAU = auto()
+    NOT_MEASURED = auto()
+    NOT_TRAINED = auto()
+    OTHER_STUDIES = auto()
+
+
+_SENTENCES = {
+    Flag.AS_CLAIMED: "the difference is in the claimed direction",
+    Flag.OPPOSITE: "the difference is in the opposite direction",
+    Flag.BELOW_MARGIN: "but smaller than the margin",
+    Flag.WITHIN_MARGIN: "any difference is smaller than the margin set beforehand",
+    Flag.BEYOND_MARGIN: "the difference is larger than the margin",
+    Flag.MARGIN_UNRESOLVED: "there is a difference, but it could be smaller or larger than the margin",
+    Flag.CROSSES_MARGIN: "the interval extends beyond the margin",
+    Flag.IMPRECISE: "the interval includes both no difference and a difference larger than the margin",
+    Flag.INSIDE_BAND: "the interval of the mean is inside the band",
+    Flag.ABOVE_BAND: "the interval of the mean is above the band",
+    Flag.BELOW_BAND: "the interval of the mean is below the band",
+    Flag.CROSSES_BAND: "the interval of the mean crosses a limit of the band",
+    Flag.LIKE_ONE_MORE_RUN: "the published number is where one more run would fall",
+    Flag.UNLIKE_ONE_MORE_RUN: "the published number is outside the range where one more run would fall",
+    Flag.MOST_RUNS_DIVERGE: "most runs diverge, and more than those of the baseline",
+    Flag.FEW_RUNS_DIVERGE: "fewer than half of the runs diverge",
+    Flag.RATE_UNRESOLVED: "the interval of the rate includes one half; a decision needs at least six runs",
+    Flag.NO_INTERVAL: "no interval can be computed",
+    Flag.TOO_FEW_SEEDS: "too few seeds: {n}, but the claim requires {min_seeds}",
+    Flag.ON_PLATEAU: "{stuck} of {n} runs of {arm} end on the unigram plateau: more steps are needed",
+    Flag.NOT_MEASURED: "{metric} was not measured in every cell of its arms",
+    Flag.NOT_TRAINED: "this study does not train {arms}",
+    Flag.OTHER_STUDIES: "not at this scale: it is tested in {studies}",
+}
+
+
+def sentence(flags: Iterable[Flag], **facts: object) -> str:
+    """The flags in words; facts: the values that the sentences name."""
+    return ", ".join(_SENTENCES[flag].format(**facts) for flag in sorted(flags, key=list(Flag).index))

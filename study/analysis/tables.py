@@ -1,0 +1,122 @@
+"""Tables of a study's results: cells, arms with intervals, groups of tokens, learning curves."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from study import StudyError
+from study.analysis import learning, statistics
+from study.analysis.learning import FAILED
+from study.analysis.measures import chosen_layer
+from study.analysis.metrics import cell_metric
+from study.analysis.results import CellResults, StudyResults, headline_probe
+from study.config.arms import resolve
+from study.config.fingerprint import flat
+
+ARM_COLUMNS = {             # columns of cells.csv that arms.csv averages -> the largest possible value; None: no bounds
+    "nll": math.inf, "probe_accuracy": 1.0, "untrained_accuracy": 1.0, "chosen_accuracy": 1.0, "share_closed": None,
+    "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
+TOKEN_GROUPS = (("kind", "mixed"), ("decile", "mask_only"), ("piece", "mask_only"), ("place", "mask_only"))
+
+
+def check_comparable(results: StudyResults) -> None:
+    """Raises StudyError if a cell was trained with other settings than the study has now, or if two cells were scored
+    on different evaluation sets."""
+    study = results.study
+    first = results.cells[0]
+    for cell in results.cells:
+        if cell.evaluation["hash"] != first.evaluation["hash"]:
+            raise StudyError(f"{study.runs}: {first.name} and {cell.name} were scored on different evaluation sets; "
+                             f"run `dvc repro` to score all cells on the same one")
+        recorded, expected = (dict(flat(config.model_dump(mode="json"))) for config in (
+            cell.settings, resolve(study, cell.arm, results.tuned.get(cell.arm))))
+        for key in sorted(recorded.keys() | expected.keys()):
+            if recorded.get(key) != expected.get(key):
+                raise StudyError(f"{cell.folder / 'settings.yaml'}: {cell.name} was trained with {key} "
+                                 f"{recorded.get(key)}, but the study's settings now give {expected.get(key)}; run "
+                                 f"`dvc repro`")
+
+
+def cell_table(results: StudyResults) -> pd.DataFrame:
+    """One row per cell."""
+    return pd.DataFrame([_cell_row(results, cell) for cell in results.cells])
+
+
+def _cell_row(results: StudyResults, cell: CellResults) -> dict:
+    training, mask_only = cell.training, cell.evaluation["mask_only"] or {}
+    nll = cell_metric(results, cell, "nll")
+    capped = training["status"] == "diverged" and nll is not None
+    row = {"study": results.study.settings.name, "arm": cell.arm, "seed": cell.seed,
+           "status": learning.run_status(training, cell.records, results.unigram_nll),
+           "perplexity": math.exp(nll.cell) if capped else mask_only.get("perplexity"),
+           "nll": None if nll is None else nll.cell}
+    row |= {key: mask_only.get(key) for key in ("unigram_perplexity", "floor_perplexity", "excess_nll",
+                                                "share_closed")}
+    row |= {"mixed_perplexity": (cell.evaluation["mixed"] or {}).get("perplexity"),
+            "escape_step": learning.escape_step(cell.records, results.unigram_nll)}
+    row |= {f"{task}_accuracy": (cell.evaluation[task] or {}).get("accuracy") for task in ("nsp", "sop")}
+    row |= _probe_columns(results, cell)
+    return row | {key: training[key] for key in ("steps", "tokens", "flops", "parameters", "fingerprint")}
+
+
+def _probe_columns(results: StudyResults, cell: CellResults) -> dict:
+    row = {}
+    for task, scores in cell.probe.items():
+        for pooling in results.study.settings.probe.poolings:
+            row[f"{task}_{pooling}_accuracy"] = scores[pooling]["accuracy"]
+            row[f"{task}_{pooling}_untrained_accuracy"] = scores[pooling]["untrained_accuracy"]
+    row["chosen_layer"], row["chosen_accuracy"] = chosen_layer(results, cell) or (None, None)
+    task, pooling = headline_probe(results.study)
+    row["probe_accuracy"] = cell.probe[task][pooling]["accuracy"]
+    row["untrained_accuracy"] = cell.probe[task][pooling]["untrained_accuracy"]
+    return row
+
+
+def arm_table(results: StudyResults, cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm: means over seeds with 95 % t intervals, clipped to the possible values.
+
+    cells: the table of cells. The interval of perplexity is that of the NLL, exponentiated.
+    """
+    rows = []
+    for arm in results.study.settings.arms:
+        part = cells[cells.arm == arm]
+        row = {"arm": arm, "n": len(part), **{status: int((part.status == status).sum()) for status in FAILED}}
+        for name, largest in ARM_COLUMNS.items():
+            estimate = statistics.t_estimate(part[name].to_numpy(float))    # NaN where a run has no such number
+            low, high = estimate.interval() if largest is None else estimate.clipped(largest)
+            row |= {f"{name}_mean": estimate.mean, f"{name}_low": low, f"{name}_high": high}
+        row |= {f"perplexity_{end}": math.exp(row[f"nll_{end}"]) for end in ("mean", "low", "high")}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def token_table(results: StudyResults) -> pd.DataFrame:
+    """NLL by group of tokens, means over seeds: one row per arm, group (kind, decile, piece, place) and part of it.
+
+    Arms without an NLL on [MASK] are left out.
+    """
+    rows = []
+    for arm in results.study.settings.arms:
+        evaluations = [cell.evaluation for cell in results.of_arm(arm)]
+        if any(scores["mask_only"] is None or scores["mask_only"]["nll"] is None for scores in evaluations):
+            continue
+        for group, masks in TOKEN_GROUPS:
+            parts = [scores[masks].get(f"by_{group}", {}) for scores in evaluations]
+            parts = [dict(enumerate(part)) if isinstance(part, list) else part for part in parts]
+            rows += [{"arm": arm, "group": group, "part": name, "tokens": scores["tokens"],
+                      "nll": float(np.mean([part[name]["nll"] for part in parts]))}
+                     for name, scores in parts[0].items() if scores["tokens"]]
+    return pd.DataFrame(rows, columns=["arm", "group", "part", "tokens", "nll"])
+
+
+def curve_table(results: StudyResults) -> pd.DataFrame:
+    """Validation perplexity by step, one column per arm: geometric means over seeds, blank where not measured."""
+    rows = [{"arm": cell.arm, "step": record["step"], "nll": record["validation_nll"]}
+            for cell in results.cells for record in cell.records if "validation_nll" in record]
+    arms = results.study.settings.arms
+    if not rows:
+        return pd.DataFrame(columns=["step", *arms])
+    table = pd.DataFrame(rows).pivot_table(index="step", columns="arm", values="nll", aggfunc="mean")
+    return np.exp(table.reindex(columns=arms)).reset_index()

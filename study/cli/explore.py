@@ -1,0 +1,117 @@
+"""Commands that show what an arm does to a text, and what trained cells predict."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import echo
+
+from study import StudyError
+from study.cli.options import Arm, Cell, study_command
+
+if TYPE_CHECKING:
+    from study.config.study import Study
+
+commands = typer.Typer()
+command = study_command(commands, "Trying arms and cells")
+
+
+def _note_unknown_words(study: Study, *texts: str) -> None:
+    """Prints a note if the study's vocabulary lacks words of the texts (the built-in language has its own words)."""
+    from study.data.tokenizer import SPECIALS, load
+
+    backend = load(study.runs / "tokenizer")
+    unknown = sum(backend.encode(text, add_special_tokens=False).tokens.count("[UNK]") for text in texts)
+    if unknown:
+        known = ", ".join(backend.id_to_token(len(SPECIALS) + number) for number in (1, 2, 3))
+        echo(f"note: {unknown} of the words are not in the vocabulary of study {study.settings.name}; it knows words "
+             f"such as {known}")
+
+
+@command
+def mask(study: Study, text: Annotated[str, typer.Argument(metavar="TEXT", help="Any text.")], arm: Arm,
+         epochs: Annotated[int, typer.Option(min=1, help="Passes over the text.")] = 1,
+         seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0):
+    """Show how an arm masks a text.
+
+    Writes nothing.
+
+    Example: study mask "magoku datuke petepo" --arm static --epochs 3 --study experiments/tiny
+    """
+    from study.cli.console import show_masks
+    from study.config.arms import resolve
+    from study.data.preview import mask_text
+    from study.data.tokenizer import TokenizerInfo, load
+    from study.objectives import objective_of
+
+    objective, backend = objective_of(resolve(study, arm)), load(study.runs / "tokenizer")
+    _note_unknown_words(study, text)
+    show_masks(*mask_text(text, objective, backend, TokenizerInfo.of(backend), seed, epochs))
+
+
+@command
+def predict(study: Study,
+            text: Annotated[list[str], typer.Argument(
+                metavar="TEXT", help="A text with [MASK] in place of some words.")],
+            cells: Annotated[list[str], typer.Option(metavar="CELL...", help="Cells, such as dynamic-0 static-0.")],
+            top: Annotated[int, typer.Option(min=1, help="Number of predictions per [MASK].")] = 5):
+    """Show what cells predict for each [MASK] in a text.
+
+    Writes nothing.
+
+    Example: study predict "magoku [MASK] petepo" --cells dynamic-0 static-0 --study experiments/tiny
+    """
+    from study.cli.console import show_predictions
+    from study.evaluation.evaluate import predict as run_predict
+
+    # An option takes one value, so `--cells A B` leaves B among the arguments.
+    names = {f"{arm}-{seed}" for arm, seed in study.cells}
+    sentence, *unknown = [word for word in text if word not in names] or text
+    cells = [*cells, *(word for word in text if word in names), *unknown]
+    _note_unknown_words(study, sentence)
+    show_predictions(run_predict(study, sentence, [study.parse_cell_name(cell) for cell in cells], top))
+
+
+@command
+def encode(study: Study, texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="One text, or two.")],
+           cell: Cell,
+           out: Annotated[Path | None, typer.Option(help="Write the hidden states to this .npy file.")] = None):
+    """Show the hidden states of a text or a pair of texts.
+
+    Writes: with --out, an array of shape (tokens, hidden size), float32.
+
+    Example: study encode "magoku datuke" "petepo fogete" --cell dynamic-0 --study experiments/tiny
+    """
+    import numpy as np
+
+    from study.cli.console import show_states
+    from study.evaluation.embedding import encode as encode_texts
+
+    if len(texts) > 2:
+        raise StudyError(f"{len(texts)} texts; pass one text or two, each in quotes")
+    _note_unknown_words(study, *texts)
+    tokens, states = encode_texts(study, *study.parse_cell_name(cell), texts[0], texts[1] if len(texts) > 1 else None)
+    show_states(tokens, states)
+    if out is not None:
+        out = out if out.suffix == ".npy" else out.with_name(f"{out.name}.npy")
+        if not out.parent.is_dir():
+            raise StudyError(f"{out.parent}: no such folder; create it or choose another --out")
+        np.save(out, states)
+        echo(f"encode: wrote {states.shape[0]} x {states.shape[1]} float32 to {out}")
+
+
+@command
+def export(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", help="Cell, such as dynamic-0.")],
+           to: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder for the model.")]):
+    """Export a cell as a Hugging Face `transformers` model.
+
+    Writes: config.json, weights and tokenizer to the new folder.
+
+    Example: study export dynamic-0 --to exported --study experiments/tiny
+    """
+    from study.evaluation.embedding import load_cell
+    from study.model.huggingface import export as export_model
+
+    kind = export_model(*reversed(load_cell(study, *study.parse_cell_name(cell))), study.runs / "tokenizer", to)
+    echo(f"export: wrote {kind} to {to}; load it with transformers.AutoModel.from_pretrained({str(to)!r})")

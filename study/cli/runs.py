@@ -1,0 +1,137 @@
+"""Commands that run, plan and check whole studies."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import echo
+
+from study.cli.options import Arm, StudyFirst, study_command
+
+if TYPE_CHECKING:
+    from study.config.study import Study
+
+commands = typer.Typer()
+command = study_command(commands, "Running a study")
+
+
+@command
+def run(study: Study,
+        jobs: Annotated[int | None, typer.Option(
+            min=1, help="Cells that train at the same time.", show_default="number of processors + 1")] = None,
+        ray: Annotated[str | None, typer.Option(
+            metavar="ADDRESS", help="Train on the Ray cluster at this address, or `auto`.")] = None,
+        gpus: Annotated[float, typer.Option(min=0, help="Share of a GPU that each cell uses on the cluster.")] = 0):
+    """Run every stage that is out of date, with several cells in parallel. `dvc repro` then has nothing to do.
+
+    Writes: everything that the stages write.
+
+    Example: study run experiments/wikitext2 --jobs 2
+    """
+    from study.cli.console import CellsTable
+    from study.orchestration.runner import LocalWorkers, default_jobs, run_study
+
+    if ray is None:
+        jobs = jobs or default_jobs()
+        workers = LocalWorkers(study, jobs)
+    else:
+        from study.orchestration.ray_cluster import Cluster
+
+        jobs = jobs or len(study.cells)
+        workers = Cluster(study, ray, gpus)
+    with CellsTable(jobs) as table:
+        trained = run_study(study, workers, jobs, table.update)
+    echo(f"run: {len(trained)} cells were stale")
+
+
+@command
+def plan(study: Study,
+         measure: Annotated[bool, typer.Option(help="Time a few training steps of each kind of cell.")] = True,
+         jobs: Annotated[int | None, typer.Option(
+             min=1, help="Cells that train at the same time.", show_default="number of processors")] = None):
+    """List the cells that are stale and estimate how long they take on this machine.
+
+    Writes nothing to the results.
+
+    Example: study plan experiments/wikitext2 --jobs 2
+    """
+    from study.cli.console import progress, show_plan
+    from study.orchestration.plan import plan as make_plan
+    from study.orchestration.processes import processors
+
+    show_plan(make_plan(study, measure, progress), min(jobs or processors(), processors()), study.stages_file)
+
+
+@command
+def verify(study: Study,
+           cells: Annotated[int, typer.Option(min=1, help="Number of cells, spread over the arms.")] = 1,
+           cell: Annotated[list[str] | None, typer.Option(
+               help="This cell, such as dynamic-0. May be repeated.")] = None):
+    """Retrain cells and compare them with their recorded results. The exit status is 1 if a cell differs.
+
+    It needs the text of the study, but no weights: their hashes are in dvc.lock.
+
+    Writes: verification.json to runs/STUDY/ARM-SEED.
+
+    Example: study verify experiments/wikitext2 --cells 2
+    """
+    from study.cli.console import TrainingBar, verification_summary
+    from study.evaluation.embedding import recorded_settings
+    from study.orchestration.dvc_commands import make_examples
+    from study.orchestration.verify import recorded_weights, spread_cells
+    from study.orchestration.verify import verify as verify_cell
+
+    names = cell or spread_cells(study, cells)
+    for name in names:                      # before the examples are made: a missing record is an error at once
+        study.parse_cell_name(name)
+        recorded_weights(study, name)
+    make_examples(study)
+    outcomes = []
+    for name in names:
+        with TrainingBar(name, recorded_settings(study, *study.parse_cell_name(name)).training.steps) as bar:
+            result = verify_cell(study, name, bar.update)
+        echo(f"verify {name}: {verification_summary(result)}")
+        outcomes.append(result["outcome"])
+    echo(f"verify: wrote {study.runs.resolve()}/<cell>/verification.json; `dvc repro` adds it to the report")
+    if "different" in outcomes:
+        raise typer.Exit(1)
+
+
+@command
+def trials(study: Study, arm: Arm):
+    """Run the search of one tuned arm. `study search` then uses these trials.
+
+    Searches of several arms can run in parallel. Set STUDY_STORAGE to a database (postgresql://...) to run them on
+    several machines.
+
+    Writes: trials to .state/search-STUDY.db, or to STUDY_STORAGE.
+
+    Example: study trials experiments/tiny --arm dynamic
+    """
+    from study.cli.console import progress
+    from study.orchestration.code_identity import code_hash
+    from study.training.pretrain import load_data
+    from study.training.search import finished, search_arm
+
+    result = search_arm(study, arm, load_data(study), progress, code_hash(study, "search"))
+    count = len(finished(result))
+    best = f"best validation NLL {result.best_value:.3f}" if count else "search.trials is 0"
+    echo(f"trials {arm}: {count}, {best}")
+
+
+@commands.command(rich_help_panel="Running a study", cls=StudyFirst)
+def create(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new study.")],
+           source: Annotated[Path, typer.Option(
+               "--from", "--study", "-s", metavar="FOLDER", help="Study whose settings are copied.",
+               show_default="this folder")] = Path(".")):
+    """Create a study with the settings of another one.
+
+    Writes: experiments/NAME.
+
+    Example: study create mine --from experiments/wikitext2
+    """
+    from study.config.create import create_study
+    from study.config.load import load_study
+
+    echo(f"created {create_study(load_study(source), name)}; edit its params.yaml, then run `dvc repro` there")

@@ -1,0 +1,228 @@
+"""One command per stage of dvc.yaml."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+from typer import echo
+
+from study.cli.options import Arm, Seed, study_command
+
+if TYPE_CHECKING:
+    from study.config.study import Study
+
+commands = typer.Typer()
+stage = study_command(commands, "Stages of the pipeline")
+
+
+def _check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
+    """Raises StudyError if the study has no such cell, or if the code is not the version that DVC recorded."""
+    from study.orchestration.code_identity import check_code
+
+    study.parse_cell_name(f"{arm}-{seed}")
+    check_code(study, stage_name)
+
+
+@stage
+def code(study: Study):
+    """Hash the source code that each stage uses.
+
+    Writes: .state/code/STUDY/STAGE.txt, which the stages depend on.
+
+    Example: study code experiments/tiny
+    """
+    from study.orchestration.code_identity import write_code_identity
+
+    write_code_identity(study)
+
+
+@stage
+def corpus(study: Study):
+    """Prepare the text: documents of sentences, and the rows of the probe tasks.
+
+    Writes: runs/STUDY/corpus.
+
+    Example: study corpus experiments/tiny
+    """
+    from study.cli.console import progress
+    from study.files import atomic_folder
+
+    if study.settings.corpus.kind == "synthetic":
+        from study.data.corpus_synthetic import write_synthetic_corpus as write_corpus
+    else:
+        from study.data.corpus_text import write_text_corpus as write_corpus
+    with atomic_folder(study.runs / "corpus") as folder:
+        counts = write_corpus(study, folder, progress)["counts"]
+    echo(f"corpus: {counts['train_documents']:,} training documents, {counts['train_words']:,} words")
+
+
+@stage
+def tokenizer(study: Study):
+    """Train a WordPiece vocabulary, or download one.
+
+    Writes: runs/STUDY/tokenizer.
+
+    Example: study tokenizer experiments/tiny
+    """
+    from study.cli.console import progress
+    from study.data.wordpiece import write_tokenizer
+    from study.files import atomic_folder
+
+    with atomic_folder(study.runs / "tokenizer") as folder:
+        echo(f"tokenizer: {write_tokenizer(study, folder, progress):,} pieces")
+
+
+@stage
+def examples(study: Study):
+    """Convert the text to token ids, fix the evaluation masks and score the baselines that need no encoder.
+
+    Writes: runs/STUDY/examples.
+
+    Example: study examples experiments/tiny
+    """
+    from study.cli.console import progress
+    from study.data.examples import write_examples
+    from study.evaluation.baselines import write_baselines
+    from study.files import atomic_folder
+
+    exact = None
+    if study.settings.corpus.kind == "synthetic":
+        from study.data.synthetic_floor import synthetic_floor
+
+        exact = synthetic_floor(study)
+    with atomic_folder(study.runs / "examples") as folder:
+        manifest = write_examples(study, folder, exact, progress)
+        write_baselines(study, folder)
+    echo(f"examples: {manifest['train']['tokens']:,} training tokens, "
+         f"{manifest['tokens']['test']['mask_only']:,} masked test tokens")
+
+
+@stage
+def search(study: Study):
+    """Tune the arms listed in search.arms on validation loss, with Optuna.
+
+    Writes: runs/STUDY/search: the settings that each arm is trained with.
+
+    Example: study search experiments/tiny
+    """
+    from study.cli.console import progress
+    from study.orchestration.code_identity import code_hash
+    from study.training.search import search as run_search
+
+    for arm, values in run_search(study, progress, code_hash(study, "search")).items():
+        echo(f"search: {arm}: " + (", ".join(f"{key} {value:.3g}" for key, value in values.items())
+                                   or "as in params.yaml"))
+
+
+@stage
+def pretrain(study: Study, arm: Arm, seed: Seed):
+    """Train one cell, or resume it from its last checkpoint. With torchrun, several processes train it.
+
+    Writes: weights, settings and learning curve to runs/STUDY/ARM-SEED.
+
+    Example: study pretrain experiments/tiny --arm dynamic --seed 0
+    """
+    from study.cli.console import TrainingBar
+    from study.orchestration.code_identity import code_hash
+    from study.tracking.live import LiveRun
+    from study.training.parallel import join
+    from study.training.pretrain import cell_settings
+    from study.training.pretrain import pretrain as train_cell
+
+    _check_cell(study, arm, seed, "pretrain")
+    processes, version = join(), code_hash(study, "pretrain")
+    if not processes.first:
+        train_cell(study, arm, seed, processes=processes, code_hash=version)
+        return
+    if not (study.runs / "claims.json").exists():
+        from study.analysis.claims import register_claims  # only the first cell of a study needs this import
+
+        register_claims(study)
+    with LiveRun(study) as live, TrainingBar(f"{arm}-{seed}", cell_settings(study, arm).training.steps) as bar:
+        def on_record(record: dict, tokens_per_second: float) -> None:
+            bar.update(record, tokens_per_second)
+            live.log(record, tokens_per_second)
+
+        outcome = train_cell(study, arm, seed, live.start, on_record, processes, version)
+        live.finish(outcome)
+    speed = f", {outcome['tokens_per_second']:,.0f} tokens/s" if outcome["tokens_per_second"] else ""
+    echo(f"pretrain {arm}-{seed}: {outcome['status']} after {outcome['steps']:,} steps{speed}")
+
+
+@stage
+def evaluate(study: Study, arm: Arm, seed: Seed):
+    """Measure a cell's perplexity on the fixed masks of the test set.
+
+    Writes: evaluation.json and predictions.json to runs/STUDY/ARM-SEED.
+
+    Example: study evaluate experiments/tiny --arm dynamic --seed 0
+    """
+    from study.evaluation.evaluate import evaluate as evaluate_cell
+
+    _check_cell(study, arm, seed, "evaluate")
+    scores = evaluate_cell(study, arm, seed)["mask_only"]
+    echo(f"evaluate {arm}-{seed}: "
+         + (f"perplexity {scores['perplexity']:.2f}" if scores else "not a masked language model"))
+
+
+@stage
+def probe(study: Study, arm: Arm, seed: Seed):
+    """Train linear probes on a cell's frozen encoder.
+
+    Writes: probe.json to runs/STUDY/ARM-SEED.
+
+    Example: study probe experiments/tiny --arm dynamic --seed 0
+    """
+    from study.evaluation.probe import probe as probe_cell
+
+    _check_cell(study, arm, seed, "probe")
+    for task, scores in probe_cell(study, arm, seed).items():
+        parts = [f"{pooling} {scores[pooling]['accuracy']:.1%} (untrained {scores[pooling]['untrained_accuracy']:.1%})"
+                 for pooling in study.settings.probe.poolings]
+        echo(f"probe {arm}-{seed}: {task}: {', '.join(parts)}")
+
+
+@stage
+def compare(study: Study):
+    """Compare the arms seed by seed and give each claim a verdict.
+
+    Writes: tables and claims.json to reports/STUDY.
+
+    Example: study compare experiments/tiny
+    """
+    from collections import Counter
+
+    from study.analysis.claims import checks_of, load_claims
+    from study.analysis.compare import compare as run_comparisons
+    from study.evaluation.exact_claims import run_checks
+
+    claims = load_claims(study)
+    verdicts = run_comparisons(study, claims, run_checks(study, checks_of(claims)))
+    counts = Counter(verdict.verdict for verdict in verdicts.values())
+    echo("compare: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
+
+
+@stage
+def report(study: Study):
+    """Render the report from the result files.
+
+    Writes: README.md, index.html and figures to reports/STUDY.
+
+    Example: study report experiments/tiny
+    """
+    from study.report.page import write_report
+
+    echo(f"report: {write_report(study)}")
+
+
+@stage
+def track(study: Study):
+    """Bring MLflow in line with the result files. Runs that are already there are kept.
+
+    Writes: mlflow.db and mlartifacts, or to the server in MLFLOW_TRACKING_URI.
+
+    Example: study track experiments/wikitext2
+    """
+    from study.tracking.runs import track as update_mlflow
+
+    echo(f"track: {update_mlflow(study)} runs written")

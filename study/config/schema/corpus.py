@@ -1,0 +1,91 @@
+"""Settings of the corpus: the synthetic language, or real text."""
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import PositiveInt
+
+from study.config.schema.base import TRAIN_TEST, TRAIN_VALIDATION_TEST, Fraction, RelativePath, Settings
+
+
+class Synthetic(Settings):
+    """The built-in language (study/data/synthetic.py). Its lowest possible perplexity is known exactly."""
+
+    kind: Literal["synthetic"]
+    """Always `synthetic`."""
+
+    seed: int
+    """Seed of the language and of its documents."""
+
+    topics: PositiveInt
+    """Number of topics. A document has one topic."""
+
+    themes: PositiveInt
+    """Number of themes per topic. The theme changes within a document."""
+
+    general: PositiveInt
+    """Words per word class that all topics share."""
+
+    topical: PositiveInt
+    """Words per word class that belong to one topic."""
+
+    thematic: PositiveInt
+    """Words per word class that belong to one theme of one topic."""
+
+    mixture: tuple[Fraction, Fraction, Fraction]
+    """Weights of the general, topical and thematic word lists."""
+
+    advance: Fraction
+    """Probability that the theme advances at the end of a sentence."""
+
+    smoothing: Fraction
+    """Fraction of every word distribution that is averaged over all topics and themes."""
+
+    document_tokens: PositiveInt
+    """A document ends with the first sentence that reaches this number of tokens."""
+
+    documents: Annotated[dict[Literal["train", "validation", "test"], PositiveInt], TRAIN_VALIDATION_TEST]
+    """Documents per split."""
+
+    probe_documents: Annotated[dict[Literal["train", "test"], PositiveInt], TRAIN_TEST]
+    """Rows per split of the probe task. Its classes are the topics."""
+
+    probe_sentences: tuple[PositiveInt, PositiveInt]
+    """Smallest and largest number of sentences in a row of the probe task."""
+
+
+class Text(Settings):
+    """Real text, from `datasets.load_dataset` or from a folder of parquet files with the same columns."""
+
+    kind: Literal["text"]
+    """Always `text`."""
+
+    path: RelativePath
+    """Id of the data set on the Hugging Face hub."""
+
+    name: str | None
+    """Configuration of the data set on the hub."""
+
+    revision: str | None
+    """Commit of the data set on the hub. Pin it, so that the text cannot change."""
+
+    local: RelativePath | None
+    """Folder with `<split>.parquet` files, below data/ or STUDY_DATA. It is used instead of the hub if it exists."""
+
+    splits: Annotated[dict[Literal["train", "validation", "test"], str], TRAIN_VALIDATION_TEST]
+    """Split expression on the hub for each split, for example `train[:1000]`."""
+
+    column: str
+    """Column that contains the text."""
+
+    layout: Literal["wikitext", "documents"]
+    """`wikitext`: a row is one line of WikiText. `documents`: a row is one document with one paragraph per line."""
+
+    language: str
+    """ISO 639 code, for sentence segmentation."""
+
+    max_documents: PositiveInt | None
+    """Number of training documents to read; null reads all."""
+
+    quote: bool
+    """Whether results and reports may quote the text."""

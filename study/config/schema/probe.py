@@ -1,0 +1,78 @@
+"""Settings of the probes: classification tasks that a linear model solves on frozen vectors."""
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from study.config.schema.base import TRAIN_TEST, Name, RelativePath, Settings
+
+
+class ProbeTask(Settings):
+    """One text classification task."""
+
+    name: Name
+    """Name of the task in results and reports."""
+
+    path: RelativePath
+    """Id of the data set on the hub; `corpus` for the topics of the synthetic corpus."""
+
+    revision: str | None
+    """Commit of the data set on the hub."""
+
+    local: RelativePath | None
+    """Folder with `<split>.parquet` files, below data/ or STUDY_DATA. It is used instead of the hub if it exists."""
+
+    splits: Annotated[dict[Literal["train", "test"], str], TRAIN_TEST]
+    """Split expression on the hub for each split."""
+
+    text: str
+    """Column that contains the text."""
+
+    label: str
+    """Column that contains the class: 0, 1, ..."""
+
+    labels: Annotated[list[str], Field(min_length=2)]
+    """Names of the classes, in order."""
+
+    train_rows: PositiveInt | None
+    """Training rows to draw, with classes as equal in size as possible; null uses all."""
+
+    test_rows: PositiveInt | None
+    """Test rows to draw, with classes as equal in size as possible; null uses all."""
+
+
+class Probe(Settings):
+    """Logistic regression on the vectors of the frozen encoder."""
+
+    tasks: Annotated[list[ProbeTask], Field(min_length=1)]
+    """The first task is the one that claims and figures use."""
+
+    poolings: Annotated[list[Literal["cls", "mean"]], Field(min_length=1)]
+    """How the states of a text become one vector: the state of [CLS], or the mean over its tokens."""
+
+    layers: Literal["last", "all"]
+    """`all` also probes every layer with mean pooling."""
+
+    train_sizes: list[PositiveInt]
+    """Accuracy is also measured with these numbers of training rows, five draws each."""
+
+    controls: bool
+    """Whether to run two control probes: one with shuffled labels, and the probe of the common tutorial."""
+
+    regularization: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    """Candidate values of C (the inverse of the L2 penalty), chosen by cross-validation on the training rows."""
+
+    folds: Annotated[int, Field(ge=2)]
+    """Folds of the cross-validation."""
+
+    batch_size: PositiveInt
+    """Texts per batch when they are encoded."""
+
+    @model_validator(mode="after")
+    def _at_least_one_row_per_class(self):
+        for task in self.tasks:
+            if too_small := [size for size in self.train_sizes if size < len(task.labels)]:
+                raise ValueError(f"train_sizes: {too_small[0]} rows are fewer than the {len(task.labels)} classes of "
+                                 f"{task.name}")
+        return self

@@ -1,0 +1,267 @@
+"""Settings of one run: everything that training reads, apart from the seed and the text."""
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from study.config.schema.base import Fraction, PositiveFraction, RelativePath, Settings
+
+PAIR_FORMATS = ("segment-pairs", "sentence-pairs")
+FORMATS = ("full-sentences", "document-sentences", *PAIR_FORMATS, "paragraphs")
+SHORTEST_ROW = 8                            # tokens
+
+
+class Tokenizer(Settings):
+    """The vocabulary. Words are split into pieces as in WordPiece."""
+
+    source: RelativePath
+    """`train` to train on the corpus, `lexicon` for the words of the synthetic corpus, a vocab.txt, or a hub id."""
+
+    vocabulary_size: PositiveInt
+    """Largest number of pieces, special tokens included."""
+
+    lowercase: bool
+    """Whether to lowercase the text."""
+
+    min_frequency: PositiveInt
+    """A pair of pieces is merged only if it occurs at least this often (`train` only)."""
+
+
+class Examples(Settings):
+    """Rows of tokens, and the fixed evaluation sets."""
+
+    max_seq_length: Annotated[int, Field(ge=SHORTEST_ROW)]
+    """Tokens per row, [CLS] and [SEP] included."""
+
+    validation_rows: PositiveInt
+    """Rows of the validation set."""
+
+    test_rows: PositiveInt
+    """Rows of the test set."""
+
+    pair_rows: PositiveInt
+    """Segment pairs on which the accuracy of NSP and SOP is measured."""
+
+    seed: int
+    """Seed of the masks of the evaluation sets."""
+
+
+class Inputs(Settings):
+    """How text is laid out in rows."""
+
+    format: Literal[FORMATS]
+    """Input formats of RoBERTa, table 2, and `paragraphs`: one paragraph per row, truncated or padded."""
+
+    batch: Literal["rows", "tokens"]
+    """What `batch_size` counts: rows, or the number of tokens that this many full rows have."""
+
+
+class Masking(Settings):
+    """Which tokens are selected for prediction, and what the encoder sees in their place."""
+
+    mlm_probability: Annotated[float, Field(gt=0, lt=1)]
+    """Expected fraction of the ordinary tokens that is selected."""
+
+    mask: Fraction
+    """Fraction of the selected tokens that is replaced by [MASK]."""
+
+    random: Fraction
+    """Fraction of the selected tokens that is replaced by a random token."""
+
+    keep: Fraction
+    """Fraction of the selected tokens that is left unchanged."""
+
+    selection: Literal["token", "whole-word", "span"]
+    """What is selected together: single tokens, whole words, or spans of words (SpanBERT)."""
+
+    span_mean: Annotated[float, Field(ge=1)]
+    """Mean number of words per span (`span` only)."""
+
+    schedule: Literal["dynamic", "static"]
+    """`dynamic` draws new masks in every epoch, `static` reuses `dupe_factor` maskings."""
+
+    dupe_factor: PositiveInt
+    """Number of maskings of the corpus that are used in turn (`static` only)."""
+
+    @model_validator(mode="after")
+    def _fractions_add_up(self):
+        if abs(self.mask + self.random + self.keep - 1) > 1e-9:
+            raise ValueError(f"mask + random + keep must be 1, not {self.mask + self.random + self.keep:g}")
+        return self
+
+
+class Objective(Settings):
+    """What the encoder is trained to predict."""
+
+    token_objective: Literal["mlm", "causal"]
+    """`mlm`: the selected tokens. `causal`: every next token, left to right."""
+
+    sentence_objective: Literal["none", "nsp", "sop"]
+    """Next-sentence prediction or sentence-order prediction, in addition to `token_objective`."""
+
+    sentence_weight: Annotated[float, Field(ge=0)]
+    """Weight of the sentence loss; the token loss has weight 1."""
+
+    target_fraction: PositiveFraction
+    """Fraction of the selected tokens that enter the loss."""
+
+
+class Model(Settings):
+    """The encoder and its heads. Names follow `transformers.BertConfig` where it has one."""
+
+    hidden_size: PositiveInt
+    """Width of the encoder."""
+
+    num_hidden_layers: PositiveInt
+    """Number of layers."""
+
+    num_attention_heads: PositiveInt
+    """Attention heads per layer. It must divide `hidden_size`."""
+
+    intermediate_size: PositiveInt
+    """Width of the feed-forward layers."""
+
+    norm: Literal["post", "pre"]
+    """Layer norm after each residual connection (BERT), or before each sublayer and after the last layer."""
+
+    embedding_norm: bool
+    """Whether the embeddings are normalised before the first layer."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Dropout probability of the embeddings, the attention weights and the output of every sublayer."""
+
+    initialization: Literal["width-aware", "bert"]
+    """`width-aware`: standard deviation 1/sqrt(fan_in) for linear layers, 0.1 for embeddings. `bert`: 0.02."""
+
+    tied_decoder: bool
+    """Whether the decoder shares its weights with the token embeddings."""
+
+    decoder_transform: bool
+    """Whether BERT's dense layer, GELU and layer norm precede the decoder."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self):
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                             f"{self.num_attention_heads}")
+        return self
+
+
+class Curriculum(Settings):
+    """Short rows first, then full rows. The number of tokens per step does not change."""
+
+    step_fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Fraction of the steps with short rows."""
+
+    length_fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Length of the short rows as a fraction of `examples.max_seq_length`."""
+
+
+class Training(Settings):
+    """The optimisation. Names follow `transformers.TrainingArguments` where it has one."""
+
+    steps: Annotated[int, Field(ge=0)]
+    """Optimiser steps; 0 leaves the encoder as initialised."""
+
+    seed_offset: Annotated[int, Field(ge=0)]
+    """Added to the seed of the cell, so that an arm can have other seeds than its baseline."""
+
+    batch_size: PositiveInt
+    """Rows per step."""
+
+    gradient_accumulation_steps: PositiveInt
+    """Micro-batches per step. The gradient equals that of one large batch."""
+
+    data_fraction: PositiveFraction
+    """Fraction of the training rows that is used."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Learning rate after warm-up."""
+
+    warmup_steps: Annotated[int, Field(ge=0)]
+    """Steps over which the learning rate rises linearly from 0."""
+
+    lr_scheduler_type: Literal["linear", "cosine", "constant"]
+    """Learning rate after warm-up: decay to 0, or none."""
+
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)]
+    """Decay rate of AdamW's mean of the gradient."""
+
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)]
+    """Decay rate of AdamW's mean of the squared gradient."""
+
+    adam_epsilon: Annotated[float, Field(gt=0)]
+    """Added to the root of the mean squared gradient."""
+
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Decoupled weight decay (AdamW). Biases and norms are exempt."""
+
+    max_grad_norm: Annotated[float, Field(gt=0)] | None
+    """Gradients are clipped to this norm; null: no clipping."""
+
+    precision: Literal["float32", "bfloat16"]
+    """Precision of the matrix products. Weights and optimiser states are float32."""
+
+    compile: bool
+    """Whether to use torch.compile. It takes about a minute before step 1 and pays off for large models on a GPU."""
+
+    threads: PositiveInt | None
+    """Processor threads. A fixed number makes the result independent of the machine's load; null: PyTorch's choice."""
+
+    curriculum: Curriculum | None
+    """Length curriculum; null: full rows from the first step."""
+
+    patience: PositiveInt | None
+    """Training stops after this number of validations without a lower NLL on [MASK]; null: never."""
+
+    logging_steps: PositiveInt
+    """Steps between two records of the loss."""
+
+    eval_steps: PositiveInt
+    """Steps between two validations."""
+
+    save_steps: PositiveInt
+    """Steps between two checkpoints."""
+
+    @model_validator(mode="after")
+    def _steps_fit(self):
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of gradient_accumulation_steps "
+                             f"{self.gradient_accumulation_steps}")
+        return self
+
+
+class RunConfig(Settings):
+    """Resolved settings of one arm: everything that training reads, apart from the seed and the text."""
+
+    tokenizer: Tokenizer
+    examples: Examples
+    inputs: Inputs
+    masking: Masking
+    objective: Objective
+    model: Model
+    training: Training
+
+    @model_validator(mode="after")
+    def _sections_fit(self):
+        sentence, causal = self.objective.sentence_objective, self.objective.token_objective == "causal"
+        if sentence != "none" and self.inputs.format not in PAIR_FORMATS:
+            raise ValueError(f"objective.sentence_objective {sentence} needs inputs.format "
+                             f"{' or '.join(PAIR_FORMATS)}, not {self.inputs.format}")
+        if sentence != "none" and causal:
+            raise ValueError(f"objective.sentence_objective {sentence} needs objective.token_objective mlm: with "
+                             f"causal attention [CLS] sees neither segment")
+        if self.training.patience is not None and causal:
+            raise ValueError("training.patience watches the NLL on [MASK], which objective.token_objective causal does "
+                             "not have")
+        if self.training.curriculum is not None:
+            full = self.examples.max_seq_length
+            short = full * self.training.curriculum.length_fraction
+            if short < SHORTEST_ROW or short % 1 or full % short:
+                raise ValueError(f"training.curriculum.length_fraction gives rows of {short:g} tokens; rows must have "
+                                 f"at least {SHORTEST_ROW} tokens, and their length must divide "
+                                 f"examples.max_seq_length {full}")
+        return self

@@ -1,0 +1,130 @@
+"""Settings of a study (params.yaml) and of an arm (experiments/arms.yaml)."""
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, PositiveInt, model_validator
+
+from study.config.schema.base import Name, Settings
+from study.config.schema.corpus import Synthetic, Text
+from study.config.schema.probe import Probe
+from study.config.schema.run import RunConfig
+
+
+class SearchRange(Settings):
+    """Values that the search may try for one setting."""
+
+    low: float
+    """Smallest value."""
+
+    high: float
+    """Largest value."""
+
+    log: bool
+    """Whether to sample on a logarithmic scale."""
+
+    @model_validator(mode="after")
+    def _not_empty(self):
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low {self.low:g} must be less than high {self.high:g}"
+                             f"{', and greater than 0 on a logarithmic scale' if self.log else ''}")
+        return self
+
+
+class Search(Settings):
+    """Hyperparameter search with Optuna before training. Every tuned arm gets the same number of trials."""
+
+    arms: list[Name]
+    """Arms to tune. Another arm takes the values of its nearest tuned ancestor, or else of the first arm listed."""
+
+    trials: Annotated[int, Field(ge=0)]
+    """Trials per tuned arm; 0: no search."""
+
+    steps: PositiveInt
+    """Training steps per trial."""
+
+    seed: int
+    """Seed of the trials and of the sampler. It must not be the seed of a reported cell."""
+
+    space: dict[str, SearchRange]
+    """Searched settings by dotted key, for example `training.learning_rate`."""
+
+
+class Evaluation(Settings):
+    """Scores on the fixed evaluation sets."""
+
+    batch_size: PositiveInt
+    """Rows per batch."""
+
+    samples: PositiveInt
+    """Rows whose five likeliest tokens per masked position are kept."""
+
+
+class StudyConfig(RunConfig):
+    """Everything in params.yaml, apart from `version`."""
+
+    name: Name
+    """Name of the study. Its results are in runs/<name> and reports/<name>."""
+
+    root: str
+    """Path from the study's folder to the folder that contains experiments/."""
+
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Seeds of the cells. Every arm is trained once per seed."""
+
+    baseline: Name
+    """Arm that the report compares the others with."""
+
+    arms: Annotated[list[Name], Field(min_length=1)]
+    """Arms of experiments/arms.yaml that the study trains."""
+
+    corpus: Annotated[Synthetic | Text, Field(discriminator="kind")]
+    """The text: the synthetic language or a data set."""
+
+    search: Search
+    evaluation: Evaluation
+    probe: Probe
+
+    @model_validator(mode="after")
+    def _arms_and_seeds_fit(self):
+        if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
+            raise ValueError("seeds and arms must not repeat")
+        if self.search.seed in self.seeds:
+            raise ValueError(f"search.seed {self.search.seed} is one of the reported seeds")
+        if missing := [arm for arm in (self.baseline, *self.search.arms) if arm not in self.arms]:
+            raise ValueError(f"{missing[0]} (baseline or search.arms) is not among the study's arms")
+        return self
+
+    @model_validator(mode="after")
+    def _searched_settings_exist(self):
+        for key in self.search.space:
+            section, _, name = key.partition(".")
+            if section not in RunConfig.model_fields or name not in type(getattr(self, section)).model_fields:
+                raise ValueError(f"search.space: {key} is not a setting; write section.name, for example "
+                                 f"training.learning_rate")
+            annotation = type(getattr(self, section)).model_fields[name].annotation
+            if float not in (annotation, *get_args(annotation)):
+                raise ValueError(f"search.space: {key} is not a float; only settings of type float can be searched")
+        return self
+
+
+class Arm(Settings):
+    """One pre-training recipe, as a difference from its baseline. Only `baseline` and `changes` affect results."""
+
+    description: str
+    """What the arm is, in one sentence. The report shows it."""
+
+    factor: str
+    """What the arm varies. The report groups arms by factor."""
+
+    baseline: Name | None
+    """The arm that it is compared with and whose changes it inherits; null: the study's own settings."""
+
+    source: str
+    """Paper or tutorial that the arm follows."""
+
+    source_reports: str
+    """What the source reports about it."""
+
+    changes: dict[Literal["inputs", "masking", "objective", "model", "training"], dict[str, Any]]
+    """Settings that differ from the baseline's. `{times: x}` multiplies a number by x."""

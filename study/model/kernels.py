@@ -1,0 +1,179 @@
+"""Processor-specific code: torch's operations, computed in a faster way where torch's own are slow.
+
+Each function equals one of torch's and calls it where there is no faster way. The faster ways are for bfloat16 on a
+processor with bfloat16 instructions, and for the loss over a large vocabulary.
+
+Shapes: B rows, T positions, A heads, D width of a head, I and O input and output width, S positions, V vocabulary.
+"""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CACHED = 1 << 21                            # float32 numbers that fit into a processor's cache
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4       # malloc.h
+
+
+def configure_processor(threads: int | None) -> None:
+    """Sets torch's number of threads (None: torch's choice) and makes glibc keep freed memory.
+
+    The number of threads is part of what determines the bytes of a result. A training step frees and allocates the
+    same large arrays again and again; returning them to the system each time is slow.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with contextlib.suppress(OSError, AttributeError):      # another C library: slower, but the results are the same
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Returns F.linear(x, weight, bias): x (..., I), weight (O, I), bias (O,), result (..., O)."""
+    if (not torch.compiler.is_compiling() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+            and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return FusedBiasLinear.apply(x.bfloat16(), weight.bfloat16(), bias.bfloat16())
+    return F.linear(x, weight, bias)
+
+
+class FusedBiasLinear(torch.autograd.Function):
+    """F.linear in bfloat16 by oneDNN, which adds the bias within the matrix product.
+
+    F.linear first copies the bias to every row of the result, which is a separate pass over memory.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        rows = gradient.flatten(0, -2)                                           # (rows, O)
+        return gradient @ weight, rows.T @ x.flatten(0, -2), rows.sum(0)
+
+
+def attention(qkv: Tensor, mask: Tensor | None, dropout: float, causal: bool) -> Tensor:
+    """Returns scaled dot-product attention (B, T, A, D) of queries, keys and values qkv (B, T, 3, A, D).
+
+    mask: bool, true where a position may be seen, broadcast to (B, A, T, T); None allows all. causal: positions also
+    see no later position.
+    """
+    length = qkv.shape[1]
+    in_chunks = qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu"
+    if causal and (in_chunks or mask is not None):
+        earlier = torch.ones(length, length, dtype=torch.bool, device=qkv.device).tril()
+        mask = earlier if mask is None else mask & earlier
+    if in_chunks:
+        return ChunkedAttention.apply(qkv, mask, dropout)
+    query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))         # each (B, A, T, D)
+    y = F.scaled_dot_product_attention(query, key, value, mask, dropout, causal and mask is None)
+    return y.transpose(1, 2)                                                     # (B, T, A, D)
+
+
+class ChunkedAttention(torch.autograd.Function):
+    """F.scaled_dot_product_attention in bfloat16 on a processor, as matrix products of a few rows at a time.
+
+    The scores of a chunk of rows stay in the cache; torch's own kernel takes several times as long, forward and
+    backward. The probabilities that the gradient uses stay in float32: with bfloat16 probabilities, a model of
+    WikiText-2 (one seed) left the unigram plateau some hundred steps later.
+    """
+
+    @staticmethod
+    def forward(ctx, qkv: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        """qkv (B, T, 3, A, D) to (B, T, A, D); mask broadcasts to (B, 1, T, T)."""
+        rows, length, _, heads, width = qkv.shape
+        size, scale = max(1, CACHED // (heads * length**2)), width**-0.5
+        masks = itertools.repeat(None) if mask is None else mask.expand(rows, 1, length, length).split(size)
+        y, saved = qkv.new_empty(rows, length, heads, width), []
+        for chunk, visible, result in zip(qkv.split(size), masks, y.split(size), strict=False):
+            chunk = chunk.permute(2, 0, 3, 1, 4).clone(memory_format=torch.contiguous_format).flatten(1, 2)
+            query, key, value = chunk                                            # each (rows A, T, D)
+            scores = query.mul_(scale) @ key.mT                                  # (rows A, T, T)
+            if visible is not None:
+                scores.unflatten(0, (-1, heads)).masked_fill_(~visible, -torch.inf)
+            probabilities = in_place_softmax(scores.float())
+            keep = F.dropout(torch.ones_like(scores), dropout) if dropout else None
+            weighted = apply_dropout(scores.copy_(probabilities), keep) @ value
+            result.copy_(weighted.unflatten(0, (-1, heads)).transpose(1, 2))
+            saved += [chunk, probabilities, keep]
+        ctx.save_for_backward(*saved)
+        ctx.size, ctx.scale = size, scale
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        rows, length, heads, width = gradient.shape
+        qkv_gradient, saved = gradient.new_empty(rows, length, 3, heads, width), iter(ctx.saved_tensors)
+        for chunk, result in zip(gradient.split(ctx.size), qkv_gradient.split(ctx.size), strict=True):
+            (query, key, value), probabilities, keep = itertools.islice(saved, 3)
+            chunk = chunk.transpose(1, 2).flatten(0, 1)                          # (rows A, T, D)
+            in_bfloat16 = apply_dropout(chunk @ value.mT, keep)
+            scores_gradient = in_bfloat16.float()
+            torch._softmax_backward_data(scores_gradient, probabilities, -1, torch.float32, grad_input=scores_gradient)
+            scores_gradient = in_bfloat16.copy_(scores_gradient)
+            # scores_gradient.mT @ query would be the same, but takes 1.6 times as long with rows of 128 tokens
+            parts = ((scores_gradient @ key).mul_(ctx.scale), (query.mT @ scores_gradient).mT,
+                     (chunk.mT @ apply_dropout(probabilities.to(value.dtype), keep)).mT)
+            for index, part in enumerate(parts):
+                result[:, :, index] = part.unflatten(0, (-1, heads)).transpose(1, 2)
+        return qkv_gradient, None, None
+
+
+def apply_dropout(x: Tensor, keep: Tensor | None) -> Tensor:
+    """Returns x times `keep`, a tensor of ones after dropout; x itself without dropout."""
+    return x if keep is None else x * keep
+
+
+def in_place_softmax(x: Tensor) -> Tensor:
+    """Returns the softmax over the last axis. On a processor it overwrites x: a second array of that size would not
+    fit into the cache."""
+    return torch.softmax(x, -1, out=x) if x.device.type == "cpu" else x.softmax(-1)
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Returns the summed cross-entropy, in nats, of targets (S,) and the first S rows of logits (S or more, V).
+
+    The logits are overwritten if they require a gradient.
+    """
+    if logits.requires_grad:
+        return InPlaceCrossEntropy.apply(logits, targets)
+    return F.cross_entropy(logits[:len(targets)].float(), targets, reduction="sum")
+
+
+class InPlaceCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy that writes its gradient over the logits, a few rows at a time.
+
+    The row of a vocabulary is processed while it is in the cache, and no second array of the size of the logits is
+    needed. The softmax is computed in float32 for logits of any precision.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
+        total = torch.zeros((), device=logits.device)
+        size = max(16, len(logits) if logits.is_cuda else CACHED // logits.shape[1])
+        in_float32 = logits.dtype == torch.float32
+        scratch = None if in_float32 else logits.new_empty(min(size, len(targets)), logits.shape[1],
+                                                           dtype=torch.float32)
+        for chunk, target in zip(logits[:len(targets)].split(size), targets.split(size), strict=True):
+            scores = chunk if in_float32 else scratch[:len(chunk)].copy_(chunk)
+            index = target[:, None]
+            largest, true_score = scores.amax(-1, keepdim=True), scores.gather(1, index)
+            probabilities = in_place_softmax(scores)
+            # the largest probability is 1 / sum(exp(score - largest))
+            total += (largest - probabilities.amax(-1, keepdim=True).log() - true_score).sum()
+            probabilities.scatter_add_(1, index, torch.full_like(index, -1, dtype=probabilities.dtype))
+            chunk.copy_(probabilities)      # probabilities minus one at the target: the gradient
+        logits[len(targets):] = 0
+        ctx.save_for_backward(logits)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.saved_tensors[0].mul_(gradient), None

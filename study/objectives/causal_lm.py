@@ -1,0 +1,50 @@
+"""Causal language modelling: predict every token from the tokens to its left."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from study.config.schema import RunConfig
+from study.data.batches import Batch, Rows, with_targets
+from study.data.evaluation_sets import EvaluationSet
+from study.data.tokenizer import TokenizerInfo
+from study.model.flops import flops_per_token
+
+if TYPE_CHECKING:                           # torch is imported where it is used: showing masks does not need it
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """A token objective; see study/objectives/__init__.py for what each method returns."""
+    config: RunConfig
+    causal: ClassVar = True
+    predicts_masked_tokens: ClassVar = False
+    head: ClassVar = "mlm_head"
+
+    def make_batch(self, rows: Rows, tokenizer: TokenizerInfo, seed: int, epoch: np.ndarray,
+                   example: np.ndarray) -> Batch:
+        """The target at position t is the token at t + 1, if that is an ordinary token."""
+        following = np.roll(rows.ids, -1, axis=1)
+        has_target = tokenizer.is_ordinary[following]
+        has_target[:, -1] = False
+        return with_targets(rows, rows.ids, has_target, following, None)
+
+    def new_head(self, embedding: nn.Embedding) -> nn.Module:
+        from study.model.heads import MLMHead
+
+        return MLMHead(self.config.model, embedding)
+
+    def loss(self, model: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
+        from study.model.kernels import summed_cross_entropy
+
+        return summed_cross_entropy(model.mlm_head(states, model.encoder.token), targets)
+
+    def validation_nll(self, model: nn.Module, validation: EvaluationSet, batch_size: int) -> float | None:
+        """None: a model that has never seen [MASK] cannot be scored on the mask sets."""
+        return None
+
+    def flops_per_token(self, vocabulary_size: int, length: int) -> float:
+        return flops_per_token(self.config.model, vocabulary_size, length, projected_fraction=1.0)

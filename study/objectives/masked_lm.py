@@ -1,0 +1,79 @@
+"""Masked language modelling (Devlin et al. 2019): predict the selected tokens from the tokens on both sides.
+
+Shapes: N rows, T positions, S positions with a target, H hidden size.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from study import randomness
+from study.config.schema import RunConfig
+from study.data.batches import Batch, Rows, blocks, with_targets
+from study.data.evaluation_sets import EvaluationSet, MaskSet
+from study.data.masking import mask_rows
+from study.data.tokenizer import TokenizerInfo
+from study.model.flops import flops_per_token
+
+if TYPE_CHECKING:                           # torch is imported where it is used: showing masks does not need it
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class MaskedLM:
+    """A token objective; see study/objectives/__init__.py for what each method returns."""
+    config: RunConfig
+    causal: ClassVar = False
+    predicts_masked_tokens: ClassVar = True
+    head: ClassVar = "mlm_head"
+
+    def make_batch(self, rows: Rows, tokenizer: TokenizerInfo, seed: int, epoch: np.ndarray,
+                   example: np.ndarray) -> Batch:
+        """Masks the rows. With `target_fraction` below 1, only that part of the selected tokens are targets; the
+        others are corrupted all the same."""
+        masked = mask_rows(rows.ids, tokenizer.is_ordinary[rows.ids], ~tokenizer.is_continuation[rows.ids], tokenizer,
+                           self.config.masking, seed, epoch, example)
+        has_target = masked.selected
+        if self.config.objective.target_fraction < 1:
+            u = randomness.uniforms(seed, randomness.PREDICT, epoch[:, None], example[:, None],
+                                    np.arange(rows.ids.shape[1])[None])
+            has_target = has_target & (u < self.config.objective.target_fraction)
+        return with_targets(rows, masked.shown, has_target, rows.ids, masked.corruption)
+
+    def new_head(self, embedding: nn.Embedding) -> nn.Module:
+        from study.model.heads import MLMHead
+
+        return MLMHead(self.config.model, embedding)
+
+    def loss(self, model: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
+        from study.model.kernels import summed_cross_entropy
+
+        return summed_cross_entropy(model.mlm_head(states, model.encoder.token), targets)
+
+    def validation_nll(self, model: nn.Module, validation: EvaluationSet, batch_size: int) -> float | None:
+        return float(token_nll(model, validation.ids, validation.sets["mask_only"], batch_size).mean())
+
+    def flops_per_token(self, vocabulary_size: int, length: int) -> float:
+        projected = self.config.masking.mlm_probability * self.config.objective.target_fraction
+        return flops_per_token(self.config.model, vocabulary_size, length, projected)
+
+
+def token_nll(model: nn.Module, ids: np.ndarray, masks: MaskSet, batch_size: int) -> np.ndarray:
+    """Returns -ln P(true token), in nats, at each selected position of a mask set: (S,) float64, row-major.
+
+    ids (N, T): the true tokens.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    model.eval()
+    parts = []
+    with torch.inference_mode():
+        for rows in blocks(len(ids), batch_size):
+            positions = np.flatnonzero(masks.corruption[rows])
+            targets = model.as_tensor(ids[rows].reshape(-1)[positions])
+            logits = model.token_logits(model.as_tensor(masks.shown[rows]), model.as_tensor(positions))
+            parts.append(cross_entropy(logits.float(), targets, reduction="none").double().cpu())
+    return torch.cat(parts).numpy()

@@ -1,0 +1,112 @@
+"""The canvas that every figure is drawn on: style, colours, line names and the SVG text."""
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+
+# Okabe and Ito's colours come first; readers with any colour vision can tell them apart. Black is the baseline's.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#7a3e9d", "#7f8f00", "#b2182b",
+          "#1b3a8c", "#e7298a")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (8, 2.5)))
+MARKERS = "os^Dv"
+GREY, LIGHT = "#767676", "#bdbdbd"
+LABEL_HEIGHT = 0.155                        # inches that a line's name takes at the right edge
+FONT = "'DejaVu Sans', sans-serif"          # DejaVu Sans comes with matplotlib: the layout is the same everywhere
+STYLE = {
+    "svg.hashsalt": "study", "svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
+    "axes.titlelocation": "left", "axes.edgecolor": "#444444", "figure.dpi": 100, "figure.facecolor": "white",
+    "legend.frameon": False}
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+
+def draw(width: float, height: float, paint: Callable) -> str:
+    """SVG of `paint(axes)` on a canvas of width x height inches. Text stays text; the same numbers give the same
+    bytes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+        paint(axes)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata=NO_METADATA)
+        plt.close(figure)
+    return _compact(out.getvalue())
+
+
+def _compact(svg: str) -> str:
+    """The SVG with coordinates to a hundredth of a point, no indents, and its font and joins on the root element.
+
+    matplotlib writes the joins as a style sheet, which would apply to a whole page once the figure is part of one.
+    """
+    svg = re.sub(r"<style.*?</style>|<!--.*?-->", "", svg, flags=re.S).replace(f"font-family: {FONT}; ", "")
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0]), svg)
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg)
+    svg = svg.replace("<svg ", f'<svg font-family="{FONT}" stroke-linejoin="round" stroke-linecap="butt" ', 1)
+    return "\n".join(line.strip() for line in svg.splitlines() if line.strip()) + "\n"
+
+
+def palette(factors: dict[str, str], baseline: str) -> dict[str, str]:
+    """The colour of each arm. factors: arm -> factor.
+
+    Arms of one factor share a colour. The study's baseline is black; other reference arms are grey.
+    """
+    others = dict.fromkeys(factor for factor in factors.values() if factor != factors[baseline])
+    by_factor = {factor: COLORS[index % len(COLORS)] for index, factor in enumerate(others)}
+    by_factor[factors[baseline]] = GREY
+    return {arm: by_factor[factor] for arm, factor in factors.items()} | {baseline: "#000000"}
+
+
+def dashes(colors: dict[str, str]) -> dict[str, str | tuple]:
+    """The dash pattern of each arm, so that arms of one colour differ in print too. colors: arm -> colour."""
+    used: dict[str, int] = {}
+    patterns = {}
+    for arm, color in colors.items():
+        patterns[arm] = DASHES[used.setdefault(color, 0) % len(DASHES)]
+        used[color] += 1
+    return patterns
+
+
+def height_for_names(names) -> float:
+    """Inches that a figure needs to show these names at its right edge."""
+    return LABEL_HEIGHT * len(names) + 0.9
+
+
+def name_line_ends(axes, ends: list[tuple[float, float, str]], colors: dict[str, str]) -> None:
+    """Names the lines that end at (x, y, arm), pushed apart so that no two names touch. Set the axis limits first."""
+    height = axes.figure.get_figheight() - 0.6
+    to_share = axes.transData + axes.transAxes.inverted()
+    wanted = sorted((float(to_share.transform((x, y))[1]), x, y, arm) for x, y, arm in ends)
+    places: list[float] = []
+    for share, *_ in wanted:                # from the lowest up
+        places.append(max(min(share, 1.0), places[-1] + LABEL_HEIGHT / height if places else 0.0))
+    top = 1.0
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], top)
+        top = places[index] - LABEL_HEIGHT / height
+    for (share, x, y, arm), place in zip(wanted, places, strict=True):
+        limit = axes.get_ylim()[1]
+        axes.annotate(arm if share <= 1 else f"{arm} (off scale)", (x, min(y, limit)), xytext=(1.03, place),
+                      textcoords="axes fraction", color=colors[arm], fontsize=8.5, va="center", annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": colors[arm], "linewidth": 0.5, "alpha": 0.6,
+                                  "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 1})
+
+
+def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """Ticks of a logarithmic axis at these multiples of powers of ten, written without exponents."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def reference_level(axes, level: float, name: str) -> None:
+    """A dashed horizontal line at a level, with its name and value."""
+    axes.axhline(level, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.annotate(f"{name} {level:.1f}", (0.99, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                  textcoords="offset points", color=GREY, fontsize=8, ha="right")

@@ -1,0 +1,83 @@
+"""One section per factor: what its arms change, what they were trained on, and their effects."""
+from __future__ import annotations
+
+import math
+
+from study.analysis.comparisons import HEADLINES
+from study.analysis.metrics import METRICS, display_unit
+from study.analysis.results import StudyResults
+from study.config.fingerprint import flat
+from study.report.claims import DIGITS
+from study.report.formatting import slug, span
+from study.report.overview import REFERENCE, Figure, arm_colors, curve_figure, effects_figure
+
+
+def factor_sections(results: StudyResults, facts: dict) -> list[dict]:
+    """One entry per factor, in the order of the arms: name, arms (see _arm), figures (file name -> Figure)."""
+    study = results.study
+    by_factor: dict[str, list[str]] = {}
+    for arm in study.settings.arms:
+        by_factor.setdefault(study.arms[arm].factor, []).append(arm)
+    return [{"name": factor, "arms": [_arm(results, facts, arm) for arm in arms],
+             "figures": {} if factor == REFERENCE else _figures(results, facts, factor, arms)}
+            for factor, arms in by_factor.items()]
+
+
+def _arm(results: StudyResults, facts: dict, name: str) -> dict:
+    """An arm: description, source, source_reports, baseline, changes (in words), inputs, passes (example lines) and
+    effects (sentences)."""
+    study = results.study
+    inputs = results.cell(name, study.settings.seeds[0]).inputs
+    changes = ", ".join(f"{key.removesuffix('.times')} {'×' if key.endswith('.times') else '='} {value}"
+                        for key, value in flat(study.arms[name].changes))
+    effects = [effect_sentence(row) for row in facts["comparisons"]
+               if row["treatment"] == name and math.isfinite(row["effect"])]
+    described = study.arms[name].model_dump(include={"description", "source", "source_reports", "baseline"})
+    return {"arm": name, **described, "changes": changes or "no setting", "inputs": inputs, "effects": effects,
+            "passes": [_tokens(line) for line in inputs["line"]["passes"]] if study.quotable else []}
+
+
+def _tokens(line: dict) -> list[dict]:
+    kinds = line["kinds"] or ["untouched"] * len(line["tokens"])
+    return [{"text": text, "kind": kind} for text, kind in zip(line["tokens"], kinds, strict=True)]
+
+
+def effect_sentence(row: dict) -> str:
+    """One row of comparisons.csv in a sentence: effect, interval and what they show."""
+    metric = METRICS[row["metric"]]
+    scale, unit = display_unit(metric.name)
+    digits = DIGITS[unit]
+    label = metric.label[0].upper() + metric.label[1:]
+    text = f"{label}, {row['treatment']} − {row['baseline']}: {scale * row['effect']:+z.{digits}f} {unit}"
+    if not math.isfinite(row["low"]):
+        return f"{text} (one seed: no interval can be computed)."
+    if row["low"] == row["high"] == 0:
+        return f"{text} in every run: the settings that differ had no effect."
+    text += f", 95 % interval {span(row['low'], row['high'], digits, scale, '+')}: "
+    if stuck := plateau_runs(row):
+        return f"{text}not interpreted, because {stuck} ended on the unigram plateau."
+    if row["low"] > 0 or row["high"] < 0:
+        return text + ("better." if (row["low"] > 0) == (metric.better == "higher") else "worse.")
+    detectable = scale * row["smallest_detectable_effect"]
+    if not math.isfinite(detectable):
+        return text + "inconclusive."
+    return f"{text}inconclusive (smallest detectable effect: {detectable:.{digits}f} {unit})."
+
+
+def plateau_runs(row: dict) -> str:
+    """Which runs of a row of comparisons.csv ended on the unigram plateau; empty if none did."""
+    counts = {row["treatment"]: row["plateau_runs"], row["baseline"]: row["baseline_plateau_runs"]}
+    return " and ".join(f"{count} of {row['n']} runs of {arm}" for arm, count in counts.items() if count)
+
+
+def _figures(results: StudyResults, facts: dict, factor: str, arms: list[str]) -> dict[str, Figure]:
+    study, file = results.study, slug(factor)
+    shown = {study.arms[arm].baseline for arm in arms} | set(arms)
+    colors = {arm: color for arm, color in arm_colors(study).items() if arm in shown}
+    drawn = {f"curves-{file}": curve_figure(results, colors, list(colors), facts["data"])}
+    comparisons = facts["frames"]["comparisons"]
+    for metric in HEADLINES:
+        table = comparisons[(comparisons.metric == metric) & comparisons.treatment.isin(arms)].dropna(subset="effect")
+        if len(table):
+            drawn[f"effects-{file}-{metric.replace('_', '-')}"] = effects_figure(table, colors, metric)
+    return drawn

@@ -1,0 +1,72 @@
+"""Numbers and text as the report shows them, and the templates that use them."""
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number, or a dash if there is none."""
+    missing = value is None or (isinstance(value, float) and not math.isfinite(value))
+    return "–" if missing else f"{value:z,.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent, without the sign, or a dash if there is none."""
+    return number(None if value is None else 100 * value, 1)
+
+
+def span(low: float, high: float, digits: int = 2, scale: float = 1, sign: str = "") -> str:
+    """An interval in brackets; empty if it is not finite (one seed gives none). sign: "+" to always show the sign."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{scale * low:{sign}z,.{digits}f}, {scale * high:{sign}z,.{digits}f}]"
+
+
+def signed(effect: dict, digits: int = 3, scale: float = 1, interval: bool = True) -> str:
+    """The effect of a comparison with its interval, both signed. effect: keys effect, low, high."""
+    bounds = span(effect["low"], effect["high"], digits, scale, "+") if interval else ""
+    return f"{scale * effect['effect']:+z,.{digits}f} {bounds}".strip()
+
+
+def p_value(p: float | None) -> str:
+    """A p value, or a dash if there is none."""
+    if p is None or math.isnan(p):
+        return "–"
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def counts(numbers: dict[str, int]) -> str:
+    """`2 supported, 1 contradicted`; names with a count of 0 are left out."""
+    return ", ".join(f"{count} {name}" for name, count in numbers.items() if count)
+
+
+def escape_markdown(text) -> str:
+    """Text from data that Markdown shows as it is: on one line, never as HTML, emphasis, a table cell or a list."""
+    text = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    text = re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", text)
+    return re.sub(r"^(\s*)(?:(\d+)(?=[.)](?:\s|$))|(?=[-+=](?:\s|$)))", r"\1\2\\", text)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub derives it from the heading's text."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+FILTERS = {"number": number, "p": p_value, "percent": percent, "span": span, "signed": signed, "md": escape_markdown,
+           "slug": slug, "counts": counts}
+
+
+def render(template: str, context: dict) -> str:
+    """A template of this package as Markdown. Raises jinja2.UndefinedError for a name that the context lacks."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=template.endswith(".html"),
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                              keep_trailing_newline=True)
+    environment.filters |= FILTERS
+    environment.globals["span_md"] = lambda *bounds: escape_markdown(span(*bounds))
+    return environment.get_template(template).render(context)

@@ -1,0 +1,150 @@
+"""The MLflow client of a study: its experiment, runs and curves, and the server of the UI."""
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from study import StudyError
+from study.config.fingerprint import flat
+from study.config.study import Study
+from study.tracking.views import experiment_tags
+
+BATCH = 1000                                # metric values that MLflow accepts in one call
+# No telemetry, no background jobs, and an error at once if a server is down.
+ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
+               "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+               "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
+
+def tracking_uri(study: Study) -> str:
+    """MLFLOW_TRACKING_URI if it is set, else the SQLite file `mlflow.db` in the root of the project."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(study.root / 'mlflow.db').resolve()}"
+
+
+def mlflow_client(study: Study):
+    """An MlflowClient for the study's tracking URI, without MLflow's log messages."""
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri(study))
+
+
+@contextmanager
+def locked_experiment(study: Study) -> Iterator[tuple]:
+    """Yields a client and the id of the study's experiment, which it creates if needed.
+
+    One process at a time: cells that start together must not create two databases, experiments or arms.
+    """
+    os.environ.update(ENVIRONMENT | os.environ)
+    import mlflow  # noqa: F401             (takes seconds, so before the lock)
+
+    with (study.root / "mlflow.db.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        client = mlflow_client(study)
+        yield client, _experiment(client, study)
+
+
+@contextmanager
+def wrap_mlflow_errors(study: Study, command: str) -> Iterator[None]:
+    """Turns MLflow's exceptions into a StudyError that says to run `study <command>` again."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:
+        message = f"MLflow at {tracking_uri(study)}: {error!r:.160}; run `study {command}` again"
+        raise StudyError(re.sub(r"://[^@/\s]*@", "://", message)) from None     # a URI can contain a password
+
+
+def _experiment(client, study: Study) -> str:
+    name = study.settings.name
+    if experiment := client.get_experiment_by_name(name):
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+        for key, text in experiment_tags(study).items():
+            if experiment.tags.get(key) != text:
+                client.set_experiment_tag(experiment.experiment_id, key, text)
+        return experiment.experiment_id
+    artifacts = (study.root / "mlartifacts" / name).resolve().as_uri()
+    if tracking_uri(study).startswith("http"):
+        artifacts = None                    # a server has its own storage
+    return client.create_experiment(name, artifacts, experiment_tags(study))
+
+
+def find_runs(client, experiment: str, **tags: str) -> list:
+    """The runs of an experiment that have these tags."""
+    return client.search_runs([experiment], " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in tags))
+
+
+def create_cell_run(client, study: Study, experiment: str, cell: dict, start_time: int) -> str:
+    """Creates the run of a cell under the run of its arm and returns its id.
+
+    cell: the content of training.json as far as it is known, and `settings`. start_time: ms since 1970.
+    """
+    from mlflow.entities import Param
+
+    arm = cell["arm"]
+    tags = _arm_tags(study, arm) | {"kind": "cell", "seed": str(cell["seed"]), "fingerprint": cell["fingerprint"],
+                                    "mlflow.parentRunId": arm_run(client, study, experiment, arm),
+                                    "status": cell.get("status", "running")}
+    if cell.get("commit"):
+        tags["mlflow.source.git.commit"] = cell["commit"]
+    run = client.create_run(experiment, start_time, tags, f"{arm}-{cell['seed']}").info.run_id
+    params = {"arm": arm, "seed": cell["seed"]} | dict(flat(cell["settings"]))
+    client.log_batch(run, params=[Param(key, str(value)) for key, value in params.items()])
+    return run
+
+
+def arm_run(client, study: Study, experiment: str, arm: str) -> str:
+    """The id of an arm's run, which is created if needed."""
+    if runs := find_runs(client, experiment, kind="arm", arm=arm):
+        return runs[0].info.run_id
+    return client.create_run(experiment, tags=_arm_tags(study, arm) | {"kind": "arm"}, run_name=arm).info.run_id
+
+
+def _arm_tags(study: Study, arm: str) -> dict[str, str]:
+    return {"arm": arm, "factor": study.arms[arm].factor, "mlflow.note.content": study.arms[arm].description}
+
+
+def log_curves(client, run: str, records: list[dict]) -> None:
+    """Logs every number of the records as a metric, at the record's `step` and `time` (ms since 1970)."""
+    from mlflow.entities import Metric
+
+    points = [Metric(key, float(value), record["time"], record["step"])
+              for record in records for key, value in _metrics(record).items()]
+    for begin in range(0, len(points), BATCH):
+        client.log_batch(run, metrics=points[begin:begin + BATCH])
+
+
+def _metrics(record: dict) -> dict[str, float]:
+    values = {key: record[key] for key in record.keys() - {"step", "time"} if isinstance(record[key], (int, float))}
+    nll = values.get("validation_nll")
+    return values if nll is None else values | {"validation_perplexity": math.exp(min(nll, 700))}
+
+
+def now() -> int:
+    """Milliseconds since 1970."""
+    return int(1000 * time.time())
+
+
+def serve_ui(study: Study, port: int) -> None:
+    """Replaces this process by MLflow's server on 127.0.0.1. Raises StudyError if nothing is recorded."""
+    uri = tracking_uri(study)
+    if uri.startswith(("http://", "https://")):
+        raise StudyError(f"MLFLOW_TRACKING_URI names a server; open {uri} in a browser")
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and not Path(database).exists():
+        raise StudyError(f"{database}: no runs recorded yet; `study track experiments/wikitext2` adds published "
+                         f"results, `make study` runs the quick study")
+    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1",
+                               "--port", str(port), "--workers", "1"], ENVIRONMENT | os.environ)

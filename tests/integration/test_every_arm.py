@@ -1,0 +1,118 @@
+"""Every arm of arms.yaml from its settings to the report: two steps of training, evaluation, probe."""
+import json
+import math
+import re
+import shutil
+
+import pytest
+import yaml
+
+from study.analysis.results import read_records
+from study.config.load import load_study
+from study.evaluation.baselines import write_baselines
+from study.evaluation.evaluate import evaluate
+from study.evaluation.probe import probe
+from study.report.page import write_report
+from study.training.pretrain import cell_settings, pretrain
+from study.training.search import search
+from tests.support.arms import distinct_arms
+from tests.support.fake_results import compare
+from tests.support.studies import ROOT, tiny_study
+
+ARMS = load_study(ROOT / "experiments" / "tiny").settings.arms
+# Arms with the same encoder have the same probe. It is run for the first of them; the others get its files.
+PROBED = distinct_arms(lambda config: (config.model, config.examples, config.objective.token_objective,
+                                       config.training.steps == 0))
+
+
+def two_steps(params: str) -> str:
+    """The tiny study with two steps and a probe that costs little."""
+    for key, value in {"steps": 2, "train_sizes": "[20]", "regularization": "[1.0]",
+                       "probe_documents": "{train: 60, test: 40}"}.items():
+        params = re.sub(rf"^  {key}: .*$", f"  {key}: {value}", params, count=1, flags=re.M)
+    return params
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Every arm at one seed, with the learning rates of the search; nothing is trained yet."""
+    study = tiny_study(tmp_path_factory.mktemp("arms") / "study", two_steps)
+    arms = yaml.safe_load(study.arms_path.read_text())
+    for size in ("steps", "batch_size"):    # of the literal recipe: too large for a test
+        del arms["d2l"]["changes"]["training"][size]
+    study.arms_path.write_text(yaml.safe_dump(arms))
+    study = load_study(study.folder)
+    write_baselines(study, study.runs / "examples")
+    search(study)
+    return study
+
+
+def run_cell(study, arm: str) -> tuple[dict, dict]:
+    """Trains, evaluates and probes the arm at seed 0. Returns the results of training and evaluation."""
+    training, evaluation = pretrain(study, arm, 0), evaluate(study, arm, 0)
+    if arm in PROBED:
+        probe(study, arm, 0)
+    else:
+        for name in ("probe.json", "probe.npz"):
+            shutil.copy(study.cell("dynamic", 0) / name, study.cell(arm, 0))
+    return training, evaluation
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_an_arm_is_trained_evaluated_and_probed(small, arm):
+    config, folder = cell_settings(small, arm), small.cell(arm, 0)
+    training, evaluation = run_cell(small, arm)
+    validation = [r["validation_nll"] for r in read_records(folder / "metrics.jsonl") if "validation_nll" in r]
+    vocabulary = json.loads((small.runs / "examples/references.json").read_text())["vocabulary"] + 5
+    assert training["steps"] == config.training.steps
+    if config.objective.token_objective == "mlm" and training["steps"]:
+        assert (training["status"] == "finished") == (validation[-1] < math.log(vocabulary))
+    if config.objective.token_objective == "causal":
+        assert evaluation["mask_only"] is None
+    else:
+        assert evaluation["mask_only"]["nll"] > evaluation["mask_only"]["floor_nll"]
+    assert (evaluation["nsp"] is None) == (config.objective.sentence_objective == "none")
+    if not config.training.steps:
+        scores = json.loads((folder / "probe.json").read_text())["topic"]
+        assert scores["mean"]["accuracy"] == scores["mean"]["untrained_accuracy"]
+    inputs = json.loads((folder / "inputs.json").read_text())
+    if training["steps"]:
+        assert inputs["shares"]["padding"] == pytest.approx(training["padding_share"], abs=0.2)
+    if config.training.curriculum is None:
+        assert inputs["views_per_example"] == pytest.approx(training["rows_seen"] / inputs["examples"])
+    assert len(inputs["line"]["passes"]) == 2
+
+
+def test_one_report_has_every_arm(small):
+    for arm in small.settings.arms:
+        if not (small.cell(arm, 0) / "probe.json").exists():      # this test alone was asked for
+            run_cell(small, arm)
+    compare(small)
+    page = write_report(small).read_text()
+    for name, arm in small.arms.items():
+        assert name in page
+        assert arm.factor in page
+    assert "[MASK]" in page
+    assert (small.reports / "figures/probe-layers.svg").exists()
+    assert (small.reports / "figures/probe-sizes.svg").exists()
+    assert "Confusion matrix of the probe" in page
+
+
+def test_a_diverged_cell_goes_through_every_stage(small):
+    """Weights that are not finite are evaluated, probed, compared and reported; no result file has NaN or Infinity."""
+    diverging = small.model_copy(update={"settings": small.settings.model_copy(update={
+        "name": "diverging", "arms": ["dynamic", "no-warmup"], "seeds": [0, 1]})})
+    shutil.copytree(small.runs, diverging.runs, ignore=shutil.ignore_patterns("*-0"))
+    path = diverging.runs / "search" / "no-warmup.yaml"
+    path.write_text(re.sub(r"learning_rate: .*", "learning_rate: 1.0e+9", path.read_text()))
+    (diverging.runs / "search" / "best.yaml").write_text("dynamic: {}\nno-warmup: {training.learning_rate: 1.0e+9}\n")
+    for arm, seed in diverging.cells:
+        training = pretrain(diverging, arm, seed)
+        assert training["status"] == ("diverged" if arm == "no-warmup" else "finished")
+        evaluate(diverging, arm, seed)
+        probe(diverging, arm, seed)
+        for file in diverging.cell(arm, seed).glob("*.json*"):
+            assert "NaN" not in file.read_text()
+            assert "Infinity" not in file.read_text()
+    compare(diverging)
+    assert "2 diverged" in write_report(diverging).read_text()

@@ -1,0 +1,201 @@
+"""Metrics of a cell, and the tables made from them."""
+import json
+import math
+
+import numpy as np
+import pytest
+
+from study import StudyError
+from study.analysis.learning import escape_step, plateau_runs, run_status
+from study.analysis.measures import between_share, chosen_layer
+from study.analysis.metrics import METRICS, cell_metric, display_unit, table_unit
+from study.analysis.results import StudyResults
+from study.analysis.tables import arm_table, cell_table, check_comparable
+from tests.support.fake_results import fake_cell, fake_study
+
+
+@pytest.fixture
+def fake(tmp_path):
+    return fake_study(tmp_path)
+
+
+def metric(study, name, arm="dynamic", seed=0):
+    results = StudyResults(study)
+    return cell_metric(results, results.cell(arm, seed), name)
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_every_metric_can_be_measured(fake):
+    values = {name: metric(fake, name) for name in METRICS}
+    assert values["nll"].cell == 2.0
+    assert values["initial_excess"].cell == pytest.approx(4.2 - 5.0)
+    assert values["nsp_accuracy"] is None
+    assert values["escape_step"].cell == 4
+    assert values["diverged"].cell == 0
+    for value in values.values():
+        if value is not None and value.texts is not None:
+            assert value.texts.ndim == 1
+
+
+def test_a_metric_has_its_name_as_key_and_a_label_of_its_own():
+    assert [metric.name for metric in METRICS.values()] == list(METRICS)
+    assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
+
+
+def test_units():
+    assert display_unit("probe_accuracy") == (100.0, "points")
+    assert table_unit("probe_accuracy") == "share"
+    assert display_unit("nll") == (1.0, "nats")
+    assert table_unit("nll") == "nats"
+    assert display_unit(None) == (1.0, "")
+
+
+@pytest.mark.parametrize("name", ["probe_accuracy", "probe_cls", "mean_over_cls", "over_tfidf", "probe_chosen"])
+def test_numbers_of_texts_average_to_the_number_of_the_cell(fake, name):
+    value = metric(fake, name)
+    assert value.texts.shape == (40,)
+    assert value.texts.mean() == pytest.approx(value.cell)
+
+
+def test_a_difference_is_that_of_its_parts(fake):
+    assert metric(fake, "mean_over_cls").cell == pytest.approx(
+        metric(fake, "probe_accuracy").cell - metric(fake, "probe_cls").cell)
+    assert metric(fake, "penultimate_over_last").cell == pytest.approx(
+        metric(fake, "probe_chosen").cell - accuracy(fake, "layer-1"))
+    assert metric(fake, "probe_gain") is None       # no untrained encoder was probed
+
+
+def accuracy(study, features):
+    arrays = StudyResults(study).cell("dynamic", 0).probe_arrays
+    return (arrays[f"topic/{features}/trained/predicted"] == arrays["topic/label"]).mean()
+
+
+def test_cross_validation_chooses_the_layer(fake):
+    results = StudyResults(fake)
+    assert chosen_layer(results, results.cell("dynamic", 0)) == (0, 0.6)
+    assert metric(fake, "probe_chosen").cell == accuracy(fake, "layer-0")
+
+
+def test_a_layer_that_could_not_be_probed_is_not_chosen(fake):
+    path = fake.cell("dynamic", 0) / "probe.json"
+
+    def chosen():
+        results = StudyResults(fake)
+        return chosen_layer(results, results.cell("dynamic", 0))
+
+    for number, expected in ((0, (1, 0.7)), (1, None)):
+        edit(path, lambda content, number=number: content["topic"]["more"]["trained"]["layers"][number].update(
+            cv_accuracy=None))
+        assert chosen() == expected
+    assert metric(fake, "probe_chosen") is None
+
+
+def test_controls_of_the_probe(fake):
+    edit(fake.cell("dynamic", 0) / "probe.json", lambda content: content["topic"]["more"].update(
+        trained={"shuffled": {"accuracy": 0.3}, "tutorial": {"accuracy": 0.6}}, untrained={}))
+    assert metric(fake, "selectivity").cell == pytest.approx(0.7 - 0.3)
+    assert metric(fake, "tutorial_probe").cell == 0.6
+    assert metric(fake, "tutorial_untrained") is None
+    assert metric(fake, "selectivity", seed=1) is None
+
+
+def test_sentence_pairs_over_chance(fake):
+    folder = fake.cell("dynamic", 0)
+    edit(folder / "evaluation.json", lambda content: content.update(nsp={"accuracy": 0.75, "base_rate": 0.5}))
+    with np.load(folder / "evaluation.npz") as arrays:
+        np.savez(folder / "evaluation.npz", **arrays, **{"nsp/correct": np.array([1, 1, 1, 0], bool)})
+    assert metric(fake, "nsp_accuracy").cell == 0.75
+    assert metric(fake, "nsp_over_chance").cell == 0.25
+
+
+def test_between_share():
+    labels = np.array([0, 0, 1, 1])
+    assert between_share(np.array([[0, 0], [0, 0], [1, 1], [1, 1.0]]), labels) == 1
+    assert between_share(np.array([[0, 0], [1, 1], [0, 0], [1, 1.0]]), labels) == 0
+    assert between_share(np.zeros((4, 2)), labels) == 0
+
+
+def test_the_table_of_arms_has_both_tasks_on_pairs(fake):
+    for seed in fake.settings.seeds:
+        edit(fake.cell("dynamic", seed) / "evaluation.json",
+             lambda content: content.update(nsp={"accuracy": 0.52}, sop={"accuracy": 0.75}))
+    results = StudyResults(fake)
+    table = arm_table(results, cell_table(results)).set_index("arm")
+    assert (table.nsp_accuracy_mean["dynamic"], table.sop_accuracy_mean["dynamic"]) == (0.52, 0.75)
+    assert table.drop("dynamic").sop_accuracy_mean.isna().all()
+
+
+def test_files_are_read_once(fake):
+    results = StudyResults(fake)
+    cell_table(results)
+    for cell in results.cells:
+        for path in cell.folder.iterdir():
+            path.unlink()
+    assert len(cell_table(results)) == 4
+
+
+def test_cells_on_different_evaluation_sets_are_not_compared(fake):
+    check_comparable(StudyResults(fake))
+    fake_cell(fake, "static", 1, 2.3, evaluation_hash="other")
+    with pytest.raises(StudyError, match="dynamic-0 and static-1 were scored on different evaluation sets"):
+        check_comparable(StudyResults(fake))
+
+
+def test_cells_with_other_settings_than_the_study_has_now_are_not_compared(fake):
+    path = fake.cell("static", 1) / "settings.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.004", "learning_rate: 0.005"))
+    with pytest.raises(StudyError, match=r"static-1 was trained with training.learning_rate 0.005, but .* give 0.004"):
+        check_comparable(StudyResults(fake))
+
+
+# ---- the course of training
+
+def test_the_plateau_is_left_at_the_first_validation_clearly_below_the_unigram_level():
+    assert escape_step([{"step": 0, "validation_nll": 4.0}, {"step": 5, "validation_nll": 3.8}], 4.0) == 5
+    assert escape_step([{"step": 5, "validation_nll": 3.95}], 4.0) is None
+    assert escape_step([{"step": 0}], 4.0) is None
+
+
+def test_a_run_is_on_the_plateau_if_it_finished_and_never_beat_unigram_frequencies(fake):
+    cell = fake.cell("dynamic", 1)
+    assert plateau_runs(StudyResults(fake), "dynamic") == 0
+    (cell / "metrics.jsonl").write_text(json.dumps({"step": 12, "tokens": 1, "validation_nll": 3.99}) + "\n")
+    assert plateau_runs(StudyResults(fake), "dynamic") == 1     # the unigram level is 4.0
+    references = fake.runs / "examples/references.json"
+    edit(references, lambda content: content["unigram"].update(validation=math.exp(4.2)))    # the test set has 4.0
+    assert plateau_runs(StudyResults(fake), "dynamic") == 0
+    edit(references, lambda content: content["unigram"].update(validation=math.exp(4.0)))
+    edit(cell / "training.json", lambda content: content.update(status="diverged"))
+    assert plateau_runs(StudyResults(fake), "dynamic") == 0     # a result of its own
+    edit(cell / "training.json", lambda content: content.update(status="finished", steps=0))
+    assert plateau_runs(StudyResults(fake), "dynamic") == 0     # an untrained arm
+
+
+@pytest.mark.parametrize(("status", "loss", "expected"), [
+    ("diverged", 0.1, "overfitted"), ("diverged", 3.9, "diverged"), ("diverged", None, "diverged"),
+    ("finished", 0.1, "finished")])
+def test_a_run_that_memorised_its_text_has_not_diverged(fake, status, loss, expected):
+    cell = fake.cell("dynamic", 1)
+    records = [{"step": 0, "validation_nll": 4.2}, {"step": 12, "loss": loss, "validation_nll": 9.0}]
+    (cell / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    edit(cell / "training.json", lambda content: content.update(status=status))
+    assert run_status({"status": status}, records, 4.0) == expected
+    table = cell_table(StudyResults(fake)).set_index(["arm", "seed"])
+    assert table.status["dynamic", 1] == expected
+    assert metric(fake, "diverged", seed=1).cell == (expected == "diverged")
+
+
+def test_a_diverged_run_scores_no_worse_than_unigram_frequencies(fake):
+    cell = fake.cell("dynamic", 1)
+    edit(cell / "training.json", lambda content: content.update(status="diverged"))
+    for nll, expected in ((9.0, 4.0), (None, 4.0), (3.0, 3.0)):
+        edit(cell / "evaluation.json", lambda content, nll=nll: content["mask_only"].update(nll=nll))
+        value = metric(fake, "nll", seed=1)
+        assert (value.cell, value.texts) == (expected, None)
+        row = cell_table(StudyResults(fake)).set_index(["arm", "seed"]).loc[("dynamic", 1)]
+        assert row.perplexity == pytest.approx(math.exp(expected))

@@ -1,0 +1,197 @@
+"""Loading a study: settings are complete and strict, and an error names the file, the key and the remedy."""
+import pydantic
+import pytest
+import yaml
+
+from study import StudyError
+from study.config import schema
+from study.config.create import create_study
+from study.config.load import load_study
+from study.config.schema import Settings, StudyConfig
+from study.config.yaml_files import validated
+from tests.support.studies import ROOT
+
+INVALID = [
+    ("training", {"learning_rat": 1}, "did you mean learning_rate"), ("model", {"hiden_size": 1}, "hidden_size"),
+    ("training", {"learning_rate": None}, "training.learning_rate"), ("training", {"learning_rate": "fast"}, "found"),
+    ("model", {"num_attention_heads": 5}, "multiple of num_attention_heads"),
+    ("masking", {"mlm_probability": 0}, "masking.mlm_probability"),
+    ("masking", {"mlm_probability": 1.5}, "masking.mlm_probability"), ("masking", {"mask": 0.9}, "must be 1"),
+    ("training", {"warmup_steps": 99999}, "more than steps"), ("training", {"batch_size": 0}, "batch_size"),
+    ("training", {"gradient_accumulation_steps": 3}, "multiple of gradient_accumulation_steps"),
+    ("model", {"dropout": 1.0}, "dropout"), ("masking", {"selection": "words"}, "selection"),
+    ("inputs", {"format": "rows"}, "format"), ("examples", {"max_seq_length": 2}, "examples.max_seq_length"),
+    ("search", {"seed": 0}, "one of the reported seeds"),
+    ("search", {"arms": ["nobody"]}, "not among the study's arms"),
+    ("search", {"space": {"training.speed": {"low": 1, "high": 2, "log": False}}}, "is not a setting"),
+    ("search", {"space": {"training.warmup_steps": {"low": 1, "high": 2, "log": False}}}, "is not a float"),
+    ("search", {"space": {"training.learning_rate": {"low": 2, "high": 1, "log": False}}}, "low 2 must be less than"),
+    ("search", {"space": {"training.learning_rate": {"low": 0, "high": 1, "log": True}}}, "greater than 0"),
+    ("probe", {"train_sizes": [2]}, "fewer than the"), ("corpus", {"kind": "poems"}, "corpus"),
+    ("objective", {"sentence_objective": "nsp"}, "needs inputs.format"),
+    ("model", {"hidden_size": True}, "hidden_size"),
+    ("training", {"steps": 1.5}, "steps"),
+]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Writes the settings of the quick study to a folder and returns it. The function given changes the content."""
+    def write(change=lambda content: None):
+        (tmp_path / "experiments").mkdir(exist_ok=True)
+        (tmp_path / "experiments" / "arms.yaml").write_text((ROOT / "experiments/arms.yaml").read_text())
+        content = quick_study()
+        change(content)
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+        return tmp_path
+    return write
+
+
+def quick_study() -> dict:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["training"]["adam_epsilon"] = 1e-6      # yaml.safe_load reads 1e-6 as text
+    return content
+
+
+@pytest.mark.parametrize(("section", "values", "message"), INVALID)
+def test_an_invalid_setting_is_one_line_with_file_key_and_remedy(project, section, values, message):
+    with pytest.raises(StudyError) as error:
+        load_study(project(lambda content: content[section].update(values)))
+    assert "params.yaml" in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_repeated_keys(project, tmp_path):
+    with pytest.raises(StudyError, match="missing key masking.mlm_probability"):
+        load_study(project(lambda content: content["masking"].pop("mlm_probability")))
+    folder = project()
+    (folder / "params.yaml").write_text((folder / "params.yaml").read_text() + "seeds: [5]\n")
+    with pytest.raises(StudyError, match="repeated key 'seeds'"):
+        load_study(folder)
+    with pytest.raises(StudyError, match="no such file"):
+        load_study(tmp_path / "nowhere")
+
+
+def test_a_misspelt_key_is_reported_before_the_missing_one(project):
+    def misspell(content):
+        content["training"]["learning_rte"] = content["training"].pop("learning_rate")
+
+    with pytest.raises(StudyError, match=r"unknown key training\.learning_rte; did you mean learning_rate\?"):
+        load_study(project(misspell))
+    with pytest.raises(StudyError, match=r"unknown key model\.depht; remove it"):
+        load_study(project(lambda content: content["model"].update(depht=3)))
+
+
+def leaves(content, path=()):
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+KEYS = sorted(path for path in leaves(yaml.safe_load((ROOT / "params.yaml").read_text()))
+              if path[:2] != ("search", "space") and path != ("version",))
+
+
+@pytest.mark.parametrize("path", KEYS, ids=".".join)
+def test_every_missing_key_is_named(path):
+    content = {key: value for key, value in quick_study().items() if key != "version"}
+    with pytest.raises(StudyError) as error:
+        validated(StudyConfig, without_leaf(content, path), "params.yaml")
+    message = str(error.value)
+    assert message.startswith("params.yaml: ")
+    assert "\n" not in message
+    assert f"missing key {'.'.join(path)};" in message or (path[0] == "corpus" and path[-1] in message)
+
+
+def without_leaf(content, path):
+    head, *rest = path
+    if rest:
+        return content | {head: without_leaf(content[head], rest)}
+    return {key: value for key, value in content.items() if key != head}
+
+
+@pytest.mark.parametrize("key", ["text", "label", "name", "splits"])
+def test_a_key_missing_in_a_probe_task_is_named(project, key):
+    with pytest.raises(StudyError, match=f"missing key probe.tasks.0.{key};"):
+        load_study(project(lambda content: content["probe"]["tasks"][0].pop(key)))
+
+
+def test_an_unknown_arm_names_the_nearest(project):
+    with pytest.raises(StudyError, match="did you mean dynamic"):
+        load_study(project(lambda content: content.update(arms=["dynamic", "dynamc"])))
+
+
+def test_an_unknown_cell_names_the_nearest(study):
+    assert study.parse_cell_name("mlm-nsp-0") == ("mlm-nsp", 0)
+    with pytest.raises(StudyError, match=r"no cell mlm-nps-0; did you mean mlm-nsp-0\?"):
+        study.parse_cell_name("mlm-nps-0")
+
+
+def test_paths_of_a_study_are_normalised(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert str(load_study("experiments/tiny").reports) == "reports/tiny"
+    monkeypatch.chdir(ROOT / "experiments/tiny")
+    assert str(load_study().reports) == "../../reports/tiny"
+
+
+def test_a_pipeline_that_differs_from_the_project_s_is_refused(project, tmp_path):
+    mine = tmp_path / "experiments" / "mine"
+    mine.mkdir(parents=True)
+    params = (project() / "params.yaml").read_text()
+    (mine / "params.yaml").write_text(params.replace("root: .\n", "root: ../..\n").replace("name: quick", "name: mine"))
+    for folder in (tmp_path, mine):
+        (folder / "dvc.yaml").write_text("stages: {}\n")
+    load_study(mine)
+    (mine / "dvc.yaml").write_text("stages: {more: {cmd: ls}}\n")
+    with pytest.raises(StudyError, match=r"mine/dvc\.yaml: differs from the project's pipeline .*; replace it"):
+        load_study(mine)
+
+
+def test_two_studies_of_one_name_are_refused(project, tmp_path):
+    folder = project()
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(StudyError, match="study quick already exists"):
+        create_study(load_study(folder), "quick")
+    new = create_study(load_study(folder), "mine")
+    (new / "params.yaml").write_text((new / "params.yaml").read_text().replace("name: mine", "name: quick"))
+    with pytest.raises(StudyError, match=r"the name quick is taken by .*params\.yaml"):
+        load_study(new)
+
+
+def test_two_equal_arms_are_refused(project):
+    folder = project(lambda content: content.update(arms=["dynamic", "all-mask", "twin"]) or
+                     content["search"].update(arms=["dynamic"]))
+    path = folder / "experiments" / "arms.yaml"
+    arms = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(arms | {"twin": arms["all-mask"]}))
+    with pytest.raises(StudyError, match="arms: twin is the same as all-mask"):
+        load_study(folder)
+
+
+def test_an_arm_without_a_loss_on_masked_tokens_cannot_be_tuned(project):
+    for arm, message in (("left-to-right", "is a causal model"), ("untrained", "is not trained")):
+        with pytest.raises(StudyError, match=f"search.arms: {arm} {message}"):
+            load_study(project(lambda content, arm=arm: content.update(arms=["dynamic", arm]) or
+                               content["search"].update(arms=[arm])))
+
+
+def models(model: type[pydantic.BaseModel]) -> set[type[pydantic.BaseModel]]:
+    """A model and those of its fields, at any depth."""
+    definitions = {cls.__name__: cls for cls in subclasses(Settings)}
+    names = model.model_json_schema().get("$defs", {})
+    return {model, *(definitions[name] for name in names)}
+
+
+def subclasses(cls: type) -> set[type]:
+    return {cls, *(deeper for direct in cls.__subclasses__() for deeper in subclasses(direct))}
+
+
+@pytest.mark.parametrize("model", sorted(models(StudyConfig) | {schema.Arm}, key=lambda model: model.__name__))
+def test_every_setting_is_described(model):
+    assert model.__doc__
+    sections = {name for name, field in model.model_fields.items()
+                if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)}
+    assert [name for name, field in model.model_fields.items() if not field.description and name not in sections] == []

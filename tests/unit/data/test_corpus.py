@@ -1,0 +1,41 @@
+"""Corpus folders: WikiText is read as articles, and documents keep their order and borders."""
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from study import StudyError
+from study.data.corpus import _subset, write_documents
+from study.data.corpus_text import _sentences, _wikitext_articles
+
+
+def test_an_article_begins_at_a_title_between_blank_lines():
+    lines = ["", " = One = ", "", " First . ", " = Not a title = ", " Second @,@ 000 <unk> . ", " = = Heading = = ", "",
+             " Third . ", "", " = Two = ", "", " Fourth @-@ fifth . "]
+    assert list(_wikitext_articles(lines)) == [[" First . ", " Second,000 [UNK] . ", " Third . "],
+                                               [" Fourth-fifth . "]]
+
+
+def test_sentences_are_split_and_blank_paragraphs_left_out():
+    paragraphs = ["A dog barks. It runs. ", "  ", "The end."]
+    assert _sentences(paragraphs, "en") == [["A dog barks.", "It runs."], ["The end."]]
+
+
+def test_documents_are_numbered_and_empty_ones_left_out(tmp_path):
+    documents = [[["a b .", "c ."], ["d ."]], [], [["e ."]]]
+    counts = write_documents(iter(documents), tmp_path / "test.parquet", "made up")
+    assert counts == {"test_documents": 2, "test_paragraphs": 3, "test_sentences": 4, "test_words": 9}
+    assert pq.read_table(tmp_path / "test.parquet").to_pydict() == {
+        "document": [0, 0, 0, 1], "paragraph": [0, 0, 1, 2], "text": ["a b .", "c .", "d .", "e ."]}
+
+
+def test_one_document_is_too_few(tmp_path):
+    with pytest.raises(StudyError, match="made up: 1 documents with text; at least 2 are needed"):
+        write_documents([[["a ."]]], tmp_path / "test.parquet", "made up")
+
+
+def test_a_subset_has_classes_of_equal_size_and_is_the_same_every_time():
+    frame = pd.DataFrame({"text": [str(number) for number in range(60)], "label": [0] * 40 + [1] * 15 + [2] * 5})
+    assert _subset(frame, 12).label.value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
+    assert _subset(frame, 30).label.value_counts().to_dict() == {0: 13, 1: 12, 2: 5}
+    assert _subset(frame, 30).equals(_subset(frame, 30))
+    assert _subset(frame, None) is frame

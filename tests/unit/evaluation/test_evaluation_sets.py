@@ -1,0 +1,91 @@
+"""The fixed evaluation sets: rows inside documents, masks on ordinary tokens, and a hash of the content."""
+import numpy as np
+import pytest
+
+from study import StudyError
+from study.data.evaluation_sets import (
+    SETS,
+    build_evaluation_set,
+    content_hash,
+    document_windows,
+    load_evaluation_set,
+    masking_of,
+)
+from study.data.references import unigram_nll
+from study.data.synthetic import Language
+from study.data.synthetic_floor import synthetic_floor
+from study.data.token_store import TokenStore
+from study.data.tokenizer import TokenizerInfo, load
+from study.files import save_arrays
+
+
+@pytest.fixture(scope="module")
+def arrays(study, store, tokenizer):
+    """An evaluation set of the made-up text, as the examples stage builds it for real text."""
+    return build_evaluation_set(study.settings.examples, store, unigram_nll(store.ids, tokenizer), tokenizer, rows=20)
+
+
+def test_windows_are_inside_single_documents(store):
+    starts, offsets = document_windows(store, 22, 100, None, seed=0)
+    document = store.document_of(starts)
+    assert (starts + 20 <= store.document_ends[document]).all()
+    assert (starts - store.documents[document] == offsets).all()
+    assert len(np.unique(starts)) == len(starts)
+
+
+def test_mask_sets_share_their_rows_and_select_only_ordinary_tokens(arrays, tokenizer):
+    ids = arrays["ids"]
+    for name, (_, mix, _) in SETS.items():
+        shown, selected = arrays[f"{name}/shown"], arrays[f"{name}/kind"] > 0
+        assert selected.any()
+        assert tokenizer.is_ordinary[ids[selected]].all()
+        assert (shown[~selected] == ids[~selected]).all()
+        assert mix["mask"] < 1 or (shown[selected] == tokenizer.mask_id).all()
+    assert ((arrays["mask_only/kind"] > 0) == (arrays["mixed/kind"] > 0)).all()
+    assert ((arrays["mask_only/kind"] > 0) <= (arrays["mask_only_40/kind"] > 0)).all()
+    assert masking_of("mixed").keep == 0.1
+
+
+def test_the_unigram_reference_is_a_distribution_over_ordinary_tokens(arrays, store, tokenizer):
+    probability = np.exp(-arrays["unigram"])
+    assert probability.sum() == pytest.approx(1)
+    assert (probability > 0).tolist() == tokenizer.is_ordinary.tolist()
+    counts = np.bincount(store.ids, minlength=len(probability))
+    order = np.argsort(counts[tokenizer.ordinary], kind="stable")
+    assert (np.diff(probability[tokenizer.ordinary][order]) >= 0).all()
+
+
+def test_the_last_bit_of_a_floor_does_not_change_the_hash(tiny, monkeypatch):
+    """It differs between machines."""
+    tokenizer = TokenizerInfo.of(load(tiny.runs / "tokenizer"))
+    test, train = (TokenStore.open(tiny.runs / "examples" / split) for split in ("test", "train"))
+    arguments = (tiny.settings.examples, test, unigram_nll(train.ids, tokenizer), tokenizer, 20, synthetic_floor(tiny))
+    arrays, exact, calls = build_evaluation_set(*arguments), Language.floor, []
+
+    def on_another_machine(*floor_arguments):
+        nll, entropy = exact(*floor_arguments)
+        calls.append(nll[0])
+        nll[0] = np.nextafter(nll[0], np.inf)
+        return nll, entropy
+
+    monkeypatch.setattr(Language, "floor", on_another_machine)
+    assert content_hash(build_evaluation_set(*arguments)) == content_hash(arrays)
+    assert len(calls) == len(SETS)
+    changed = arrays | {"mask_only/floor": arrays["mask_only/floor"] + 1e-12}
+    assert content_hash(changed) != content_hash(arrays)
+
+
+def test_a_file_returns_what_was_written_and_damage_is_reported(arrays, tmp_path):
+    path, copy = tmp_path / "test.npz", tmp_path / "copy.npz"
+    save_arrays(arrays, path)
+    save_arrays(dict(reversed(arrays.items())), copy)
+    assert path.read_bytes() == copy.read_bytes()
+    read = load_evaluation_set(path)
+    assert (read.ids == arrays["ids"]).all()
+    assert read.pairs.keys() == {"nsp", "sop"}
+    assert read.hash == content_hash(arrays) == content_hash(dict(reversed(arrays.items())))
+    assert all(content_hash(arrays | {name: array + 1}) != read.hash for name, array in arrays.items()
+               if array.dtype == np.int32)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(StudyError, match="study examples"):
+        load_evaluation_set(path)

@@ -1,0 +1,111 @@
+"""Pooled vectors, and probes that read what is in them and nothing else."""
+import numpy as np
+import pytest
+import torch
+
+from study.evaluation.embedding import embed_layers, tokenize
+from study.evaluation.probe import learning_curve, linear_probe, planes, principal_plane, tutorial_probe
+from study.objectives.pretraining_model import new_model
+
+
+@pytest.fixture
+def model(config, tokenizer):
+    return new_model(config, tokenizer.vocabulary_size, seed=0).eval()
+
+
+def labelled(rows=240, width=16, classes=4, distance=1.5, seed=0):
+    """Vectors (rows, width) float32 whose class means are `distance` from the origin, and their labels (rows,)."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(rows) % classes
+    return (rng.normal(size=(rows, width)) + distance * np.eye(width)[label]).astype(np.float32), label
+
+
+def test_vectors_do_not_depend_on_batches(model, backend):
+    rows = tokenize(backend, ["ba de fi", "go", "lu ma ne pi ro su tan vek ba de go", "fi fi"], 32)
+    at_once, one_by_one = (embed_layers(model, rows, 0, size)[-1] for size in (4, 1))
+    np.testing.assert_allclose(at_once.cls, one_by_one.cls, atol=1e-5)
+    np.testing.assert_allclose(at_once.mean, one_by_one.mean, atol=1e-5)
+    backwards = embed_layers(model, rows[::-1], 0, 2)[-1]
+    np.testing.assert_allclose(backwards.mean[::-1], at_once.mean, atol=1e-5)
+
+
+def test_pooled_vectors_are_means_over_the_tokens_of_the_text(model, backend):
+    rows = tokenize(backend, ["ba de fi", "lu ma ne pi ro su tan vek ba de go"], 32)
+    pooled = embed_layers(model, rows, 0, 2)[-1]
+    for index, row in enumerate(rows):
+        ids = torch.tensor([row])
+        with torch.inference_mode():
+            states = model.encoder(ids, torch.zeros_like(ids))[0].numpy()
+        np.testing.assert_allclose(pooled.cls[index], states[0], atol=1e-5)
+        np.testing.assert_allclose(pooled.mean[index], states[1:-1].mean(0), atol=1e-5)
+
+
+def test_a_long_text_is_truncated_before_its_last_special_token(backend):
+    (row,) = tokenize(backend, ["ba de fi go " * 20], 16)
+    whole = backend.encode("ba de fi go " * 20).ids
+    assert row == [*whole[:15], backend.token_to_id("[SEP]")]
+
+
+def test_a_probe_reads_a_linear_signal_and_no_noise(study):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    features = rng.normal(size=(300, 8))
+    noise, _ = linear_probe(features[:200], labels[:200], features[200:], labels[200:], study.settings.probe)
+    assert noise["accuracy"] < 0.55
+    features[np.arange(300), labels] += 20
+    score, predicted = linear_probe(features[:200], labels[:200], features[200:], labels[200:], study.settings.probe)
+    assert score["accuracy"] == 1.0
+    assert (predicted == labels[200:]).all()
+    assert score["c"] in study.settings.probe.regularization
+
+
+def test_shuffled_labels_cannot_be_read(study):
+    x, y = labelled(1600)
+    rng = np.random.default_rng(1)
+    score, _ = linear_probe(x[:800], rng.permutation(y[:800]), x[800:], rng.permutation(y[800:]), study.settings.probe)
+    assert 0.18 < score["accuracy"] < 0.32
+
+
+def test_vectors_of_a_diverged_run_give_the_majority_class(study):
+    x, y = labelled(80)
+    x[3] = np.nan
+    score, predicted = linear_probe(x[:40], np.minimum(y[:40], 1), x[40:], y[40:], study.settings.probe)
+    assert (predicted == 1).all()
+    assert score["c"] is None
+    assert score["accuracy"] == pytest.approx(0.25)
+
+
+def test_more_training_rows_give_a_higher_accuracy():
+    x, y = labelled(1200)
+    few, many = (learning_curve(x[:800], y[:800], x[800:], y[800:], size, 1.0) for size in (16, 400))
+    assert few["accuracy"] + 2 * few["spread"] < many["accuracy"]
+    assert learning_curve(x[:80], y[:80], x[800:], y[800:], 80, 1.0) is None
+    assert learning_curve(x[:80], y[:80], x[800:], y[800:], 40, None) is None
+
+
+def test_the_tutorials_probe_depends_on_the_scale_of_the_features():
+    x, y = labelled(2600)
+    large, repeated, small = (tutorial_probe(scale * x[:2000], y[:2000], scale * x[2000:], y[2000:])
+                              for scale in (1.0, 1.0, 0.001))
+    assert large == repeated
+    assert large["rows"] == [2000, 500]
+    assert large["accuracy"] > 0.6
+    assert small["accuracy"] < large["accuracy"] - 0.1
+
+
+def test_the_principal_plane_has_the_largest_variance():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(100, 5)) * np.array([9, 4, 1, 1, 1])
+    plane = principal_plane(points)
+    assert plane.shape == (100, 2)
+    assert plane.var(0).sum() / points.var(0).sum() > 0.9
+
+
+def test_points_for_figures():
+    x, _ = labelled(120)
+    points = planes(x)
+    assert points.keys() == {"plane", "tsne"}
+    assert points["tsne"].shape == (120, 2)
+    np.testing.assert_array_equal(points["tsne"], planes(x)["tsne"])
+    assert planes(np.zeros((50, 4), np.float32)).keys() == {"plane"}
+    assert not planes(np.full((50, 4), np.nan, np.float32))["plane"].any()
