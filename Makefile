@@ -20,12 +20,12 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
+	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || for study in . experiments/*/; do \
+	  (cd $$study && $(CURDIR)/$(BIN)/dvc config --local core.no_scm true); done
 	@touch $@
 
 study: install              ## the quick study and its report (STUDY=experiments/NAME for another study)
 	study run $(STUDY)
-	@if [ "$(STUDY)" = . ]; then study readme; fi
 	@study where $(STUDY)
 
 lint: install               ## ruff and the import rules

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -39,6 +40,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise StudyError(f"{path}: could not be written ({error.strerror}); free some space or fix the folder, then "
                          f"run the command again: finished work is kept, and a cell resumes from its last checkpoint"
                          ) from None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content, **keywords) -> None:

@@ -148,11 +148,8 @@ def show_states(tokens: list[str], states) -> None:
     _print(table)
 
 
-def show_plan(rows: list, jobs: int, stages_file: str) -> None:
-    """One row per arm, and the total work for the stale cells with `jobs` of them in parallel.
-
-    stages_file: the dvc.yaml of the study, as a target for `dvc repro`.
-    """
+def show_plan(rows: list, jobs: int) -> None:
+    """One row per arm, and the total work for the stale cells with `jobs` of them in parallel."""
     table = Table()
     for name in ("arm", "cells", "stale", "tokens per cell", "FLOPs per cell", "training per cell"):
         table.add_column(name, justify="left" if name == "arm" else "right")
@@ -164,7 +161,7 @@ def show_plan(rows: list, jobs: int, stages_file: str) -> None:
                   f"{sum(row.stale * row.tokens for row in rows):,.0f} tokens, "
                   f"{sum(row.stale * row.flops for row in rows):.1e} FLOPs")
     if stale and any(row.seconds is None for row in rows if row.stale):
-        _print(f"the training time can be measured once the examples exist: `dvc repro {stages_file}:examples`")
+        _print("the training time can be measured once the examples exist: `dvc repro examples`")
     elif stale:
         seconds = sum(row.stale * row.seconds for row in rows if row.stale)
         parallel = f" with {jobs} cells in parallel, if they do not slow each other down" if jobs > 1 else ""
@@ -181,7 +178,7 @@ def duration(seconds: float) -> str:
 
 def verification_summary(result: dict) -> str:
     """The content of verification.json in one line."""
-    weights = "equal" if result["weights_equal"] else "different"
+    weights = {True: "equal", False: "different", None: "unrecorded"}[result["weights_equal"]]
     text = (f"{result['outcome']}: weights {weights}, {result['differing']:,} of {result['numbers']:,} numbers differ")
     if result["first_differing"] is None:
         return text

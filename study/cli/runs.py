@@ -60,7 +60,7 @@ def plan(study: Study,
     from study.orchestration.plan import plan as make_plan
     from study.orchestration.processes import processors
 
-    show_plan(make_plan(study, measure, progress), min(jobs or processors(), processors()), study.stages_file)
+    show_plan(make_plan(study, measure, progress), min(jobs or processors(), processors()))
 
 
 @command
@@ -70,7 +70,7 @@ def verify(study: Study,
                help="This cell, such as dynamic-0. May be repeated.")] = None):
     """Retrain cells and compare them with their recorded results. The exit status is 1 if a cell differs.
 
-    It needs the text of the study, but no weights: their hashes are in dvc.lock.
+    It needs the text of the study, but no weights: their hashes are in training.json.
 
     Writes: verification.json to runs/STUDY/ARM-SEED.
 
@@ -79,13 +79,12 @@ def verify(study: Study,
     from study.cli.console import TrainingBar, verification_summary
     from study.evaluation.embedding import recorded_settings
     from study.orchestration.dvc_commands import make_examples
-    from study.orchestration.verify import recorded_weights, spread_cells
+    from study.orchestration.verify import spread_cells
     from study.orchestration.verify import verify as verify_cell
 
     names = cell or spread_cells(study, cells)
     for name in names:                      # before the examples are made: a missing record is an error at once
-        study.parse_cell_name(name)
-        recorded_weights(study, name)
+        recorded_settings(study, *study.parse_cell_name(name))
     make_examples(study)
     outcomes = []
     for name in names:

@@ -27,12 +27,15 @@ def _check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
 def code(study: Study):
     """Hash the source code that each stage uses.
 
-    Writes: .state/code/STUDY/STAGE.txt, which the stages depend on.
+    Writes: .state/code/STUDY/STAGE.txt, which the stages depend on, and links to the study's results in runs/ and
+    reports/ of the root.
 
     Example: study code experiments/tiny
     """
+    from study.config.create import link_results
     from study.orchestration.code_identity import write_code_identity
 
+    link_results(study)
     write_code_identity(study)
 
 
@@ -81,7 +84,7 @@ def examples(study: Study):
     Example: study examples experiments/tiny
     """
     from study.cli.console import progress
-    from study.data.examples import write_examples
+    from study.data.examples import write_examples, write_input_manifests
     from study.evaluation.baselines import write_baselines
     from study.files import atomic_folder
 
@@ -93,6 +96,7 @@ def examples(study: Study):
     with atomic_folder(study.runs / "examples") as folder:
         manifest = write_examples(study, folder, exact, progress)
         write_baselines(study, folder)
+        write_input_manifests(study, folder)
     echo(f"examples: {manifest['train']['tokens']:,} training tokens, "
          f"{manifest['tokens']['test']['mask_only']:,} masked test tokens")
 
@@ -151,33 +155,22 @@ def pretrain(study: Study, arm: Arm, seed: Seed):
 
 @stage
 def evaluate(study: Study, arm: Arm, seed: Seed):
-    """Measure a cell's perplexity on the fixed masks of the test set.
+    """Measure a cell's perplexity on the fixed masks of the test set, and probe its frozen encoder.
 
-    Writes: evaluation.json and predictions.json to runs/STUDY/ARM-SEED.
+    Writes: evaluation.json, predictions.json and probe.json to runs/STUDY/ARM-SEED.
 
     Example: study evaluate experiments/tiny --arm dynamic --seed 0
     """
     from study.evaluation.evaluate import evaluate as evaluate_cell
+    from study.evaluation.probe import probe
 
     _check_cell(study, arm, seed, "evaluate")
     scores = evaluate_cell(study, arm, seed)["mask_only"]
     echo(f"evaluate {arm}-{seed}: "
          + (f"perplexity {scores['perplexity']:.2f}" if scores else "not a masked language model"))
-
-
-@stage
-def probe(study: Study, arm: Arm, seed: Seed):
-    """Train linear probes on a cell's frozen encoder.
-
-    Writes: probe.json to runs/STUDY/ARM-SEED.
-
-    Example: study probe experiments/tiny --arm dynamic --seed 0
-    """
-    from study.evaluation.probe import probe as probe_cell
-
-    _check_cell(study, arm, seed, "probe")
-    for task, scores in probe_cell(study, arm, seed).items():
-        parts = [f"{pooling} {scores[pooling]['accuracy']:.1%} (untrained {scores[pooling]['untrained_accuracy']:.1%})"
+    for task, accuracies in probe(study, arm, seed).items():
+        parts = [f"{pooling} {accuracies[pooling]['accuracy']:.1%} "
+                 f"(untrained {accuracies[pooling]['untrained_accuracy']:.1%})"
                  for pooling in study.settings.probe.poolings]
         echo(f"probe {arm}-{seed}: {task}: {', '.join(parts)}")
 

@@ -1,6 +1,7 @@
 """Creating a study from another one."""
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,9 +10,20 @@ from study import StudyError
 from study.config.load import load_study
 from study.config.study import Study
 
+DVC_CONFIG = """\
+[core]
+    analytics = false
+    autostage = true
+    check_update = false
+[cache]
+    dir = ../../../.dvc/cache
+"""
+
 
 def create_study(source: Study, name: str) -> Path:
-    """Creates experiments/<name> with the settings of `source` and returns the folder.
+    """Creates experiments/<name>, a DVC repository with the settings of `source`, and returns the folder.
+
+    Links to its runs/<name> and reports/<name> appear in the folders of that name in the root.
 
     Raises StudyError if the name is invalid or taken.
     """
@@ -27,5 +39,32 @@ def create_study(source: Study, name: str) -> Path:
     (folder / "params.yaml").write_text(text, encoding="utf-8")
     shutil.copy(source.root / "dvc.yaml", folder)
     (folder / "discussion.md").touch()      # shown in the report, once it is written
-    load_study(folder)
+    _create_dvc_repository(source.root, folder)
+    link_results(load_study(folder))
     return folder
+
+
+def link_results(study: Study) -> None:
+    """Makes runs/<name> and reports/<name> in the root links to the study's folders, if they do not exist."""
+    root = study.root.resolve()
+    for folder in (study.runs.resolve(), study.reports.resolve()):
+        link = root / folder.relative_to(study.folder.resolve())
+        if link != folder and not os.path.lexists(link):
+            folder.mkdir(parents=True, exist_ok=True)
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(Path("..", folder.relative_to(root)))
+
+
+def _create_dvc_repository(root: Path, folder: Path) -> None:
+    """Makes the folder a DVC repository that shares the project's cache.
+
+    Each study is a repository of its own because DVC loads every dvc.yaml and dvc.lock of a repository at each command.
+    """
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc" / "config").write_text(DVC_CONFIG)
+    (folder / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    shutil.copy(root / ".dvcignore", folder)
+    (folder / ".package").symlink_to(Path("..", "..", "study"))     # DVC applies .dvcignore only below the folder
+    local = root / ".dvc" / "config.local"  # says so if there is no git
+    if local.exists():
+        shutil.copy(local, folder / ".dvc")

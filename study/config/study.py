@@ -36,19 +36,19 @@ class Study(Settings):
         return self.root / "experiments" / "arms.yaml"
 
     @property
-    def stages_file(self) -> str:
-        """The study's dvc.yaml relative to `root`, as DVC's commands take it."""
-        return str((self.folder.resolve() / "dvc.yaml").relative_to(self.root.resolve()))
-
-    @property
     def runs(self) -> Path:
-        """The folder of the study's results."""
-        return self.root / "runs" / self.settings.name
+        """The folder of the study's results. `root`/runs/<name> is this folder, or a link to it."""
+        return self.folder / "runs" / self.settings.name
 
     @property
     def reports(self) -> Path:
-        """The folder of the study's report."""
-        return self.root / "reports" / self.settings.name
+        """The folder of the study's report. `root`/reports/<name> is this folder, or a link to it."""
+        return self.folder / "reports" / self.settings.name
+
+    @property
+    def state(self) -> Path:
+        """The folder of what only a run in progress needs: checkpoints, logs, trials and the code identity."""
+        return self.folder / ".state"
 
     @property
     def quotable(self) -> bool:
@@ -79,5 +79,5 @@ class Study(Settings):
 
         Workers on several machines need one that all can reach. `optuna-dashboard` shows it.
         """
-        path = self.root.resolve() / ".state" / f"search-{self.settings.name}.db"
+        path = self.state.resolve() / f"search-{self.settings.name}.db"
         return os.environ.get(STORAGE) or f"sqlite:///{path}"

@@ -8,7 +8,6 @@ corpus_text.py and corpus_synthetic.py provide the documents.
 """
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -21,6 +20,7 @@ import numpy as np
 from study import StudyError, randomness
 from study.config.schema import ProbeTask, Text
 from study.config.study import Study
+from study.files import file_sha256
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,14 +51,9 @@ def write_corpus(study: Study, folder: Path, documents: Callable[[str], Iterable
     for task in study.settings.probe.tasks:
         counts |= _write_task(study, task, folder, topic_rows)
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
-    manifest = {"counts": counts, "sha256": {path.name: _sha256(path) for path in files}}
+    manifest = {"counts": counts, "sha256": {path.name: file_sha256(path) for path in files}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     return manifest
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_documents(documents: Iterable[Document], path: Path, label: str) -> dict[str, int]:

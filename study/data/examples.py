@@ -1,10 +1,12 @@
 """The examples stage: token stores of all splits, the fixed evaluation sets, and references that need no encoder.
 
 Written to a folder: `train/`, `validation/`, `test/` (token_store.py), `validation.npz`, `test.npz`
-(evaluation_sets.py) and `references.json`: counts, hashes and the perplexities of references.
+(evaluation_sets.py), `references.json` with counts, hashes and the perplexities of references, and the manifests
+`training_inputs.json` and `evaluation_inputs.json` with the hashes of what cells read.
 """
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from study.data.layouts import single_layout
 from study.data.references import MaskedText, neighbour_nll, unigram_nll
 from study.data.token_store import TokenStore, write_store
 from study.data.tokenizer import TokenizerInfo, load
-from study.files import save_arrays, write_json
+from study.files import file_sha256, save_arrays, write_json
 
 
 def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
@@ -53,6 +55,22 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
                                                             test["mask_only/floor"])
     write_json(folder / "references.json", references, sort_keys=True)
     return references
+
+
+def write_input_manifests(study: Study, folder: Path) -> None:
+    """Writes the hashes of what cells read: training_inputs.json for training, evaluation_inputs.json for evaluation.
+
+    folder: the finished folder of the examples, baselines.json included. A cell is stale if its manifest changes.
+    """
+    tokenizer = file_sha256(study.runs / "tokenizer" / "tokenizer.json")
+    sets = json.loads((folder / "references.json").read_text())["hash"]
+    train = TokenStore.open(folder / "train").sha256
+    write_json(folder / "training_inputs.json",
+               {"tokenizer": tokenizer, "train": train, "validation": sets["validation"]})
+    tasks = {path.name: file_sha256(path) for path in sorted((study.runs / "corpus").glob("probe-*.parquet"))}
+    write_json(folder / "evaluation_inputs.json",
+               {"tokenizer": tokenizer, "test": sets["test"], "baselines": file_sha256(folder / "baselines.json"),
+                "tasks": tasks})
 
 
 def _headline(arrays: dict[str, np.ndarray]) -> MaskedText:

@@ -41,7 +41,8 @@ def build_tokenizer(settings: Tokenizer, text: Callable[[], Iterable[str]], lexi
     """Returns the `tokenizers.Tokenizer` that the settings describe.
 
     text: a function that returns the sentences of the training split; called only if a vocabulary is trained.
-    lexicon: words of the synthetic corpus, None for other text. Raises StudyError if the source cannot be loaded or lacks a special token.
+    lexicon: words of the synthetic corpus, None for other text. Raises StudyError if the source cannot be loaded or
+    lacks a special token.
     """
     if settings.source == "train":
         return train_wordpiece(settings, text)

@@ -2,7 +2,8 @@
 
 DVC does not follow imports. So the first stage of the pipeline, `code`, writes one file per stage with the hashes of
 the modules that the stage imports, directly or not, and the stage depends on that file. (With all modules listed in
-dvc.yaml instead, dvc.lock becomes so long that reading and writing it takes seconds per stage.) Hashes follow what the
+dvc.yaml instead, dvc.lock becomes so long that reading and writing it takes seconds per stage.) `.package`, on which
+`code` itself depends, is a link to the package. Hashes follow what the
 code does, not its wording: see syntax_hash.py.
 """
 from __future__ import annotations
@@ -26,10 +27,11 @@ ROOT = Path(__file__).parents[2]            # the folder that contains the packa
 ENTRIES = {
     "corpus": ("study.data.corpus_{kind}",), "tokenizer": ("study.data.wordpiece",),
     "examples": ("study.data.examples", "study.evaluation.baselines"), "search": ("study.training.search",),
-    "pretrain": ("study.training.pretrain",), "evaluate": ("study.evaluation.evaluate",),
-    "probe": ("study.evaluation.probe",), "compare": ("study.analysis.compare", "study.evaluation.exact_claims"),
+    "pretrain": ("study.training.pretrain",), "evaluate": ("study.evaluation.evaluate", "study.evaluation.probe"),
+    "compare": ("study.analysis.compare", "study.evaluation.exact_claims"),
     "report": ("study.report.page",), "track": ("study.tracking.runs",),
 }
+SETTINGS = {"evaluate": ("evaluation", "probe")}       # sections that DVC would otherwise have to read for every cell
 SYNTHETIC_ENTRIES = {"examples": ("study.data.synthetic_floor",)}       # in addition, for the synthetic corpus
 # Declarations of settings. A stage depends on the values of settings, which DVC compares (params.yaml, settings.yaml),
 # so that adding a setting for one stage leaves the others up to date.
@@ -94,15 +96,22 @@ def code_hash(study: Study, stage: str) -> str:
 
 def code_folder(study: Study) -> Path:
     """Returns the folder with the study's code identity, which the `code` stage writes."""
-    return study.root / ".state" / "code" / study.settings.name
+    return study.state / "code" / study.settings.name
+
+
+def _identity(study: Study, stage: str) -> dict[str, str]:
+    """Hashes of the files that a stage depends on, and of its SETTINGS."""
+    settings = {f"params.yaml: {name}": hashlib.sha256(getattr(study.settings, name).model_dump_json(
+        exclude_defaults=True).encode()).hexdigest() for name in SETTINGS.get(stage, ())}
+    return stage_hashes(stage, study.settings.corpus.kind) | settings
 
 
 def write_code_identity(study: Study) -> None:
-    """Writes `<stage>.txt` for every stage (a hash and a file per line), and arms.json: what determines each arm."""
+    """Writes `<stage>.txt` for every stage (a hash and a name per line), and arms.json: what determines each arm."""
     folder = code_folder(study)
     folder.mkdir(parents=True, exist_ok=True)
     for stage in ENTRIES:
-        hashes = stage_hashes(stage, study.settings.corpus.kind)
+        hashes = _identity(study, stage)
         (folder / f"{stage}.txt").write_text("".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
     write_json(folder / "arms.json", {arm: arm_identity(study, arm) for arm in study.settings.arms}, sort_keys=True)
 
@@ -116,8 +125,8 @@ def check_code(study: Study, stage: str) -> None:
     path = code_folder(study) / f"{stage}.txt"
     if not path.exists():
         return
-    hashes = stage_hashes(stage, study.settings.corpus.kind)
+    hashes = _identity(study, stage)
     recorded = dict(reversed(line.split("  ", 1)) for line in path.read_text().splitlines())
     if changed := sorted(name for name in hashes.keys() | recorded.keys() if hashes.get(name) != recorded.get(name)):
-        raise StudyError(f"{ROOT / changed[0]}: changed since the stage `code` ran; run `dvc repro` again, which runs "
+        raise StudyError(f"{changed[0]}: changed since the stage `code` ran; run `dvc repro` again, which runs "
                          f"that stage first")

@@ -15,7 +15,7 @@ from study.config.yaml_files import read_yaml
 
 DVC = (sys.executable, "-m", "study.orchestration.dvc_lock", "--wait-for-lock")
 STUDY = (sys.executable, "-m", "study")
-CELL_STAGES = ("pretrain", "evaluate", "probe")
+CELL_STAGES = ("pretrain", "evaluate")
 
 
 def environment() -> dict[str, str]:
@@ -26,9 +26,9 @@ def environment() -> dict[str, str]:
 
 
 def run_dvc(study: Study, *arguments: str) -> None:
-    """Runs DVC in the root of the project, with its output on the terminal. Raises StudyError if it fails."""
+    """Runs DVC in the study's folder, with its output on the terminal. Raises StudyError if it fails."""
     # Files stay open, so that the lock of `study run` is held until DVC has ended.
-    status = subprocess.run([*DVC, *arguments], cwd=study.root, check=False, env=environment(),
+    status = subprocess.run([*DVC, *arguments], cwd=study.folder, check=False, env=environment(),
                             close_fds=False).returncode
     if status:
         command = " ".join(argument for argument in arguments if argument != "--quiet")
@@ -36,19 +36,19 @@ def run_dvc(study: Study, *arguments: str) -> None:
                          "using the same files: run `dvc` yourself to see")
 
 
-def stale_stages(study: Study, target: str) -> list[str]:
-    """Names of the target's stages that DVC would run. Raises StudyError if DVC fails."""
-    result = subprocess.run([*DVC, "status", "--json", target], cwd=study.root, capture_output=True, text=True,
+def stale_stages(study: Study, *targets: str) -> list[str]:
+    """Names of the stages that DVC would run, of all or of those in `targets`. Raises StudyError if DVC fails."""
+    result = subprocess.run([*DVC, "status", "--json", *targets], cwd=study.folder, capture_output=True, text=True,
                             check=False, env=environment())
     if result.returncode:
         raise StudyError(f"dvc status failed: {' '.join(result.stderr.split())[-300:]}")
-    return [name.rpartition(":")[2] for name in json.loads(result.stdout or "{}")]
+    return list(json.loads(result.stdout or "{}"))
 
 
 def stale_cells(study: Study) -> list[str]:
     """Names of the cells that have a stage to run, in the order of the study. Raises StudyError if DVC fails."""
-    run_dvc(study, "repro", "--quiet", "--single-item", f"{study.stages_file}:code")
-    stages = stale_stages(study, study.stages_file)
+    run_dvc(study, "repro", "--quiet", "--single-item", "code")
+    stages = stale_stages(study)
     stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in CELL_STAGES}
     # DVC lists a stage whose inputs changed, but not the stages that follow it.
     data_changes = not {"corpus", "tokenizer", "examples"}.isdisjoint(stages)
@@ -65,7 +65,7 @@ def _trained_with_current_settings(study: Study, arm: str, seed: int) -> bool:
 
 def make_examples(study: Study) -> None:
     """Brings a study's text, tokenizer and examples up to date. Raises StudyError if DVC fails."""
-    run_dvc(study, "repro", "--quiet", f"{study.stages_file}:examples")
+    run_dvc(study, "repro", "--quiet", "examples")
 
 
 def trials_command(search: str) -> tuple[str, ...]:

@@ -30,26 +30,23 @@ from study.orchestration.processes import CellProgress
 
 RETRIES = 3                                 # further attempts at a cell whose worker died
 # Paths that must be committed. A dvc.lock may differ: it is sent along.
-COMMITTED = ("study", "experiments", "params.yaml", "dvc.yaml", ":(exclude)experiments/*/dvc.lock")
+COMMITTED = (":(top)study", ":(top)experiments", ":(top)params.yaml", ":(top)dvc.yaml",
+             *(f":(top,exclude)experiments/*/{name}" for name in ("dvc.lock", "runs", "reports")))
 DATA_STAGES = ("code", "corpus", "tokenizer", "examples")   # workers pull their outputs
+PULL_DATA = (*DVC, "pull", *DATA_STAGES)
 
 
 @dataclass(frozen=True)
 class WorkerTask:
     """What a worker needs: the commit as a git bundle, and the files that are not in it.
 
-    stages_file and runs are the study's dvc.yaml and folder of results, relative to the root.
+    folder and name are those of the study; the folder is relative to the root.
     """
     bundle: bytes
     commit: str
     files: dict[str, bytes]
-    stages_file: str
-    runs: str
-
-    @property
-    def pull_data(self) -> tuple[str, ...]:
-        """The command that pulls the data."""
-        return *DVC, "pull", *(f"{self.stages_file}:{stage}" for stage in DATA_STAGES)
+    folder: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class Cluster:
     def finish(self) -> None:
         """Pulls the weights that the workers pushed."""
         if self.done:
-            _dvc(self.study.root, "pull", *(f"{self.study.stages_file}:pretrain@{cell}" for cell in self.done))
+            _dvc(self.study, "pull", *(f"pretrain@{cell}" for cell in self.done))
 
     def _run(self, progress: CellProgress, function: Callable[..., WorkerResult], *arguments) -> WorkerResult:
         """The result of function(task, name, *arguments) on a worker. Its output goes to the log of `progress`."""
@@ -138,14 +135,14 @@ class Cluster:
     def _make_task(self) -> WorkerTask:
         study, root = self.study, self.study.root.resolve()
         register_claims(study)
-        _dvc(study.root, "push", *(f"{study.stages_file}:{stage}" for stage in DATA_STAGES))
-        paths = [*(study.root / ".dvc").glob("config*"), study.folder / "dvc.lock",
+        _dvc(study, "push", *DATA_STAGES)
+        paths = [*(study.folder / ".dvc").glob("config*"), study.folder / "dvc.lock",
                  *(study.runs / "search").glob("*"), *study.runs.glob("claims.json")]
         bundle = subprocess.run(["git", "bundle", "create", "-q", "-", "HEAD"], cwd=study.root, capture_output=True,
                                 check=True).stdout
         return WorkerTask(bundle, commit=_output(study, "git", "rev-parse", "HEAD"),
                           files={str(path.resolve().relative_to(root)): path.read_bytes() for path in paths},
-                          stages_file=study.stages_file, runs=str(study.runs.resolve().relative_to(root)))
+                          folder=str(study.folder.resolve().relative_to(root)), name=study.settings.name)
 
     def _save(self, cell: str, result: WorkerResult) -> None:
         """Writes a cell's small files and its entries of dvc.lock. The weights are pulled when all cells have ended."""
@@ -162,28 +159,28 @@ class Cluster:
 def train(task: WorkerTask, cell: str) -> WorkerResult:
     """On a worker: trains, evaluates and probes one cell in the clone of the commit, and pushes its weights."""
     root, names = workspace(task), [f"{stage}@{cell}" for stage in CELL_STAGES]
-    targets = [f"{task.stages_file}:{name}" for name in names]
-    succeeded, output = _run_all(root, {}, task.pull_data, (*DVC, "repro", "--single-item", *targets),
-                                 (*DVC, "push", *targets))
+    folder = root / task.folder
+    succeeded, output = _run_all(root, folder, {}, PULL_DATA, (*DVC, "repro", "--single-item", *names),
+                                 (*DVC, "push", *names))
     if not succeeded:
         return WorkerResult(False, output, {}, {})
-    lock = parse_lock((root / task.stages_file).with_name("dvc.lock").read_bytes())["stages"]
-    files = {path.name: path.read_bytes() for path in (root / task.runs / cell).iterdir()
+    lock = parse_lock((folder / "dvc.lock").read_bytes())["stages"]
+    files = {path.name: path.read_bytes() for path in (folder / "runs" / task.name / cell).iterdir()
              if path.suffix != ".safetensors" and path.name != ".gitignore"}
     return WorkerResult(True, output, {name: lock[name] for name in names}, files)
 
 
 def tune(task: WorkerTask, search: str, storage: str) -> WorkerResult:
     """On a worker: runs or resumes the trials of one arm in the shared database `storage`."""
-    trials = (*STUDY, *trials_command(search), str(Path(task.stages_file).parent))
-    return WorkerResult(*_run_all(workspace(task), {STORAGE: storage}, task.pull_data, trials), {}, {})
+    root, trials = workspace(task), (*STUDY, *trials_command(search))
+    return WorkerResult(*_run_all(root, root / task.folder, {STORAGE: storage}, PULL_DATA, trials), {}, {})
 
 
-def _run_all(root: Path, variables: dict[str, str], *commands: tuple[str, ...]) -> tuple[bool, str]:
-    """Runs commands until one fails. Returns whether all succeeded, and their output."""
+def _run_all(root: Path, folder: Path, variables: dict[str, str], *commands: tuple[str, ...]) -> tuple[bool, str]:
+    """Runs commands in a folder of the clone until one fails. Returns whether all succeeded, and their output."""
     output = ""
     for command in commands:
-        process = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False,
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
                                  env=environment() | {"PYTHONPATH": str(root)} | variables)
         output += process.stdout + process.stderr
         if process.returncode:
@@ -217,11 +214,11 @@ def workspace(task: WorkerTask) -> Path:
 
 
 def _output(study: Study, *command: str) -> str:
-    return subprocess.run(command, cwd=study.root, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(command, cwd=study.folder, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def _dvc(root: Path, *arguments: str) -> None:
+def _dvc(study: Study, *arguments: str) -> None:
     """Runs DVC without output on the terminal. Raises StudyError if it fails."""
-    process = subprocess.run([*DVC, *arguments], cwd=root, capture_output=True, text=True, check=False)
+    process = subprocess.run([*DVC, *arguments], cwd=study.folder, capture_output=True, text=True, check=False)
     if process.returncode:
         raise StudyError(f"dvc {arguments[0]} failed: {' '.join(process.stderr.split())[-300:]}")

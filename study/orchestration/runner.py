@@ -55,19 +55,20 @@ class LocalWorkers:
     can_search = True
 
     def __init__(self, study: Study, jobs: int):
-        self.study, self.environment = study, environment() | {"OMP_NUM_THREADS": str(threads_per_job(jobs))}
+        self.study, self.threads = study, threads_per_job(jobs)
 
     def run_cell(self, cell: CellProgress) -> None:
-        targets = [f"{self.study.stages_file}:{stage}@{cell.name}" for stage in CELL_STAGES]
-        run_logged(cell, (*DVC, "repro", "--single-item", *targets), self.study.root, self.environment)
+        targets = [f"{stage}@{cell.name}" for stage in CELL_STAGES]
+        self._run(cell, (*DVC, "repro", "--single-item", *targets))
 
     def run_trials(self, search: CellProgress) -> None:
-        folder = self.study.folder.resolve().relative_to(self.study.root.resolve())
-        command = (*STUDY, *trials_command(search.name), str(folder))
-        run_logged(search, command, self.study.root, self.environment)
+        self._run(search, (*STUDY, *trials_command(search.name)))
 
     def finish(self) -> None:
         pass
+
+    def _run(self, progress: CellProgress, command: tuple[str, ...]) -> None:
+        run_logged(progress, command, self.study.folder, environment() | {"OMP_NUM_THREADS": str(self.threads)})
 
 
 def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda cells: None) -> list[CellProgress]:
@@ -77,14 +78,14 @@ def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda c
     then names the first that failed and its log.
     """
     with _only_run(study), preloaded(threads_per_job(jobs)):
-        repair_rwlock(study.root)
+        repair_rwlock(study.folder)
         _search(study, workers, jobs, watch)
-        run_dvc(study, "repro", f"{study.stages_file}:search")
+        run_dvc(study, "repro", "search")
         cells = _progress(study, stale_cells(study))
         _in_parallel(cells, workers.run_cell, jobs, watch)
         workers.finish()
         _raise_if_failed(cells, "cells")
-        run_dvc(study, "repro", study.stages_file)
+        run_dvc(study, "repro")
         return cells
 
 
@@ -95,7 +96,7 @@ def _only_run(study: Study) -> Iterator[None]:
     The lock belongs to the operating system: a killed process leaves nothing behind. DVC's processes inherit it, so a
     new run also waits for those that outlive a killed one.
     """
-    path = study.root / ".state" / f"run-{study.settings.name}.lock"
+    path = study.state / f"run-{study.settings.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -112,8 +113,8 @@ def _search(study: Study, workers: Workers, jobs: int, watch: Watch) -> None:
     arms = study.settings.search.arms if study.settings.search.trials else []
     if len(arms) < 2 or jobs < 2 or not workers.can_search:
         return
-    run_dvc(study, "repro", f"{study.stages_file}:examples")
-    if not stale_stages(study, f"{study.stages_file}:search"):
+    run_dvc(study, "repro", "examples")
+    if not stale_stages(study, "search"):
         return
     open_storage(study)                     # creates the tables before several processes need them
     searches = _progress(study, [f"search-{arm}" for arm in arms])
@@ -122,7 +123,7 @@ def _search(study: Study, workers: Workers, jobs: int, watch: Watch) -> None:
 
 
 def _progress(study: Study, names: list[str]) -> list[CellProgress]:
-    logs = study.root / ".state" / "logs"
+    logs = study.state / "logs"
     return [CellProgress(name, log=logs / f"{study.settings.name}-{name}.log") for name in names]
 
 

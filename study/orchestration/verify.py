@@ -1,13 +1,13 @@
 """`study verify`: retrains a cell from its recorded settings and compares it with the recorded results.
 
 Everything is compared: the outcome in training.json, the learning curve to the last digit, the scores on the fixed
-evaluation sets, the probes, the predictions, and the weights. The weights are compared by the hash in dvc.lock, so a
-clone without weights can be verified too. Evaluation and probes use the current settings of the study.
+evaluation sets, the probes, the predictions, and the weights. The weights are compared by their hashes in
+training.json, so a clone without weights can be verified too. Evaluation and probes use the current settings of the
+study.
 """
 from __future__ import annotations
 
 import datetime
-import hashlib
 import math
 import os
 import re
@@ -22,7 +22,6 @@ from study import StudyError
 from study.analysis.results import read_arrays, read_json, read_records, record_hash
 from study.config.fingerprint import fingerprint
 from study.config.study import Study
-from study.config.yaml_files import read_yaml
 from study.files import write_json
 
 NLL_TOLERANCE = 0.05                        # nats; on other hardware, results within both tolerances are the same
@@ -30,8 +29,8 @@ ACCURACY_TOLERANCE = 0.02                   # share of rows
 ACCURACIES = re.compile(r"probe\.[^.]+\.(cls|mean)\.accuracy|evaluation\.(nsp|sop)\.accuracy")
 LOSSES = re.compile(r"evaluation\.\w+\.nll")
 MUST_BE_EQUAL = re.compile(r"training\.(status|steps|tokens|rows_seen|parameters|data)|evaluation\.\w+")
-MACHINE_KEYS = ("seconds", "tokens_per_second", "versions", "hardware", "commit")   # of training.json: not compared
-WEIGHTS = ("encoder.safetensors", "heads.safetensors")
+# of training.json: depend on the machine, or are compared apart
+MACHINE_KEYS = ("seconds", "tokens_per_second", "versions", "hardware", "commit", "weights")
 JSON_FILES = ("training.json", "evaluation.json", "probe.json", "inputs.json", "predictions.json")
 ARRAY_FILES = ("evaluation.npz", "probe.npz")
 
@@ -64,18 +63,18 @@ def verify(study: Study, name: str, on_record: Callable[[dict, float], None] = l
 
     arm, seed = study.parse_cell_name(name)
     recorded = study.cell(arm, seed)
-    training, weights = read_json(recorded / "training.json"), recorded_weights(study, name)
+    training = read_json(recorded / "training.json")
     scratch = _scratch_study(study, arm, recorded)
     try:
         here = fingerprint(recorded / "settings.yaml", seed, load_data(study).train.sha256)
         if here != training["fingerprint"]:
             raise StudyError(f"{recorded / 'training.json'}: {name} was trained with other settings or on another text "
                              f"(fingerprint {training['fingerprint']}, here {here}); run `dvc repro "
-                             f"{study.stages_file}:examples`, or train the cell again")
+                             f"examples` in {study.folder}, or train the cell again")
         retrained = pretrain(scratch, arm, seed, on_record=on_record)
         evaluate(scratch, arm, seed)
         probe(scratch, arm, seed)
-        result = compare_cells(recorded, scratch.cell(arm, seed), weights)
+        result = compare_cells(recorded, scratch.cell(arm, seed))
     finally:
         shutil.rmtree(scratch.folder)
     result |= {"record": record_hash(recorded), "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -87,7 +86,7 @@ def verify(study: Study, name: str, on_record: Callable[[dict, float], None] = l
 
 def _scratch_study(study: Study, arm: str, recorded: Path) -> Study:
     """The study in a new folder with its text, tokenizer and examples and the recorded settings, without results."""
-    folder = (study.root / ".state" / "verify" / f"{study.settings.name}-{recorded.name}-{os.getpid()}").resolve()
+    folder = (study.state / "verify" / f"{study.settings.name}-{recorded.name}-{os.getpid()}").resolve()
     shutil.rmtree(folder, ignore_errors=True)
     scratch = study.model_copy(update={"folder": folder, "settings": study.settings.model_copy(update={"root": "."})})
     (scratch.runs / "search").mkdir(parents=True)
@@ -97,23 +96,14 @@ def _scratch_study(study: Study, arm: str, recorded: Path) -> Study:
     return scratch
 
 
-def recorded_weights(study: Study, name: str) -> dict[str, str]:
-    """File name -> MD5 of a cell's weights, from dvc.lock. Raises StudyError if dvc.lock does not have the cell."""
-    path = study.folder / "dvc.lock"
-    stage = (read_yaml(path)["stages"] if path.exists() else {}).get(f"pretrain@{name}")
-    if stage is None:
-        raise StudyError(f"{path}: no entry for pretrain@{name}; run `dvc repro` in {study.folder}")
-    return {file: out["md5"] for out in stage["outs"] if (file := Path(out["path"]).name) in WEIGHTS}
-
-
-def compare_cells(recorded: Path, retrained: Path, weights: dict[str, str]) -> dict:
+def compare_cells(recorded: Path, retrained: Path) -> dict:
     """Compares two folders of one cell: the content of verification.json that depends on the results.
 
     `largest` has the largest differences in loss and accuracy, `parts_at` the first logged step at which the learning
-    curves differ. weights: file name -> MD5 of the recorded weights.
+    curves differ. `weights_equal` is None if an earlier version recorded no hashes of the weights.
     """
-    weights_equal = all(hashlib.md5((retrained / name).read_bytes()).hexdigest() == weights.get(name)
-                        for name in WEIGHTS)
+    old, new = (read_json(folder / "training.json").get("weights") for folder in (recorded, retrained))
+    weights_equal = None if old is None else old == new
     curves = [read_records(folder / "metrics.jsonl") for folder in (recorded, retrained)]
     pairs = [*_pairs(*curves, "curve"), *_file_pairs(recorded, retrained)]
     differing = [pair.key for pair in pairs if pair.old != pair.new]
@@ -123,7 +113,7 @@ def compare_cells(recorded: Path, retrained: Path, weights: dict[str, str]) -> d
                "accuracy": _largest_gap(pair for pair in pairs if ACCURACIES.fullmatch(pair.key))}
     near = (not any(MUST_BE_EQUAL.fullmatch(key) for key in differing) and len(curves[0]) == len(curves[1])
             and _within(largest["nll"], NLL_TOLERANCE) and _within(largest["accuracy"], ACCURACY_TOLERANCE))
-    outcome = "equal" if weights_equal and not differing else "within tolerance" if near else "different"
+    outcome = "equal" if weights_equal is not False and not differing else "within tolerance" if near else "different"
     return {"outcome": outcome, "weights_equal": weights_equal, "numbers": len(pairs), "differing": len(differing),
             "first_differing": differing[0] if differing else None, "largest": largest,
             "parts_at": first_differing_step(*curves)}

@@ -5,6 +5,7 @@ line), `training.json` (the outcome) and `inputs.json` (what the cell was traine
 """
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -80,7 +81,7 @@ def pretrain(study: Study, arm: str, seed: int, on_start: Callable[[dict], None]
     identity = {"study": study.settings.name, "arm": arm, "seed": seed, "fingerprint": cell_fingerprint,
                 "commit": git_commit(study.root)}
     on_start(identity | {"settings": config.model_dump(mode="json")})
-    state, training_seed = study.root / ".state" / cell_fingerprint, seed + config.training.seed_offset
+    state, training_seed = study.state / cell_fingerprint, seed + config.training.seed_offset
     trainer = Trainer(config, data, training_seed, state, f"{cell_fingerprint}-{data.validation.hash}-{code_hash}",
                       on_record, processes)
     progress = trainer.train()
@@ -128,12 +129,14 @@ def write_cell(folder: Path, settings: bytes, model: nn.Module, progress: Progre
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     encoder = {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
     heads = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
-    write_atomically(folder / "encoder.safetensors", save(encoder))
-    write_atomically(folder / "heads.safetensors", save(heads))
+    weights = {"encoder.safetensors": save(encoder), "heads.safetensors": save(heads)}
+    for name, data in weights.items():
+        write_atomically(folder / name, data)
     write_atomically(folder / "settings.yaml", settings)
     lines = "".join(json.dumps(record) + "\n" for record in progress.records)
     write_atomically(folder / "metrics.jsonl", lines.encode())
-    write_json(folder / "training.json", content)
+    digests = {name: hashlib.md5(data, usedforsecurity=False).hexdigest() for name, data in weights.items()}
+    write_json(folder / "training.json", content | {"weights": digests})
 
 
 def versions() -> dict[str, str]:

@@ -19,7 +19,7 @@ def open_storage(study: Study):
     if study.storage.startswith("sqlite:///") and not study.storage.startswith("sqlite:////"):
         raise StudyError(f"search: {STORAGE} has a relative path to an SQLite file, which would be another file in "
                          f"every folder; write sqlite:////absolute/path.db")
-    (study.root / ".state").mkdir(exist_ok=True)
+    study.state.mkdir(exist_ok=True)
     try:
         return optuna.storages.get_storage(study.storage)
     except (ImportError, RuntimeError, SQLAlchemyError, ValueError) as error:

@@ -23,7 +23,7 @@ from tests.benchmarks.workload import ROOT, SMALL, Shape
 from tests.support.project import copy_of_project, run
 from tests.support.studies import tiny_study, write_synthetic_data
 
-CELLS, STAGES = (10, 30, 100), 3           # of a cell: pretrain, evaluate, probe
+CELLS, STAGES = (10, 30, 100), 2           # per cell: pretrain, evaluate
 VOCABULARIES, LENGTHS, DOCUMENTS = (4096, 8192, 16384, 32768), (32, 64, 128, 256), (2000, 4000, 8000, 16000)
 
 START = """
@@ -95,10 +95,10 @@ def around(study, root: Path) -> dict[str, float]:
 
     run("study", "code", cwd=study.folder)
     times = {name: seconds("study", name) for name in ("compare", "report", "track")}
-    idle = ("dvc", "repro", "experiments/tiny/dvc.yaml")
-    run(sys.executable, "-m", "study.orchestration.dvc_lock", "commit", "--force", "--quiet", idle[-1], cwd=root)
-    assert "up to date" in run(*idle, cwd=root).stdout
-    return times | {"seconds": seconds(*idle, cwd=root, repeats=3), "memory": peak_memory(*idle, cwd=root)}
+    idle, folder = ("dvc", "repro"), root / "experiments/tiny"
+    run(sys.executable, "-m", "study.orchestration.dvc_lock", "commit", "--force", "--quiet", cwd=folder)
+    assert "up to date" in run(*idle, cwd=folder).stdout
+    return times | {"seconds": seconds(*idle, cwd=folder, repeats=3), "memory": peak_memory(*idle, cwd=folder)}
 
 
 def bare_repro(folder: Path, stages: int) -> float:

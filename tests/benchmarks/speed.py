@@ -66,7 +66,8 @@ def summary(found: dict) -> dict[str, dict]:
     for shape, numbers in found.items():
         (trainer_precision, theirs), (precision, ours) = best(numbers, "trainer"), best(numbers, "ours")
         ratios = [a / b for a, b in zip(numbers["ours"][precision], numbers["trainer"][trainer_precision], strict=True)]
-        result[shape] = {"trainer": theirs, "trainer_precision": trainer_precision, "ours": ours, "precision": precision,
+        result[shape] = {"trainer": theirs, "trainer_precision": trainer_precision, "ours": ours,
+                         "precision": precision,
                          "ratio": ours / theirs, "ratios": (min(ratios), max(ratios)),
                          "matmul_share": statistics.median(numbers["matmul"][precision]),
                          "batch_share": statistics.median(numbers["batch"][precision]),

@@ -70,8 +70,8 @@ def data_of(shape: Shape, tokens: int = 400_000) -> Data:
     rows = 64
     spans = Spans(np.arange(rows) * shape.length, np.full(rows, shape.length - 2))
     truth = gather(store.ids, spans, shape.length, tokenizer, padded=False).ids
-    masking = Masking(mlm_probability=0.15, mask=1, random=0, keep=0, selection="token", span_mean=3, schedule="dynamic",
-                      dupe_factor=1)
+    masking = Masking(mlm_probability=0.15, mask=1, random=0, keep=0, selection="token", span_mean=3,
+                      schedule="dynamic", dupe_factor=1)
     masked = mask_rows(truth, tokenizer.is_ordinary[truth], np.ones_like(truth, bool), tokenizer, masking, 0, 0,
                        np.arange(rows))
     sets = {"mask_only": MaskSet(masked.shown, masked.corruption, None)}

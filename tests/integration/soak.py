@@ -26,10 +26,10 @@ from rich.console import Console
 from tests.support.mlflow_server import Server
 from tests.support.project import BIN, copy_of_project, small_files
 
-FILE, STUDY = "experiments/tiny/dvc.yaml", "experiments/tiny"
-RUN = (sys.executable, "-m", "study", "run", STUDY, "--jobs", "2")
-REPRO = (sys.executable, "-m", "study.orchestration.dvc_lock", "repro", FILE)
-TRACK = (sys.executable, "-m", "study", "track", STUDY)
+RUN = (sys.executable, "-m", "study", "run", "--jobs", "2")
+REPRO = (sys.executable, "-m", "study.orchestration.dvc_lock", "repro")
+TRACK = (sys.executable, "-m", "study", "track")
+TINY = "experiments/tiny"                   # all commands run in this folder
 log = Console(stderr=True).log
 
 
@@ -50,7 +50,7 @@ class Round:
     def start(self, command: tuple[str, ...]) -> None:
         output = (self.root / "soak.log").open("ab")
         self.processes.append(subprocess.Popen(
-            command, cwd=self.root, env=environment(self.root, self.server.address), stdin=subprocess.DEVNULL,
+            command, cwd=self.root / TINY, env=environment(self.root, self.server.address), stdin=subprocess.DEVNULL,
             stdout=output, stderr=output, start_new_session=True))
 
     def kill(self) -> None:
@@ -87,9 +87,9 @@ class Round:
         """Lets one run finish. Returns what is wrong then."""
         self.serve()
         wrong = []
-        for command in (RUN, ("dvc", "repro", FILE), TRACK):
-            process = subprocess.run(command, cwd=self.root, env=environment(self.root, self.server.address), text=True,
-                                     capture_output=True, check=False)
+        for command in (RUN, ("dvc", "repro"), TRACK):
+            process = subprocess.run(command, cwd=self.root / TINY, env=environment(self.root, self.server.address),
+                                     text=True, capture_output=True, check=False)
             if process.returncode:
                 output = (process.stdout + process.stderr)[-500:]
                 wrong.append(f"{' '.join(command[-3:])}: status {process.returncode}: {output}")
@@ -112,7 +112,7 @@ def main() -> None:
     generator, folder = random.Random(options.seed), Path(tempfile.mkdtemp(prefix="soak-"))
     undisturbed = copy_of_project(folder / "undisturbed", arms="[dynamic, mlm-nsp]", seeds="[0, 1]")
     log("the undisturbed run")
-    subprocess.run(RUN, cwd=undisturbed, env=environment(undisturbed, None), check=True, capture_output=True)
+    subprocess.run(RUN, cwd=undisturbed / TINY, env=environment(undisturbed, None), check=True, capture_output=True)
     expected = small_files(undisturbed)
     (folder / "server").mkdir()
     server, rounds, kills, stops, wrong = Server(folder / "server"), 0, 0, 0, []

@@ -14,7 +14,7 @@ from study import StudyError
 from study.config.load import load_study
 from study.config.study import STORAGE
 from study.orchestration.ray_cluster import Cluster
-from tests.support.project import BIN, copy_of_project, run
+from tests.support.project import BIN, copy_of_project, dvc, run
 from tests.support.training import counts
 
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@localhost")
@@ -27,7 +27,7 @@ def committed(folder, steps: int):
     text = re.sub(r"^  steps: 12$", f"  steps: {steps}", params.read_text(), flags=re.M)
     params.write_text(text.replace("  arms: [dynamic]\n", "  arms: [dynamic, static]\n"))
     (folder / "remote").mkdir()
-    run("dvc", "remote", "add", "--default", "shared", str(folder / "remote"), cwd=head)
+    dvc(head, "remote", "add", "--default", "shared", str(folder / "remote"))
     run(*GIT, "add", "--all", cwd=head)
     run(*GIT, "commit", "--quiet", "--message", "tiny", cwd=head)
     return head
@@ -97,14 +97,14 @@ def test_workers_train_all_cells_even_if_one_is_killed(tmp_path, workers, two_no
     assert len(list(workers.glob("study-*/*/.ready"))) == 4
     assert counts(os.environ[STORAGE]) == {"dynamic": 2, "static": 2}
     for arm in ("dynamic", "static"):
-        assert f"trials {arm}: 2, best" in (head / f".state/logs/tiny-search-{arm}.log").read_text()
+        assert f"trials {arm}: 2, best" in (head / f"experiments/tiny/.state/logs/tiny-search-{arm}.log").read_text()
     for cell in ("dynamic-0", "static-0"):
-        assert f"Stage 'experiments/tiny/dvc.yaml:pretrain@{cell}' didn't change, skipping" in output
+        assert f"Stage 'pretrain@{cell}' didn't change, skipping" in output
         assert f"> study pretrain --arm {cell.removesuffix('-0')} --seed 0" not in output      # not on the head
         assert (head / f"runs/tiny/{cell}/encoder.safetensors").exists()
-    assert "up to date" in run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=head).stdout
+    assert "up to date" in dvc(head, "repro").stdout
     weights = (head / "runs/tiny/static-0/encoder.safetensors").read_bytes()
-    run("dvc", "repro", "--force", "--single-item", "experiments/tiny/dvc.yaml:pretrain@static-0", cwd=head)
+    dvc(head, "repro", "--force", "--single-item", "pretrain@static-0")
     assert (head / "runs/tiny/static-0/encoder.safetensors").read_bytes() == weights
 
 
@@ -113,7 +113,7 @@ def test_a_missing_prerequisite_is_an_error_with_a_remedy(tmp_path):
     study = load_study(head / "experiments/tiny")
     with pytest.raises(StudyError, match="no DVC remote .* `dvc remote add --default"):
         Cluster(study, "auto", 0)
-    run("dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote"), cwd=head)
+    dvc(head, "remote", "add", "--default", "shared", str(tmp_path / "remote"))
     with pytest.raises(StudyError, match="is not committed, and workers train what is committed; commit or stash it"):
         Cluster(study, "auto", 0)
     run(*GIT, "add", "--all", cwd=head)

@@ -7,9 +7,8 @@ import time
 
 import pytest
 
-from tests.support.project import BIN, copy_of_project, run, small_files
+from tests.support.project import BIN, copy_of_project, dvc, run, small_files
 
-FILE = "experiments/tiny/dvc.yaml"
 STUDY = (sys.executable, "-m", "study")
 # DVC: another process runs the stage, or reads dvc.lock. `study track`: no cell is trained yet.
 REFUSALS = ("is busy, it is being", "Unable to acquire lock", "no trained cell yet", "cells failed, first ")
@@ -20,14 +19,14 @@ ARMS, SEEDS = "[dynamic, mlm-nsp]", "[0]"
 def alone(tmp_path_factory):
     """The results of one `dvc repro` with nothing else running."""
     root = copy_of_project(tmp_path_factory.mktemp("alone") / "project", arms=ARMS, seeds=SEEDS)
-    run("dvc", "repro", FILE, cwd=root)
+    dvc(root, "repro")
     return small_files(root)
 
 
 def at_once(root, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
     """Starts all commands together. Returns the exit status and the output of each."""
-    processes = [subprocess.Popen([sys.executable, "-c", AS_RUN, str(root), *command], text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands]
+    tiny = str(root / "experiments" / "tiny")
+    processes = [subprocess.Popen([sys.executable, "-c", AS_RUN, tiny, *command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands]
     outputs = [process.communicate()[0] for process in processes]
     return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
 
@@ -44,7 +43,7 @@ sys.exit(process.returncode)
 
 def check_complete(root, expected: dict[str, bytes]) -> None:
     """Checks that DVC has nothing left to do and that every result has the expected bytes."""
-    assert "up to date" in run("dvc", "repro", FILE, cwd=root).stdout
+    assert "up to date" in dvc(root, "repro").stdout
     results = small_files(root)
     assert results.keys() == expected.keys()
     assert [name for name in expected if results[name] != expected[name]] == []
@@ -53,7 +52,7 @@ def check_complete(root, expected: dict[str, bytes]) -> None:
 
 def test_two_runs_of_a_study_take_turns(alone, tmp_path):
     root = copy_of_project(tmp_path / "project", arms=ARMS, seeds=SEEDS)
-    results = at_once(root, *[(*STUDY, "run", "experiments/tiny", "--jobs", "2")] * 2)
+    results = at_once(root, *[(*STUDY, "run", "--jobs", "2")] * 2)
     assert [status for status, _ in results] == [0, 0], results
     assert sorted("waiting for another `study run`" in output for _, output in results) == [False, True]
     assert sorted(output.split("run: ")[-1].split()[0] for _, output in results) == ["0", "2"]
@@ -63,8 +62,8 @@ def test_two_runs_of_a_study_take_turns(alone, tmp_path):
 def test_dvc_and_tracking_during_a_run(alone, tmp_path):
     """DVC refuses a stage that another process runs. A refused command works when it is run again."""
     root = copy_of_project(tmp_path / "project", arms=ARMS, seeds=SEEDS)
-    results = at_once(root, (*STUDY, "run", "experiments/tiny", "--jobs", "2"), *[("dvc", "repro", FILE)] * 2,
-                      *[(*STUDY, "track", "experiments/tiny")] * 2)
+    results = at_once(root, (*STUDY, "run", "--jobs", "2"), *[("dvc", "repro")] * 2,
+                      *[(*STUDY, "track")] * 2)
     for status, output in results:
         assert status == 0 or any(reason in output for reason in REFUSALS), output
         assert "Traceback" not in output

@@ -11,31 +11,32 @@ from study.orchestration.dvc_lock import parse_lock, repair_rwlock, write_lock
 from tests.support.project import copy_of_project, run
 
 OURS = (sys.executable, "-m", "study.orchestration.dvc_lock")
-TARGET = "experiments/tiny/dvc.yaml:examples"
+TARGET = "examples"
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return copy_of_project(tmp_path_factory.mktemp("dvc") / "project", arms="[dynamic]", seeds="[0]")
+    """The tiny study's folder, which is a DVC repository."""
+    project = copy_of_project(tmp_path_factory.mktemp("dvc") / "project", arms="[dynamic]", seeds="[0]")
+    return project / "experiments" / "tiny"
 
 
 def test_the_lock_is_the_one_that_dvc_writes(root):
-    lock = root / "experiments/tiny/dvc.lock"
+    lock = root / "dvc.lock"
     run(*OURS, "repro", TARGET, cwd=root)
     ours = lock.read_bytes()
     assert "up to date" in run("dvc", "repro", TARGET, cwd=root).stdout
     lock.unlink()
-    run("dvc", "commit", "--force", TARGET.replace("examples", "code"), TARGET.replace("examples", "corpus"),
-        TARGET.replace("examples", "tokenizer"), TARGET, cwd=root)
+    run("dvc", "commit", "--force", "code", "corpus", "tokenizer", TARGET, cwd=root)
     assert parse_lock(lock.read_bytes()) == parse_lock(ours)
     assert set(lock.read_bytes().splitlines()) == set(ours.splitlines())
 
 
 def test_the_lock_is_replaced_in_one_step_and_dvc_yaml_keeps_its_comments(root):
-    lock, pipeline = root / "experiments/tiny/dvc.lock", root / "experiments/tiny/dvc.yaml"
+    lock, pipeline = root / "dvc.lock", root / "dvc.yaml"
     run(*OURS, "repro", TARGET, cwd=root)
     before, written = parse_lock(lock.read_bytes())["stages"], lock.stat().st_ino
-    params = root / "experiments/tiny/params.yaml"
+    params = root / "params.yaml"
     params.write_text(params.read_text().replace("pair_rows: 32", "pair_rows: 31"))
     run(*OURS, "repro", TARGET, cwd=root)
     assert lock.stat().st_ino != written

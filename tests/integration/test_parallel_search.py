@@ -20,7 +20,7 @@ def test_study_run_tunes_arms_in_parallel_with_the_same_trials(tmp_path):
     assert search_files(study) == search_files(sequential)
     assert counts(study.storage) == dict.fromkeys(TUNED, 3)           # the search stage had no trials left to run
     for arm in TUNED:
-        log = (root / f".state/logs/tiny-search-{arm}.log").read_text()
+        log = (root / f"experiments/tiny/.state/logs/tiny-search-{arm}.log").read_text()
         assert re.search(rf"^trials {arm}: 3, best validation NLL \d\.\d{{3}}$", log, flags=re.M)
     repeated = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=root)
     assert "search-" not in repeated.stdout

@@ -12,24 +12,24 @@ import numpy as np
 import pytest
 import yaml
 
+from study.config.create import DVC_CONFIG
 from study.config.load import load_study
 from study.orchestration.code_identity import ENTRIES, entries, stage_hashes
-from tests.support.project import copy_of_project, run, small_files
+from tests.support.project import copy_of_project, dvc, run, small_files
 from tests.support.studies import ROOT
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
     target = copy_of_project(tmp_path_factory.mktemp("project") / "clone")
-    run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=target)
+    dvc(target, "repro")
     return target
 
 
 def stale(clone: Path) -> list[str]:
     """The stages that DVC would run once the search is up to date, sorted."""
-    run("dvc", "repro", "experiments/tiny/dvc.yaml:search", cwd=clone)
-    status = json.loads(run("dvc", "status", "--json", "experiments/tiny/dvc.yaml", cwd=clone).stdout)
-    return sorted(name.removeprefix("experiments/tiny/dvc.yaml:") for name in status)
+    dvc(clone, "repro", "search")
+    return sorted(json.loads(dvc(clone, "status", "--json").stdout))
 
 
 def test_a_study_runs_from_text_to_report(clone):
@@ -52,9 +52,9 @@ def test_a_study_runs_from_text_to_report(clone):
 
 
 def test_second_repro_runs_nothing_and_two_clones_are_equal(clone, tmp_path):
-    assert "up to date" in run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=clone).stdout
+    assert "up to date" in dvc(clone, "repro").stdout
     other = copy_of_project(tmp_path / "clone", arms="[dynamic, mlm-nsp]", seeds="[1]")
-    run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=other)
+    dvc(other, "repro")
     first, second = small_files(clone), small_files(other)
     second = {name: content for name, content in second.items() if not name.startswith("search/")}
     assert {"dynamic-1/metrics.jsonl", "mlm-nsp-1/probe.json", "mlm-nsp-1/encoder.safetensors"} <= second.keys()
@@ -65,7 +65,6 @@ def test_study_run_records_what_dvc_repro_does(clone, tmp_path):
     """It gives the same bytes, leaves nothing for DVC to do, and continues if a cell fails."""
     other = copy_of_project(tmp_path / "clone", arms="[dynamic, mlm-nsp]", seeds="[1]")
     blocked = other / "runs" / "tiny" / "mlm-nsp-1"
-    blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where a cell's folder belongs\n")
     process = run(sys.executable, "-m", "study", "run", "experiments/tiny", "--jobs", "2", cwd=other, check=False)
     assert process.returncode == 2
@@ -78,7 +77,7 @@ def test_study_run_records_what_dvc_repro_does(clone, tmp_path):
     second = {name: content for name, content in second.items() if not name.startswith("search/")}
     assert [name for name in second if name in first and first[name] != second[name]] == []
     assert {"dynamic-1/encoder.safetensors", "mlm-nsp-1/probe.json"} <= second.keys()
-    assert "up to date" in run("dvc", "repro", "experiments/tiny/dvc.yaml", cwd=other).stdout
+    assert "up to date" in dvc(other, "repro").stdout
 
 
 def test_a_changed_arm_reruns_only_its_cells(clone):
@@ -92,7 +91,7 @@ def test_a_changed_arm_reruns_only_its_cells(clone):
         assert trained == ["pretrain@mlm-nsp-0", "pretrain@mlm-nsp-1"]
     finally:
         arms.write_text(before)
-        run("dvc", "repro", "-s", "experiments/tiny/dvc.yaml:search", cwd=clone)
+        dvc(clone, "repro", "-s", "search")
 
 
 def test_changed_report_code_trains_nothing(clone):
@@ -102,7 +101,7 @@ def test_changed_report_code_trains_nothing(clone):
     try:
         stages = stale(clone)
         assert "report" in stages
-        assert not [stage for stage in stages if stage.startswith(("pretrain", "evaluate", "probe"))]
+        assert not [stage for stage in stages if stage.startswith(("pretrain", "evaluate"))]
     finally:
         page.write_text(before)
 
@@ -115,9 +114,8 @@ def test_rewording_code_or_an_arm_runs_neither_the_search_nor_a_cell(clone):
         assert old in before[name]
         (clone / name).write_text(before[name].replace(old, new, 1))
     try:
-        run("dvc", "repro", "-s", "experiments/tiny/dvc.yaml:code", cwd=clone)
-        status = json.loads(run("dvc", "status", "--json", "experiments/tiny/dvc.yaml", cwd=clone).stdout)
-        assert {name.rpartition(":")[2] for name in status} <= {"compare", "report", "track"}
+        dvc(clone, "repro", "-s", "code")
+        assert json.loads(dvc(clone, "status", "--json").stdout).keys() <= {"compare", "report", "track"}
     finally:
         for name, text in before.items():
             (clone / name).write_text(text)
@@ -135,12 +133,12 @@ def test_an_added_seed_runs_only_the_new_cells(clone):
 
 
 def test_dvc_shows_metrics_and_plots(clone):
-    shown = run("dvc", "metrics", "show", "--json", cwd=clone / "experiments" / "tiny").stdout
+    shown = dvc(clone, "metrics", "show", "--json").stdout
     assert "dynamic" in shown
-    run("dvc", "plots", "show", "-o", "plots", cwd=clone / "experiments" / "tiny")
+    dvc(clone, "plots", "show", "-o", "plots")
     page = (clone / "experiments/tiny/plots/index.html").read_text()
     assert "validation perplexity on [MASK]" in page
-    assert '"all-mask"' in page
+    assert '"mlm-nsp"' in page
 
 
 @pytest.mark.parametrize("stage", list(ENTRIES))
@@ -155,8 +153,10 @@ def test_the_code_identity_of_a_stage_covers_what_python_imports(stage):
     assert loaded - declarations <= stage_hashes(stage, "synthetic").keys()
 
 
-def test_every_study_loads_and_has_the_one_pipeline():
+def test_every_study_loads_and_has_the_one_pipeline_in_a_dvc_repository():
     for params in (ROOT / "experiments").glob("*/params.yaml"):
+        assert (params.parent / ".dvc" / "config").read_text() == DVC_CONFIG
+        assert (params.parent / ".package").resolve() == ROOT / "study"
         assert load_study(params.parent).settings.name == params.parent.name
         assert (params.parent / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
         assert not (params.parent / "dvc.yaml").is_symlink()
@@ -168,6 +168,9 @@ def test_a_new_study_starts_from_another(clone):
     again = run(sys.executable, "-m", "study", "create", "mine", cwd=clone, check=False)
     assert again.returncode == 2
     assert "study mine already exists" in again.stderr
+    for place in ("runs", "reports"):
+        assert (clone / place / "mine").resolve() == clone / "experiments" / "mine" / place / "mine"
+        (clone / place / "mine").unlink()
     shutil.rmtree(clone / "experiments" / "mine")
 
 
@@ -186,8 +189,8 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
 def test_the_pipeline_runs_without_git(tmp_path):
     target = copy_of_project(tmp_path / "clone")
     shutil.rmtree(target / ".git")
-    run("dvc", "config", "--local", "core.no_scm", "true", cwd=target)
-    run("dvc", "repro", "experiments/tiny/dvc.yaml:corpus", cwd=target)
+    dvc(target, "config", "--local", "core.no_scm", "true")
+    dvc(target, "repro", "corpus")
     assert (target / "runs/tiny/corpus/manifest.json").exists()
 
 
@@ -202,18 +205,18 @@ def test_dvc_compares_with_a_past_commit(clone, tmp_path):
     root = tmp_path / "clone"
     shutil.copytree(clone, root, symlinks=True)
     git = ("git", "-c", "user.name=t", "-c", "user.email=t@localhost")
-    run(*git, "add", "--all", "--force", "runs/tiny", "reports/tiny", cwd=root)
+    run(*git, "add", "--all", "--force", "experiments/tiny/runs", "experiments/tiny/reports", cwd=root)
     run(*git, "add", "--all", cwd=root)
     run(*git, "commit", "--quiet", "--message", "first", cwd=root)
     path = root / "reports/tiny/metrics.json"
     metrics = json.loads(path.read_text())
     before, metrics["dynamic"]["nll"] = metrics["dynamic"]["nll"], 1.25
     path.write_text(json.dumps(metrics))
-    process = run("dvc", "metrics", "diff", "--json", "HEAD", cwd=root / "experiments/tiny")
+    process = dvc(root, "metrics", "diff", "--json", "HEAD")
     assert "validation failed" not in process.stderr
-    differences = json.loads(process.stdout)["../../reports/tiny/metrics.json"]
+    differences = json.loads(process.stdout)["reports/tiny/metrics.json"]
     assert differences["dynamic.nll"] == {"old": before, "new": 1.25, "diff": pytest.approx(1.25 - before)}
-    run("dvc", "plots", "diff", "HEAD", "--out", str(tmp_path / "plots"), cwd=root / "experiments/tiny")
+    dvc(root, "plots", "diff", "HEAD", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text()
     assert "reports_tiny_tables_curves_csv" in page
     assert set(re.findall(r'"rev": "(\w+)"', page)) == {"HEAD", "workspace"}

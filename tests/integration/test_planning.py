@@ -38,10 +38,10 @@ def test_a_plan_counts_tokens_operations_and_stale_cells(tiny, stale, capsys):
     assert rows["dynamic"].flops == pytest.approx(
         tokens * objective_of(config).token.flops_per_token(size, config.examples.max_seq_length))
     assert rows["short-first-half"].flops < rows["dynamic"].flops
-    show_plan(list(rows.values()), jobs=2, stages_file="dvc.yaml")
+    show_plan(list(rows.values()), jobs=2)
     output = " ".join(capsys.readouterr().out.split())
     assert f"4 of {len(tiny.cells)} cells are stale" in output
-    assert "`dvc repro dvc.yaml:examples`" in output
+    assert "`dvc repro examples`" in output
 
 
 def test_cells_whose_steps_cost_the_same_are_measured_once(tiny, stale, monkeypatch, capsys):
@@ -51,7 +51,7 @@ def test_cells_whose_steps_cost_the_same_are_measured_once(tiny, stale, monkeypa
     assert [config.model.norm for config in measured] == ["post", "pre", "post"]    # dynamic and static are of one kind
     assert [row.seconds for row in rows if row.stale] == [0.5 * measured[0].training.steps] * 4
     assert all(row.seconds is None for row in rows if not row.stale)
-    show_plan(rows, jobs=1, stages_file="dvc.yaml")
+    show_plan(rows, jobs=1)
     assert f"{duration(2 * measured[0].training.steps)} of training" in " ".join(capsys.readouterr().out.split())
 
 
@@ -75,7 +75,7 @@ def test_durations():
     (["pretrain@dynamic-0", "report"], ["dynamic-0"]), (["tokenizer"], None), (["search"], ["static-0"])])
 def test_cells_that_follow_a_stale_stage_are_stale(tiny, monkeypatch, stages, expected):
     monkeypatch.setattr(dvc_commands, "run_dvc", lambda *arguments: None)
-    monkeypatch.setattr(dvc_commands, "stale_stages", lambda study, target: stages)
+    monkeypatch.setattr(dvc_commands, "stale_stages", lambda study: stages)
     for arm, seed in tiny.cells:
         config = resolve(tiny, arm)
         if (arm, seed) == ("static", 0):

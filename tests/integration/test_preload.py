@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from study.orchestration import preload
+from study.config.load import load_study
+from study.orchestration import preload, runner
+from study.orchestration.processes import CellProgress
 from tests.support.studies import ROOT
 
 COMMAND = [sys.executable, "-m", "study"]
@@ -85,6 +87,19 @@ def test_a_command_runs_in_the_server_if_there_is_one(address):
         client = subprocess.run([sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True,
                                 check=False, env=os.environ | {preload.ADDRESS: path})
         assert ("Stages of the pipeline" in client.stdout, "study.cli.app" in client.stderr) == (works, not works)
+
+
+def test_the_cells_of_a_run_are_sent_to_its_server(monkeypatch, tmp_path):
+    """The workers exist before the server starts, so they must look up its address when a cell starts."""
+    environments = []
+    monkeypatch.delenv(preload.ADDRESS, raising=False)
+    monkeypatch.setattr(runner, "run_logged", lambda *arguments: environments.append(arguments[-1]))
+    study = load_study(ROOT / "experiments/tiny")
+    workers = runner.LocalWorkers(study, jobs=1)
+    monkeypatch.setenv(preload.ADDRESS, str(tmp_path / "socket"))
+    workers.run_cell(CellProgress("dynamic-0"))
+    workers.run_trials(CellProgress("search-dynamic"))
+    assert [environment[preload.ADDRESS] for environment in environments] == [str(tmp_path / "socket")] * 2
 
 
 def test_a_killed_command_leaves_no_process(sleeper):

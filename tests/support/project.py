@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from study.config.create import link_results
+from study.config.load import load_study
 from tests.support.shared import made_once
 from tests.support.studies import ROOT
 
 BIN = Path(sys.executable).parent
 STUDY = (sys.executable, "-m", "study")
-TINY = "experiments/tiny/dvc.yaml"
 ARMS, SEEDS = "[dynamic, mlm-nsp]", "[0, 1]"
 # Python reports every socket operation to audit hooks. This module is imported at the start of each Python process.
 NETWORK_LOG = """
@@ -28,27 +29,36 @@ sys.addaudithook(hook)
 
 
 def run(*command: str, cwd: Path, check: bool = True, **variables: str | None) -> subprocess.CompletedProcess:
-    """Runs a command in a copy of the project, with that copy's code and some environment `variables` (None unsets)."""
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(cwd), "DVC_NO_ANALYTICS": "1",
-                   "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": None, **variables}
+    """Runs a command in a folder of a copy of the project, with that copy's code and some environment `variables` (None
+    unsets)."""
+    root = next((folder for folder in (cwd, *cwd.parents) if (folder / "study" / "cli").exists()), cwd)
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(root),
+                   "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": None, **variables}
     environment = {name: value for name, value in environment.items() if value is not None}
     done = subprocess.run(command, cwd=cwd, env=environment, text=True, capture_output=True, stdin=subprocess.DEVNULL)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
+def dvc(root: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    """Runs DVC in the tiny study of a copy of the project."""
+    return run("dvc", *arguments, cwd=root / "experiments" / "tiny", check=check)
+
+
 def copy_of_project(target: Path, arms: str = ARMS, seeds: str = SEEDS) -> Path:
     """A new Git repository with the project's files that Git does not ignore. Its tiny study has `arms` and `seeds`."""
     def ignored(folder: str, names: list[str]) -> set[str]:
-        made = {"__pycache__", "dvc.lock", "config.local", "cache", "tmp"} & set(names)
-        top = {".git", ".venv", ".state", "runs", "reports", "data", "mlflow.db", "mlartifacts"}
-        return made | (top & set(names) if Path(folder) == ROOT else set())
+        made = {"__pycache__", "dvc.lock", "config.local", "cache", "tmp", ".state"} & set(names)
+        top = {".git", ".venv", "runs", "reports", "data", "mlflow.db", "mlartifacts"}
+        results = {"runs", "reports"} if Path(folder).parent == ROOT / "experiments" else set()
+        return made | ((top if Path(folder) == ROOT else results) & set(names))
 
     shutil.copytree(ROOT, target, symlinks=True, ignore=ignored)
     params = target / "experiments" / "tiny" / "params.yaml"
     text = re.sub(r"^seeds: .*$", f"seeds: {seeds}", params.read_text(), flags=re.M)
     params.write_text(re.sub(r"^arms: .*?\]", f"arms: {arms}", text, count=1, flags=re.M | re.S))
     run("git", "init", "-q", cwd=target)
+    link_results(load_study(target / "experiments" / "tiny"))
     return target
 
 

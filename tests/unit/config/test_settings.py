@@ -132,9 +132,9 @@ def test_an_unknown_cell_names_the_nearest(study):
 
 def test_paths_of_a_study_are_normalised(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert str(load_study("experiments/tiny").reports) == "reports/tiny"
+    assert str(load_study("experiments/tiny").reports) == "experiments/tiny/reports/tiny"
     monkeypatch.chdir(ROOT / "experiments/tiny")
-    assert str(load_study().reports) == "../../reports/tiny"
+    assert str(load_study().reports) == "reports/tiny"
 
 
 def test_a_pipeline_that_differs_from_the_project_s_is_refused(project, tmp_path):

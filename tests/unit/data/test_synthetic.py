@@ -1,27 +1,21 @@
-"""The built-in language: equal to enumeration, calibrated on its own text, and at the published levels."""
+"""The synthetic language: equal to enumeration, and calibrated on its own text."""
 import itertools
 
 import numpy as np
 import pytest
 
 from study.data.synthetic import ABSENT, END, MASKED, STATES, Language
-
-DEFAULT = {"topics": 4, "themes": 6, "general": 30, "topical": 30, "thematic": 8, "mixture": (0.3, 0.35, 0.35),
-           "advance": 0.7, "smoothing": 0.3}
+from tests.support.synthetic_text import DEFAULT, corrupted, default_language, windows
 
 
 @pytest.fixture(scope="module")
 def language():
-    return Language(seed=0, **DEFAULT)
+    return default_language()
 
 
 @pytest.fixture(scope="module")
 def text(language):
-    """True words (300, 62) and offsets of windows inside documents."""
-    _, documents = language.sample(150, 200, seed=7)
-    flat = [list(itertools.chain(*document)) for document in documents]
-    rows = [(words[begin:begin + 62], begin) for words in flat for begin in (0, 124)]
-    return np.array([row for row, _ in rows]), np.array([begin for _, begin in rows])
+    return windows(language)
 
 
 def small_language() -> Language:
@@ -102,14 +96,6 @@ def test_floor_equals_enumeration(rate, keep, random):
         np.testing.assert_allclose(nll, expected, rtol=0, atol=1e-12)
 
 
-def corrupted(language, truth, rate, mask, random, seed):
-    rng = np.random.default_rng(seed)
-    selected, share = rng.random(truth.shape) < rate, rng.random(truth.shape)
-    replacement = rng.integers(len(language.words), size=truth.shape)
-    seen = np.where(selected & (share < mask), MASKED, truth)
-    return np.where(selected & (share >= mask) & (share < mask + random), replacement, seen), selected
-
-
 @pytest.mark.parametrize(("rate", "mask", "random"), [(0.15, 1.0, 0.0), (0.4, 1.0, 0.0), (0.15, 0.8, 0.1)])
 def test_floor_is_calibrated(language, text, rate, mask, random):
     truth, offset = text
@@ -117,24 +103,6 @@ def test_floor_is_calibrated(language, text, rate, mask, random):
     nll, entropy = language.floor(truth, seen, selected, offset, rate, 1 - mask - random, random)
     difference = nll - entropy
     assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(len(nll))
-
-
-def test_published_levels(language, text):
-    """The levels that the protocol gives for a language of this size."""
-    truth, offset = text
-    unigram = language.unigram()
-    assert len(language.words) == 1743
-    assert np.exp(-(unigram * np.log(unigram)).sum()) == pytest.approx(243, rel=0.1)
-    levels = {}
-    for rate, mask, random in ((0.15, 1.0, 0.0), (0.4, 1.0, 0.0), (0.8, 1.0, 0.0), (0.15, 0.8, 0.1)):
-        seen, selected = corrupted(language, truth, rate, mask, random, seed=1)
-        nll, entropy = language.floor(truth, seen, selected, offset, rate, 1 - mask - random, random)
-        levels[rate, mask] = np.exp(entropy.mean())
-        if mask == 0.8:
-            assert nll[seen[selected] == truth[selected]].mean() == pytest.approx(0.065, abs=0.04)
-    assert levels[0.15, 1.0] == pytest.approx(19.7, abs=1.5)
-    assert levels[0.15, 0.8] == pytest.approx(14.7, abs=1.5)
-    assert levels[0.15, 1.0] < levels[0.4, 1.0] < levels[0.8, 1.0]
 
 
 def test_evidence_and_topics_equal_enumeration():
@@ -214,28 +182,6 @@ def test_wider_context_helps_and_the_row_gives_the_floor(language, text):
     levels = [language.context_floor(truth, selected, offset, window) for window in (0, 2, 61)]
     assert levels[0].mean() > levels[1].mean() > levels[2].mean()
     np.testing.assert_allclose(levels[2], full, atol=1e-9)
-
-
-@pytest.mark.parametrize(("count", "expected"), [(1, 0.85), (2, 0.96)])
-def test_topics_can_be_predicted_from_sentences(language, count, expected):
-    topics, documents = language.sample_sentences(1000, count, count, seed=5)
-    rows = [list(itertools.chain(*sentences)) for sentences in documents]
-    seen = np.full((len(rows), max(map(len, rows))), ABSENT)
-    for index, row in enumerate(rows):
-        seen[index, :len(row)] = row
-    predicted = language.topic_posterior(seen, np.zeros(len(rows), int)).argmax(1)
-    assert (predicted == topics).mean() == pytest.approx(expected, abs=0.05)
-
-
-@pytest.mark.parametrize(("side", "next_sentence", "order"), [(1, 0.79, 0.69), (2, 0.90, 0.88)])
-def test_next_sentence_and_order_carry_signal(language, side, next_sentence, order):
-    """Accuracy of the exact log odds on as many true pairs as pairs of different documents."""
-    _, documents = language.sample_sentences(800, 2 * side, 2 * side, seed=6)
-    first, second = [sum(d[:side], []) for d in documents], [sum(d[side:], []) for d in documents]
-    follows = language.next_sentence_log_odds(first, second) > 0
-    not_following = language.next_sentence_log_odds(first, second[1:] + second[:1]) <= 0
-    assert (follows.mean() + not_following.mean()) / 2 == pytest.approx(next_sentence, abs=0.05)
-    assert (language.sentence_order_log_odds(first, second) > 0).mean() == pytest.approx(order, abs=0.05)
 
 
 def test_text_is_a_function_of_the_seed_and_made_of_whole_sentences(language):

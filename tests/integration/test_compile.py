@@ -1,0 +1,15 @@
+"""torch.compile changes the speed of training and not its result."""
+import pytest
+
+from tests.support.studies import changed
+from tests.support.training import trained
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 5e-3)])
+def test_a_compiled_model_trains_as_the_plain_one(config, data, precision, tolerance):
+    budget = {"steps": 3, "logging_steps": 1, "eval_steps": 3, "precision": precision}
+    plain = trained(changed(config, training=budget), data)[1].records
+    compiled = trained(changed(config, training=budget | {"compile": True}), data)[1].records
+    for key in ("loss", "gradient_norm", "validation_nll"):
+        expected = [record[key] for record in plain if key in record]
+        assert [record[key] for record in compiled if key in record] == pytest.approx(expected, rel=tolerance)
