@@ -23,6 +23,10 @@ from tests.support.shared import VARIABLE
 from tests.support.studies import ROOT, made_up_documents, tiny_study
 from tests.support.training import trained_project
 
+# In this order; the first one does without the finished project, which is made meanwhile for the second.
+SLOWEST_FILES = ("test_docs.py", "test_pipeline.py", "test_cluster.py", "test_concurrency.py", "test_crash.py",
+                 "test_every_arm.py")
+
 torch.set_num_threads(1)                    # at this size threads only wait for each other
 
 
@@ -30,6 +34,12 @@ def pytest_configure(config):
     """Makes the shared folder before any worker starts; workers inherit the environment."""
     if not hasattr(config, "workerinput"):
         os.environ[VARIABLE] = tempfile.mkdtemp(prefix="study-tests-")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the slowest files first, so that no worker has one left when the others are done."""
+    names = [*SLOWEST_FILES, *sorted({item.path.name for item in items if "unit" not in item.path.parts})]
+    items.sort(key=lambda item: names.index(item.path.name) if item.path.name in names else len(names))
 
 
 def pytest_unconfigure(config):

@@ -48,7 +48,7 @@ def difference(first: Measure, second: Measure) -> Measure:
 # ---- masked language modelling
 
 def nll(masks: str) -> Measure:
-    """NLL on one of the fixed sets of masks, nats. A diverged run scores no worse than unigram frequencies."""
+    """NLL in nats on one of the fixed sets of masks. A diverged run scores no worse than unigram frequencies."""
     def measure(_: StudyResults, cell: CellResults) -> Value | None:
         scores = cell.evaluation[masks]
         if scores is None:
@@ -61,7 +61,7 @@ def nll(masks: str) -> Measure:
 
 
 def nll_at(corruption: str) -> Measure:
-    """NLL at one kind of corrupted token under 80/10/10, nats."""
+    """NLL in nats at one kind of corrupted token under 80/10/10."""
     def measure(_: StudyResults, cell: CellResults) -> Value | None:
         scores = (cell.evaluation["mixed"] or {"by_kind": {}})["by_kind"].get(corruption)
         return Value(scores["nll"]) if scores else None
@@ -69,7 +69,7 @@ def nll_at(corruption: str) -> Measure:
 
 
 def initial_excess(_: StudyResults, cell: CellResults) -> Value | None:
-    """Validation NLL before the first step minus that of a uniform guess, nats."""
+    """Validation NLL before the first step minus that of a uniform guess, in nats."""
     scores, first = cell.evaluation["mask_only"], cell.records[0]
     if scores is None or first["step"] or "validation_nll" not in first:
         return None

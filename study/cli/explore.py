@@ -1,4 +1,4 @@
-"""Commands that show what an arm does to a text, and what trained cells predict."""
+"""Commands that show how an arm masks a text and what trained cells predict."""
 from __future__ import annotations
 
 from pathlib import Path

@@ -55,7 +55,7 @@ def _unknown_claim(claim: str, ids: list[str]) -> str:
 def readme(study: Study):
     """Put the findings of a study into README.md.
 
-    Writes: the block of the study in README.md and in docs/verdicts.md.
+    Writes: the study's block in README.md and in docs/verdicts.md.
 
     Example: study readme experiments/wikitext2
     """

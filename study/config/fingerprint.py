@@ -27,7 +27,10 @@ def settings_yaml(config: RunConfig) -> bytes:
 
 
 def read_settings(path: Path) -> RunConfig:
-    """Returns the settings in a settings.yaml of any version. Raises StudyError if it is missing or invalid."""
+    """Returns the settings in a settings.yaml file, whatever its version.
+
+    Raises StudyError if the file is missing or invalid.
+    """
     return validated(RunConfig, upgraded(read_yaml(path), str(path)), str(path))
 
 
@@ -49,7 +52,7 @@ def kept_settings_yaml(study: Study, arm: str, config: RunConfig) -> bytes:
 def fingerprint(path: Path, seed: int, data: str) -> str:
     """Returns 16 hex digits that identify a cell by its settings.yaml, its seed and the hash of its training examples.
 
-    The version of the file does not count.
+    The file's version number is ignored.
     """
     settings = {key: value for key, value in read_yaml(path).items() if key != "version"}
     content = {"settings": settings, "seed": seed, "data": data}

@@ -40,7 +40,7 @@ def _check_arms(study: Study) -> None:
         config, baseline = resolve(study, name), study.arms[name].baseline
         if baseline is not None and config == resolve(study, baseline):
             raise StudyError(f"{study.params_path}: arms: {name} does not differ from its baseline {baseline} under "
-                             f"this study's settings; remove it")
+                             f"this study's settings; remove {name}")
         if (twin := first_with.setdefault(config.model_dump_json(), name)) != name:
             raise StudyError(f"{study.params_path}: arms: {name} is the same as {twin} under this study's settings; "
                              f"remove one of them")
@@ -51,10 +51,10 @@ def _check_search(study: Study) -> None:
     for arm in study.settings.search.arms:
         config = resolve(study, arm)
         if not config.training.steps:
-            raise StudyError(f"{study.params_path}: search.arms: {arm} is not trained; remove it")
+            raise StudyError(f"{study.params_path}: search.arms: {arm} is not trained; remove it from the list")
         if config.objective.token_objective == "causal":
-            raise StudyError(f"{study.params_path}: search.arms: {arm} is a causal model and has no NLL on [MASK] for "
-                             f"the search to minimise; remove it")
+            raise StudyError(f"{study.params_path}: search.arms: {arm} is a causal model, so it has no NLL on [MASK] "
+                             f"for the search to minimise; remove it from the list")
 
 
 def _check_pipeline(study: Study) -> None:

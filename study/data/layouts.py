@@ -81,7 +81,7 @@ def single_layout(store: TokenStore, form: str, length: int) -> SingleLayout:
 class PairLayout:
     """Chunks of consecutive whole sentences of one document.
 
-    At every epoch each chunk is split in two, and half of them become negatives.
+    At every epoch each chunk is split into a pair of segments, and about half of the pairs become negatives.
     """
     store: TokenStore
     sentence_ends: np.ndarray
@@ -102,7 +102,7 @@ class PairLayout:
         return float(np.minimum(length, self.room).mean()) + 3
 
     def spans(self, epoch: np.ndarray, example: np.ndarray, seed: int) -> Spans:
-        """Returns the pairs of the examples (N,) at the epochs (N,). A fair draw makes half of them negatives.
+        """Returns the pairs of the examples (N,) at the epochs (N,). Each is a negative with probability 1/2.
 
         A negative's second segment consists of whole sentences of another document. Of several random places the one
         closest in length to the true second segment is taken, so that the length does not reveal the label (BERT's

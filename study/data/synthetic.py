@@ -56,7 +56,7 @@ class Language:
 
     Sizes are words per class: `general` words are shared by all topics, `topical` words belong to one topic,
     `thematic` words to one topic and theme. `mixture` weights the three lists. `smoothing` is the fraction of every
-    word distribution that is averaged over all topics and themes, so that nothing is certain.
+    word distribution that is averaged over all topics and themes, so that no word rules out a topic or theme.
     """
 
     def __init__(self, seed: int, topics: int, themes: int, general: int, topical: int, thematic: int,

@@ -129,7 +129,7 @@ def tensor_names(config: RunConfig) -> dict[str, tuple[str, ...]]:
 def to_transformers(model: nn.Module, config: RunConfig) -> nn.Module:
     """Returns a `transformers` model with the weights of a PretrainingModel, in evaluation mode.
 
-    Its hidden states and logits are the same. Raises StudyError if `transformers` has no equivalent.
+    Its hidden states and logits are the same. Raises StudyError if `transformers` has no equivalent model.
     """
     target, state = transformers_class(config), model.state_dict()
     their_model = new_transformers(config, len(state["encoder.token.weight"]))
@@ -161,7 +161,7 @@ def from_transformers(their_model: nn.Module, config: RunConfig) -> dict[str, Te
 def export(model: nn.Module, config: RunConfig, tokenizer: Path, folder: Path) -> str:
     """Writes a PretrainingModel and its tokenizer in the format of `from_pretrained(folder)`; returns the class's name.
 
-    Raises StudyError if `transformers` has no equivalent, [PAD] has another id, or `folder` is not empty.
+    Raises StudyError if `transformers` has no equivalent model, [PAD] has a different id, or `folder` is not empty.
     """
     from transformers import AutoTokenizer
 

@@ -4,8 +4,8 @@ DVC parses and writes the whole lock with a pure-Python YAML library at every st
 not have: 0.7 s of processor time at 21 cells and 3.4 s at 105, against 0.1 and 0.6 s with libyaml. DVC also writes the
 file in place; here the new lock replaces the old one in one step, so a killed process cannot leave half of it.
 
-This replaces `dvc.dvcfile.modify_yaml`, an internal of DVC that is unchanged from 3.60 to 3.67; pyproject.toml bounds
-the version.
+This module replaces `dvc.dvcfile.modify_yaml`, an internal function of DVC that did not change between versions 3.60
+and 3.67; pyproject.toml limits which versions can be installed.
 """
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """A hash of Python source that follows what the code does, not how it is worded or laid out.
 
-The source is parsed, docstrings and error messages are removed from the syntax tree, and the rest is written in a form
-of its own. A syntax tree has no comments and no layout. Error messages do not count because a stage that raises an
-error writes no result. `ast.dump` would not do: Python 3.13 omits empty fields, 3.12 added `type_params` to functions
-and classes, and versions split the text of f-strings in different places. The form used here omits every empty field
-and joins the text of f-strings, so Python 3.11, 3.12 and 3.13 agree (tests/unit/orchestration/test_syntax_hash.py).
+The source is parsed, docstrings and error messages are removed from the syntax tree, and the rest is written in a text
+form defined here. A syntax tree has no comments and no layout. Error messages are ignored because a stage that raises
+an error writes no result. `ast.dump` is unsuitable: Python 3.13 omits empty fields, 3.12 added `type_params` to
+functions and classes, and versions split the text of f-strings in different places. The form used here omits every
+empty field and joins adjacent pieces of f-string text, so Python 3.11, 3.12 and 3.13 give the same hash
+(tests/unit/orchestration/test_syntax_hash.py).
 """
 from __future__ import annotations
 

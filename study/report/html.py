@@ -144,7 +144,7 @@ def _figures(tokens: list[Token], figures: dict[str, str]) -> list[Token]:
             result.append(token)
             continue
         image, caption = images[0], _caption(tokens, index + 3)
-        svg = inline_svg(figures[image.attrs["src"]], slug(image.attrs["src"]), _text(image))
+        svg = inline_svg(figures[image.attrs["src"]], f"f{list(figures).index(image.attrs['src'])}", _text(image))
         result.append(_own(f'<figure><div class="drawing">{svg}</div>'))
         result += [_own("<figcaption>"), caption, _own("</figcaption>")] if caption else []
         result.append(_own("</figure>\n"))

@@ -116,16 +116,13 @@ def _probe_figures(results: StudyResults, facts: dict, colors: dict[str, str],
             drawn[f"probe-{name}"] = Figure(title, figures.probe_lines(lines, named, label, name == "sizes"),
                                             "Mean pooling; means over seeds.", f"Accuracy of the probe by {label}")
     arrays = results.cell(study.settings.baseline, study.settings.seeds[0]).probe_arrays
-    for file, kind, title, axis, caption in (
-            ("neighbours", "tsne", "[CLS] vectors: t-SNE", "dimension", "Neighbours stay neighbours; distances between "
-             "groups have no meaning."),
-            ("plane", "plane", "[CLS] vectors: principal components", "component", "First two principal components.")):
-        points = {name: arrays[key] for name in ("untrained", "trained")
-                  if (key := f"{task.name}/cls/{name}/{kind}") in arrays}
-        if points:
-            svg = figures.planes(points, arrays[f"{task.name}/label"], task.labels, axis)
-            drawn[file] = Figure(title, svg, f"Test rows of the baseline (first seed), coloured by label. {caption}",
-                                 f"{title} of test rows, untrained and trained, coloured by label")
+    points = {name: arrays[key] for name in ("untrained", "trained")
+              if (key := f"{task.name}/cls/{name}/plane") in arrays}
+    if points:
+        title = "[CLS] vectors: principal components"
+        drawn["plane"] = Figure(title, figures.planes(points, arrays[f"{task.name}/label"], task.labels, "component"),
+                                "Test rows of the baseline (first seed), coloured by label. First two principal "
+                                "components.", f"{title} of test rows, untrained and trained, coloured by label")
     return drawn
 
 

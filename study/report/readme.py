@@ -19,7 +19,7 @@ VERDICTS = "# Verdicts\n\nThe published claims and what this project's training 
 
 
 def markers(study: Study) -> tuple[str, str]:
-    """The comment lines around the block of a study."""
+    """The comment lines around a study's block."""
     name = study.settings.name
     return f"<!-- {name}:begin (written by `study readme`) -->\n", f"<!-- {name}:end -->"
 

@@ -1,8 +1,8 @@
 """`study track`: brings MLflow in line with the result files, at any time and without duplicates.
 
-The files under runs/ are the results, and MLflow is a view of them. An experiment is a study. A run without a parent is
-an arm, with means and intervals; its child runs are cells, identified by their fingerprints. The report is attached to
-the run of the baseline. Replaced runs are marked as deleted; `mlflow gc` frees their space.
+The files under runs/ are the results, and MLflow is a view of them. Each study is an experiment. Each arm is a
+top-level run that holds means and intervals; its child runs are cells, identified by their fingerprints. The report is
+attached to the baseline's run. Replaced runs are marked as deleted; `mlflow gc` frees their space.
 """
 from __future__ import annotations
 

@@ -130,8 +130,8 @@ def _score(study: Study, arm: str, data: Data, trial) -> float:
 
 
 def shortened(config: RunConfig, steps: int) -> RunConfig:
-    """Returns the settings with another number of steps. Warm-up takes the same fraction of them, and there are four
-    validations."""
+    """Returns a copy of the settings with a different number of steps. Warm-up takes the same fraction of the steps,
+    and there are four validations."""
     training = config.training
     training = training.model_copy(update={
         "steps": steps, "warmup_steps": min(steps, round(training.warmup_steps * (steps / training.steps))),

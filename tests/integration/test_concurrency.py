@@ -1,5 +1,6 @@
 """Several commands at once in one workspace: `study run`, `dvc repro` and `study track` lose and corrupt nothing."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,26 +8,32 @@ import time
 
 import pytest
 
-from tests.support.project import BIN, copy_of_project, dvc, run, small_files
+from tests.support.project import (
+    BIN,
+    STUDY,
+    copy_with_untrained_cells,
+    dvc,
+    finished_project,
+    run,
+    small_files,
+)
 
-STUDY = (sys.executable, "-m", "study")
 # DVC: another process runs the stage, or reads dvc.lock. `study track`: no cell is trained yet.
 REFUSALS = ("is busy, it is being", "Unable to acquire lock", "no trained cell yet", "cells failed, first ")
-ARMS, SEEDS = "[dynamic, mlm-nsp]", "[0]"
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The results of one `dvc repro` with nothing else running."""
-    root = copy_of_project(tmp_path_factory.mktemp("alone") / "project", arms=ARMS, seeds=SEEDS)
-    dvc(root, "repro")
-    return small_files(root)
+def alone():
+    """The results for seed 0 of one `study run` with nothing else running."""
+    return {name: content for name, content in small_files(finished_project()).items()
+            if not name.split("/")[0].endswith("-1")}
 
 
 def at_once(root, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
     """Starts all commands together. Returns the exit status and the output of each."""
     tiny = str(root / "experiments" / "tiny")
-    processes = [subprocess.Popen([sys.executable, "-c", AS_RUN, tiny, *command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands]
+    processes = [subprocess.Popen([sys.executable, "-c", AS_RUN, tiny, *command], text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT) for command in commands]
     outputs = [process.communicate()[0] for process in processes]
     return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
 
@@ -50,20 +57,29 @@ def check_complete(root, expected: dict[str, bytes]) -> None:
     assert run(*STUDY, "track", "experiments/tiny", cwd=root).stdout.startswith("track: 0 runs")
 
 
-def test_two_runs_of_a_study_take_turns(alone, tmp_path):
-    root = copy_of_project(tmp_path / "project", arms=ARMS, seeds=SEEDS)
-    results = at_once(root, *[(*STUDY, "run", "--jobs", "2")] * 2)
+def test_killed_runs_are_resumed_and_two_runs_take_turns(alone, tmp_path):
+    """kill -9 of everything that `study run` started, then of the command alone, whose DVC processes survive."""
+    root = copy_with_untrained_cells(tmp_path / "project")
+    command, logs = (*STUDY, "run", "--jobs", "2"), root / "experiments/tiny/.state/logs"
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    for whole_group in (True, False):
+        shutil.rmtree(logs)
+        process = subprocess.Popen(command, cwd=root / "experiments/tiny", env=environment, start_new_session=True,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: any("> study pretrain" in path.read_text() for path in logs.glob("*.log")))
+        os.killpg(process.pid, signal.SIGKILL) if whole_group else process.kill()
+        process.wait()
+    results = at_once(root, command, command)
     assert [status for status, _ in results] == [0, 0], results
-    assert sorted("waiting for another `study run`" in output for _, output in results) == [False, True]
-    assert sorted(output.split("run: ")[-1].split()[0] for _, output in results) == ["0", "2"]
+    assert any("waiting for another `study run`" in output for _, output in results)
+    assert any("run: 0 cells were stale" in output for _, output in results)
     check_complete(root, alone)
 
 
 def test_dvc_and_tracking_during_a_run(alone, tmp_path):
     """DVC refuses a stage that another process runs. A refused command works when it is run again."""
-    root = copy_of_project(tmp_path / "project", arms=ARMS, seeds=SEEDS)
-    results = at_once(root, (*STUDY, "run", "--jobs", "2"), *[("dvc", "repro")] * 2,
-                      *[(*STUDY, "track")] * 2)
+    root = copy_with_untrained_cells(tmp_path / "project")
+    results = at_once(root, (*STUDY, "run", "--jobs", "2"), *[("dvc", "repro")] * 2, (*STUDY, "track"))
     for status, output in results:
         assert status == 0 or any(reason in output for reason in REFUSALS), output
         assert "Traceback" not in output
@@ -71,16 +87,8 @@ def test_dvc_and_tracking_during_a_run(alone, tmp_path):
     check_complete(root, alone)
 
 
-def test_a_killed_run_is_resumed(alone, tmp_path):
-    """kill -9 of `study run` alone, whose DVC processes survive, and of everything that it started."""
-    root = copy_of_project(tmp_path / "project", arms=ARMS, seeds=SEEDS)
-    command = [*STUDY, "run", "experiments/tiny", "--jobs", "2"]
-    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    for whole_group, seconds in ((False, 9), (True, 6), (False, 4)):
-        process = subprocess.Popen(command, cwd=root, env=environment, start_new_session=True,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGKILL) if whole_group else process.kill()
-        process.wait()
-    run(*command, cwd=root)
-    check_complete(root, alone)
+def wait_until(condition, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"the condition was still false after {seconds} s"
+        time.sleep(0.1)

@@ -8,37 +8,32 @@ from ruamel.yaml import YAMLError
 
 from study.config.yaml_files import parse_yaml
 from study.orchestration.dvc_lock import parse_lock, repair_rwlock, write_lock
-from tests.support.project import copy_of_project, run
+from tests.support.project import copy_of_finished_project, run
 
 OURS = (sys.executable, "-m", "study.orchestration.dvc_lock")
-TARGET = "examples"
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """The tiny study's folder, which is a DVC repository."""
-    project = copy_of_project(tmp_path_factory.mktemp("dvc") / "project", arms="[dynamic]", seeds="[0]")
-    return project / "experiments" / "tiny"
+    """The folder of a finished tiny study, which is a DVC repository."""
+    return copy_of_finished_project(tmp_path_factory.mktemp("dvc") / "project") / "experiments" / "tiny"
 
 
 def test_the_lock_is_the_one_that_dvc_writes(root):
     lock = root / "dvc.lock"
-    run(*OURS, "repro", TARGET, cwd=root)
     ours = lock.read_bytes()
-    assert "up to date" in run("dvc", "repro", TARGET, cwd=root).stdout
     lock.unlink()
-    run("dvc", "commit", "--force", "code", "corpus", "tokenizer", TARGET, cwd=root)
+    run("dvc", "commit", "--force", cwd=root)
     assert parse_lock(lock.read_bytes()) == parse_lock(ours)
     assert set(lock.read_bytes().splitlines()) == set(ours.splitlines())
 
 
 def test_the_lock_is_replaced_in_one_step_and_dvc_yaml_keeps_its_comments(root):
     lock, pipeline = root / "dvc.lock", root / "dvc.yaml"
-    run(*OURS, "repro", TARGET, cwd=root)
     before, written = parse_lock(lock.read_bytes())["stages"], lock.stat().st_ino
     params = root / "params.yaml"
     params.write_text(params.read_text().replace("pair_rows: 32", "pair_rows: 31"))
-    run(*OURS, "repro", TARGET, cwd=root)
+    run(*OURS, "repro", "examples", cwd=root)
     assert lock.stat().st_ino != written
     after = parse_lock(lock.read_bytes())["stages"]
     assert after["examples"]["params"]["params.yaml"]["examples"]["pair_rows"] == 31
@@ -99,12 +94,12 @@ def test_an_empty_lock_is_empty_and_a_torn_one_is_refused():
 def test_a_torn_table_of_readers_and_writers_is_removed(root, content, capsys):
     """A killed DVC leaves it. DVC then refuses every command, and works again after the repair."""
     table = root / ".dvc/tmp/rwlock"
-    run(*OURS, "repro", TARGET, cwd=root)
+    run(*OURS, "repro", "examples", cwd=root)
     table.write_bytes(content)
-    assert "JSON structure is corrupted" in run("dvc", "repro", TARGET, cwd=root, check=False).stderr
+    assert "JSON structure is corrupted" in run("dvc", "repro", "examples", cwd=root, check=False).stderr
     repair_rwlock(root)
     assert f"{table}: removed" in capsys.readouterr().err
-    assert "up to date" in run("dvc", "repro", TARGET, cwd=root).stdout
+    assert "up to date" in run("dvc", "repro", "examples", cwd=root).stdout
 
 
 def test_a_table_that_is_valid_or_being_written_is_kept(tmp_path, monkeypatch):

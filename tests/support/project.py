@@ -89,6 +89,22 @@ def copy_of_finished_project(target: Path) -> Path:
                                 ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")))
 
 
+def copy_with_untrained_cells(target: Path) -> Path:
+    """A copy to change whose data and search are up to date and whose two cells, dynamic-0 and mlm-nsp-0, are stale."""
+    root = copy_of_finished_project(target)
+    params = root / "experiments/tiny/params.yaml"
+    params.write_text(params.read_text().replace(f"seeds: {SEEDS}", "seeds: [0]"))
+    forget_cells(root, "dynamic-0", "dynamic-1", "mlm-nsp-0", "mlm-nsp-1")
+    return root
+
+
+def forget_cells(root: Path, *cells: str) -> None:
+    """Removes the results of cells, and DVC's cache of commands that have run, from which it would restore them."""
+    for cell in cells:
+        shutil.rmtree(root / "runs/tiny" / cell)
+    shutil.rmtree(root / "experiments/tiny/.dvc/cache/runs", ignore_errors=True)
+
+
 def small_files(root: Path) -> dict[str, bytes]:
     """The tiny study's results by relative path, without times and hardware."""
     runs = root / "runs" / "tiny"
