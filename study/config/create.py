@@ -20,6 +20,9 @@ DVC_CONFIG = """\
 """
 
 
+DVC_IGNORE = "# compiled Python files next to the modules that the stage `code` reads\n__pycache__/\n"
+
+
 def create_study(source: Study, name: str) -> Path:
     """Creates experiments/<name>, a DVC repository with the settings of `source`, and returns the folder.
 
@@ -63,7 +66,7 @@ def _create_dvc_repository(root: Path, folder: Path) -> None:
     (folder / ".dvc").mkdir()
     (folder / ".dvc" / "config").write_text(DVC_CONFIG)
     (folder / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    shutil.copy(root / ".dvcignore", folder)
+    (folder / ".dvcignore").write_text(DVC_IGNORE)
     (folder / ".package").symlink_to(Path("..", "..", "study"))     # DVC applies .dvcignore only below the folder
     local = root / ".dvc" / "config.local"  # says so if there is no git
     if local.exists():

@@ -12,8 +12,8 @@ from study.config.study import Study
 VIEW = "mlflow.sharedViewState."
 NOTE = """**{study}**: {arms} arms with {seeds} seeds each, all scored on the same masked tokens and the same texts.
 
-*Views* (top right) lists ready-made comparisons. A run without a parent is an arm, with means over its seeds. Its child
-runs are the cells. The icon for charts is next to the search field.
+*Views* (top right) lists ready-made comparisons. Each arm is a top-level run that holds means over its seeds; its child
+runs are the cells. The chart icon is next to the search field.
 
 | metric | meaning | better |
 |---|---|---|

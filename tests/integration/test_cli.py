@@ -110,8 +110,11 @@ def test_export_names_the_model_that_it_wrote(folder, tmp_path):
 
 def test_verify_reports_a_cell_without_a_record_before_it_makes_the_examples(folder, monkeypatch):
     monkeypatch.setattr("study.orchestration.dvc_commands.make_examples", lambda study: pytest.fail("made"))
-    with pytest.raises(StudyError, match="no entry for pretrain@dynamic-0"):
+    path = load_study(folder).cell("dynamic", 0) / "settings.yaml"
+    path.rename(path.with_suffix(".moved"))
+    with pytest.raises(StudyError, match=r"dynamic-0/settings\.yaml"):
         run("verify", folder, "--cell", "dynamic-0")
+    path.with_suffix(".moved").rename(path)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

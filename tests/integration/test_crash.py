@@ -4,6 +4,7 @@ A worker process runs the stages of a tiny cell, or a search. It is killed after
 before its n-th file operation (an audit hook counts them), so that every place can be hit. STUDY_KILLS is the number of
 kills; `make soak` uses 200.
 """
+import importlib
 import json
 import multiprocessing
 import os
@@ -45,9 +46,8 @@ def smaller(text: str) -> str:
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
     """A study that is ready to train a cell."""
-    import sklearn.decomposition
-    import sklearn.manifold  # noqa: F401    loaded once, for all processes that are forked
-
+    for module in ("sklearn.decomposition", "sklearn.manifold", "torch._dynamo"):
+        importlib.import_module(module)     # once, and not in every process that is forked
     from study.evaluation.baselines import write_baselines
 
     study = tiny_study(tmp_path_factory.mktemp("crash") / "study", smaller)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from study.config.create import DVC_CONFIG
+from study.config.create import DVC_CONFIG, DVC_IGNORE
 from study.config.load import load_study
 from study.orchestration.code_identity import ENTRIES, entries, stage_hashes
 from study.orchestration.dvc_commands import stale_cells
@@ -160,6 +160,7 @@ def test_the_code_identity_of_a_stage_covers_what_python_imports(stage):
 def test_every_study_loads_and_has_the_one_pipeline_in_a_dvc_repository():
     for params in (ROOT / "experiments").glob("*/params.yaml"):
         assert (params.parent / ".dvc" / "config").read_text() == DVC_CONFIG
+        assert (params.parent / ".dvcignore").read_text() == DVC_IGNORE
         assert (params.parent / ".package").resolve() == ROOT / "study"
         assert load_study(params.parent).settings.name == params.parent.name
         assert (params.parent / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()

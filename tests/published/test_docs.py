@@ -18,9 +18,9 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
 
 def merged(old, new):
-    """`old` with the keys of `new` changed. A block of another claim type or corpus kind is replaced as a whole."""
+    """`old` with the keys of `new` changed. A corpus of another kind is replaced as a whole."""
     return old | {key: merged(old.get(key), value) for key, value in new.items()} if (
-        isinstance(old, dict) and isinstance(new, dict) and old.get("claim_type") == new.get("claim_type")) else new
+        isinstance(old, dict) and isinstance(new, dict) and old.get("kind") == new.get("kind")) else new
 
 
 def edit(root, text: str) -> None:
