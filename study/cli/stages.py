@@ -162,9 +162,13 @@ def evaluate(study: Study, arm: Arm, seed: Seed):
     Example: study evaluate experiments/tiny --arm dynamic --seed 0
     """
     from study.evaluation.evaluate import evaluate as evaluate_cell
-    from study.evaluation.probe import probe
+    from study.evaluation.probe import baselines, probe, read_task
 
     _check_cell(study, arm, seed, "evaluate")
+    for task in study.settings.probe.tasks:         # before anything is written: a missing input is an error at once
+        baselines(study, task)
+        for split in ("train", "test"):
+            read_task(study, task, split)
     scores = evaluate_cell(study, arm, seed)["mask_only"]
     echo(f"evaluate {arm}-{seed}: "
          + (f"perplexity {scores['perplexity']:.2f}" if scores else "not a masked language model"))

@@ -29,8 +29,8 @@ STAGES = [
         "runs/tiny/dynamic-0/settings.yaml", (root / "runs/tiny/dynamic-0/settings.yaml").read_text().replace(
             "num_hidden_layers: 2", "num_hidden_layers: 1"))(root), "the weights do not match settings.yaml"),
     ("evaluate", "torn test set", truncated("runs/tiny/examples/test.npz"), "run `study examples`"),
-    ("probe", "no baselines", removed("runs/tiny/examples/baselines.json"), "run `study examples`"),
-    ("probe", "no rows", removed("runs/tiny/corpus/probe-topic-test.parquet"), "run `study corpus`"),
+    ("evaluate", "no baselines", removed("runs/tiny/examples/baselines.json"), "run `study examples`"),
+    ("evaluate", "no probe rows", removed("runs/tiny/corpus/probe-topic-test.parquet"), "run `study corpus`"),
 ]
 
 

@@ -111,7 +111,7 @@ def test_workers_train_all_cells_even_if_one_is_killed(tmp_path, workers, two_no
 def test_a_missing_prerequisite_is_an_error_with_a_remedy(tmp_path):
     head = copy_of_project(tmp_path / "head", arms="[dynamic]", seeds="[0]")
     study = load_study(head / "experiments/tiny")
-    with pytest.raises(StudyError, match="no DVC remote .* `dvc remote add --default"):
+    with pytest.raises(StudyError, match="no DVC remote, .* `dvc remote add --default"):
         Cluster(study, "auto", 0)
     dvc(head, "remote", "add", "--default", "shared", str(tmp_path / "remote"))
     with pytest.raises(StudyError, match="is not committed, and workers train what is committed; commit or stash it"):

@@ -80,7 +80,7 @@ def test_a_new_text_is_studied(followed):
     assert "run: 4 cells were stale" in output["corpora.md"]
     study = load_study(root / "experiments/reference")
     assert study.settings.corpus.local == "reference"
-    assert "corpus: reference" in (root / "reports/reference/README.md").read_text()
+    assert "Corpus: reference." in (root / "reports/reference/README.md").read_text()
 
 
 def test_a_second_probe_task_needs_no_code_and_no_training(followed):
@@ -88,13 +88,12 @@ def test_a_second_probe_task_needs_no_code_and_no_training(followed):
     assert "run: 4 cells were stale" in output["probe-tasks.md"]
     assert "pretrain " not in output["probe-tasks.md"]
     markdown = (root / "reports/reference/README.md").read_text()
-    section = markdown.partition("## Probe of classes\n")[2].partition("\n## ")[0]
+    section = markdown.partition("### Probe task: classes\n")[2].partition("\n## ")[0]
     assert "TF-IDF" in section
     for arm in ("dynamic", "all-mask"):
         assert re.search(rf"\| {arm} \| 2 \| \d+\.\d \| \\\[.*?\\\] \| \d+\.\d \|", section)
     page = (root / "reports/reference/index.html").read_text()
-    assert '<section id="task-1"><h2>Probe of classes</h2>' in page
-    assert 'href="#task-1"' in page
+    assert re.search(r'<h3 id="probe-task-classes"[^>]*>Probe task: classes', page)
 
 
 def test_every_command_that_a_page_shows_exists():

@@ -27,21 +27,23 @@ def test_a_committed_report_has_the_current_claims(name):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_committed_report_is_rebuilt_byte_for_byte(tmp_path, name):
-    parts = ("params.yaml", "discussion.md", "experiments", f"runs/{name}", f"reports/{name}")
+    folder = Path(STUDIES[name])
+    parts = ("params.yaml", "discussion.md", "experiments/*.yaml", *(str(folder / part) for part in (
+        "params.yaml", "discussion.md", f"runs/{name}", f"reports/{name}")))
     tracked = subprocess.run(["git", "ls-files", *parts], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for file in tracked.split():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, tmp_path / file)
     published = {path.relative_to(tmp_path): path.read_bytes() for path in
-                 (tmp_path / "reports" / name).rglob("*") if path.is_file()}
+                 (tmp_path / folder / "reports" / name).rglob("*") if path.is_file()}
     rendered = [path for path in published if path.name in ("README.md", "index.html") or path.parent.name == "figures"]
-    assert Path(f"reports/{name}/index.html") in rendered
+    assert folder / "reports" / name / "index.html" in rendered
     assert not list(tmp_path.rglob("*.safetensors"))
     for path in rendered:
         (tmp_path / path).unlink()
     subprocess.run([sys.executable, "-m", "study", "report", STUDIES[name]], cwd=tmp_path, check=True,
                    capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     rebuilt = {path.relative_to(tmp_path): path.read_bytes() for path in
-               (tmp_path / "reports" / name).rglob("*") if path.is_file()}
+               (tmp_path / folder / "reports" / name).rglob("*") if path.is_file()}
     assert rebuilt.keys() == published.keys()
     assert [str(path) for path in published if rebuilt[path] != published[path]] == []
