@@ -93,7 +93,8 @@ def test_a_second_probe_task_needs_no_code_and_no_training(followed):
     for arm in ("dynamic", "all-mask"):
         assert re.search(rf"\| {arm} \| 2 \| \d+\.\d \| \\\[.*?\\\] \| \d+\.\d \|", section)
     page = (root / "reports/reference/index.html").read_text()
-    assert re.search(r'<h3 id="probe-task-classes"[^>]*>Probe task: classes', page)
+    assert '<h3 id="probe-task-classes">' in page
+    assert "Probe task: classes" in page
 
 
 def test_every_command_that_a_page_shows_exists():
