@@ -58,9 +58,12 @@ def plan(study: Study,
     """
     from study.cli.console import progress, show_plan
     from study.orchestration.plan import plan as make_plan
+    from study.orchestration.plan import precision_advice
     from study.orchestration.processes import processors
 
     show_plan(make_plan(study, measure, progress), min(jobs or processors(), processors()))
+    if measure and (advice := precision_advice(study)):
+        echo(f"warning: {advice}")
 
 
 @command

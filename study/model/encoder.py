@@ -5,13 +5,15 @@ Shapes: B rows, T positions, H hidden size, A heads, D = H / A, S selected posit
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from study.config.schema import Model
-from study.model.kernels import attention, linear
+from study.model.kernels import attention, linear, rotate
+from study.model.positions import RelativeBias, rotations
 
 NORM_EPSILON = 1e-12                        # as in BERT
 
@@ -39,6 +41,13 @@ def residual_add(x: Tensor, y: Tensor) -> Tensor:
     return x + y if x.dtype == y.dtype else y.to(x.dtype).add_(x)
 
 
+class Order(NamedTuple):
+    """What attention knows of the row apart from the states: which positions it sees, and their order."""
+    mask: Tensor | None                     # bool, true at tokens, (B, 1, 1, T)
+    rotations: Tensor | None                # of rotary positions, (T, D / 2)
+    bias: Tensor | None                     # of relative positions, (A, T, T)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017)."""
 
@@ -48,11 +57,13 @@ class Attention(nn.Module):
         self.qkv = Linear(settings.hidden_size, 3 * settings.hidden_size)       # queries, keys and values at once
         self.output = Linear(settings.hidden_size, settings.hidden_size)
 
-    def forward(self, x: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
-        """(B, T, H) to (B, T, H), or to (S, H) at flat `positions`; mask broadcasts to (B, A, T, T)."""
+    def forward(self, x: Tensor, order: Order, positions: Tensor | None) -> Tensor:
+        """(B, T, H) to (B, T, H), or to (S, H) at flat `positions`."""
         rows, length, width = x.shape
         qkv = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads)            # (B, T, 3, A, D)
-        y = attention(qkv, mask, self.dropout if self.training else 0.0, self.causal)       # (B, T, A, D)
+        if order.rotations is not None:
+            qkv = rotate(qkv, order.rotations)
+        y = attention(qkv, order.mask, self.dropout if self.training else 0.0, self.causal, order.bias)
         return self.output(gather_positions(y.reshape(rows, length, width), positions))
 
 
@@ -73,30 +84,34 @@ class Layer(nn.Module):
         """(..., H) to (..., H)."""
         return self.down(F.gelu(self.up(x)))
 
-    def forward(self, x: Tensor, mask: Tensor | None, positions: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, order: Order, positions: Tensor | None = None) -> Tensor:
         """(B, T, H) to (B, T, H), or to (S, H) at flat `positions`. Everything after the attention is then computed
         at these positions only."""
         if self.pre_norm:
-            y = self.dropout(self.attention(self.attention_norm(x), mask, positions))
+            y = self.dropout(self.attention(self.attention_norm(x), order, positions))
             x = residual_add(gather_positions(x, positions), y)
             return residual_add(x, self.dropout(self.feedforward(self.feedforward_norm(x))))
-        y = self.dropout(self.attention(x, mask, positions))
+        y = self.dropout(self.attention(x, order, positions))
         x = self.attention_norm(residual_add(gather_positions(x, positions), y))
         return self.feedforward_norm(residual_add(x, self.dropout(self.feedforward(x))))
 
 
 class Encoder(nn.Module):
-    """Token, position and segment embeddings, the layers, and with pre-LN a final norm."""
+    """Embeddings of tokens, segments and (absolute) positions, the layers, and with pre-LN a final norm."""
 
     def __init__(self, settings: Model, vocabulary_size: int, length: int, causal: bool = False):
         super().__init__()
         self.token = nn.Embedding(vocabulary_size, settings.hidden_size)
-        self.position = nn.Embedding(length, settings.hidden_size)
         self.segment = nn.Embedding(2, settings.hidden_size)
         self.embedding_norm = layer_norm(settings) if settings.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(settings.dropout)
         self.layers = nn.ModuleList(Layer(settings, causal) for _ in range(settings.num_hidden_layers))
         self.final_norm = layer_norm(settings) if settings.norm == "pre" else nn.Identity()
+        # positions come last, so that arms that differ in them start with equal weights elsewhere
+        self.position = nn.Embedding(length, settings.hidden_size) if settings.positions == "absolute" else None
+        self.relative = RelativeBias(length, settings.num_attention_heads) if settings.positions == "relative" else None
+        self.register_buffer("rotations", rotations(length, settings.hidden_size // settings.num_attention_heads)
+                             if settings.positions == "rotary" else None, persistent=False)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None = None,
                 positions: Tensor | None = None, all_states: bool = False) -> Tensor | list[Tensor]:
@@ -105,12 +120,18 @@ class Encoder(nn.Module):
 
         input_ids, token_type_ids (B, T) int64. attention_mask (B, T) bool: true at tokens; None without padding.
         """
-        mask = None if attention_mask is None else attention_mask[:, None, None, :]         # (B, 1, 1, T)
-        x = self.token(input_ids) + self.position.weight[:input_ids.shape[1]] + self.segment(token_type_ids)
+        length = input_ids.shape[1]
+        order = Order(mask=None if attention_mask is None else attention_mask[:, None, None, :],
+                      rotations=None if self.rotations is None else self.rotations[:length],
+                      bias=None if self.relative is None else self.relative(length))
+        x = self.token(input_ids)
+        if self.position is not None:
+            x = x + self.position.weight[:length]
+        x = x + self.segment(token_type_ids)
         x = self.dropout(self.embedding_norm(x))                                            # (B, T, H)
         states = [x]
         for number, layer in enumerate(self.layers, start=1):
-            x = layer(x, mask, positions if number == len(self.layers) else None)
+            x = layer(x, order, positions if number == len(self.layers) else None)
             states.append(x)
         states[-1] = self.final_norm(x)                                                     # (B, T, H) or (S, H)
         return states if all_states else states[-1]
@@ -118,15 +139,28 @@ class Encoder(nn.Module):
 
 @torch.no_grad()
 def initialize(module: nn.Module, settings: Model, generator: torch.Generator) -> None:
-    """Draws all weights from normal distributions. Biases are 0.
+    """Draws all weights of linear layers and embeddings.
 
-    Standard deviations: `bert` 0.02; `width-aware` 1/sqrt(fan_in) in linear layers and 0.1 in embeddings. With 0.02 and
-    a width of 64 to 256, every layer shrinks its input, and the model stays on the unigram plateau for most of a short
-    run. 1/sqrt(fan_in) keeps the scale at any width.
+        bert            normal, standard deviation 0.02; biases 0
+        width-aware     normal, standard deviation 1/sqrt(fan_in) in linear layers and 0.1 in embeddings; biases 0
+        torch           PyTorch's defaults: uniform within 1/sqrt(fan_in) in linear layers, biases included; standard
+                        normal in embeddings
+
+    With 0.02 and a width of 64 to 256, every layer shrinks its input, and the model stays on the unigram plateau for
+    most of a short run. 1/sqrt(fan_in) keeps the scale at any width.
     """
     for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding)):
-            width_aware = 1 / math.sqrt(part.in_features) if isinstance(part, nn.Linear) else 0.1
-            part.weight.normal_(0.0, 0.02 if settings.initialization == "bert" else width_aware, generator=generator)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            part.bias.zero_()
+        if not isinstance(part, (nn.Linear, nn.Embedding)):
+            continue
+        scale = 1 / math.sqrt(part.in_features) if isinstance(part, nn.Linear) else 0.1
+        bias = part.bias if isinstance(part, nn.Linear) else None
+        if settings.initialization != "torch":
+            part.weight.normal_(0.0, 0.02 if settings.initialization == "bert" else scale, generator=generator)
+            if bias is not None:
+                bias.zero_()
+        elif isinstance(part, nn.Embedding):
+            part.weight.normal_(generator=generator)
+        else:
+            part.weight.uniform_(-scale, scale, generator=generator)
+            if bias is not None:
+                bias.uniform_(-scale, scale, generator=generator)

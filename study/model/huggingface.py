@@ -4,10 +4,11 @@
     post-LN, embedding norm             BertForPreTraining                      BertLMHeadModel
     pre-LN, embedding norm              RobertaPreLayerNormForMaskedLM          RobertaPreLayerNormForCausalLM
     pre-LN, no embedding norm           MegatronBertForPreTraining              -
+    post-LN, rotary positions           RoFormerForMaskedLM                     RoFormerForCausalLM
 
 `transformers` has no post-LN encoder without an embedding norm, and no decoder without the dense layer before it.
-The Roberta classes have no sentence head. They count positions from one after the id of [PAD], so their position
-embeddings have one more row.
+The Roberta and RoFormer classes have no sentence head. The Roberta classes count positions from one after the id of
+[PAD], so their position embeddings have one more row.
 """
 from __future__ import annotations
 
@@ -36,6 +37,7 @@ class TransformersClass:
     mlm_head: dict[str, str]                # transform, norm, decoder, bias
     has_sentence_head: bool = False
     has_embedding_norm: bool = True
+    has_position_embeddings: bool = True
     position_offset: int = 0                # additional rows of the position embeddings
     is_decoder: bool = False                # causal attention
 
@@ -53,6 +55,9 @@ BERT = TransformersClass("BertForPreTraining", **_BERT, has_sentence_head=True)
 BERT_CAUSAL = TransformersClass("BertLMHeadModel", **_BERT, is_decoder=True)
 ROBERTA = TransformersClass("RobertaPreLayerNormForMaskedLM", **_ROBERTA)
 ROBERTA_CAUSAL = TransformersClass("RobertaPreLayerNormForCausalLM", **_ROBERTA, is_decoder=True)
+_ROFORMER = _BERT | {"config": "RoFormerConfig", "encoder": "roformer", "has_position_embeddings": False}
+ROFORMER = TransformersClass("RoFormerForMaskedLM", **_ROFORMER)
+ROFORMER_CAUSAL = TransformersClass("RoFormerForCausalLM", **_ROFORMER, is_decoder=True)
 MEGATRON = TransformersClass("MegatronBertForPreTraining", "MegatronBertConfig", "bert", "attention.ln", "ln",
                              "encoder.ln", _BERT_HEAD, has_sentence_head=True, has_embedding_norm=False)
 
@@ -64,10 +69,20 @@ def transformers_class(config: RunConfig) -> TransformersClass:
     if not model.decoder_transform:
         raise StudyError("no equivalent in transformers: its masked language models all have the dense layer before "
                          "the decoder (model.decoder_transform is false)")
+    if model.positions == "relative":
+        raise StudyError("no equivalent in transformers: its encoders with a relative bias add position embeddings as "
+                         "well (MPNet) or norm without a mean (T5) (model.positions is relative)")
+    if model.positions == "rotary" and model.norm == "pre":
+        raise StudyError("no equivalent in transformers: RoFormer, its BERT with rotary positions, is post-LN "
+                         "(model.positions is rotary and model.norm is pre)")
     if model.norm == "post":
         if not model.embedding_norm:
             raise StudyError("no equivalent in transformers: its post-LN encoders all have a norm after the embeddings "
                              "(model.embedding_norm is false)")
+        if model.positions == "rotary":
+            target = ROFORMER_CAUSAL if causal else ROFORMER
+            _check_sentence_head(config, target)
+            return target
         return BERT_CAUSAL if causal else BERT
     if not model.embedding_norm:
         if causal:
@@ -76,10 +91,15 @@ def transformers_class(config: RunConfig) -> TransformersClass:
         return MEGATRON
     if causal:
         return ROBERTA_CAUSAL
-    if config.objective.sentence_objective != "none":
-        raise StudyError(f"no equivalent in transformers: {ROBERTA.model} has no head for objective.sentence_objective "
-                         f"{config.objective.sentence_objective}")
+    _check_sentence_head(config, ROBERTA)
     return ROBERTA
+
+
+def _check_sentence_head(config: RunConfig, target: TransformersClass) -> None:
+    """Raises StudyError if the settings have a sentence objective and the class has no head for it."""
+    if config.objective.sentence_objective != "none" and not target.has_sentence_head:
+        raise StudyError(f"no equivalent in transformers: {target.model} has no head for objective.sentence_objective "
+                         f"{config.objective.sentence_objective}")
 
 
 def new_transformers(config: RunConfig, vocabulary_size: int) -> nn.Module:
@@ -119,7 +139,9 @@ def tensor_names(config: RunConfig) -> dict[str, tuple[str, ...]]:
                                                           for name in ("query", "key", "value"))
     names |= {f"{ours}.{part}": (f"{theirs}.{part}",) for ours, theirs in modules.items()
               for part in ("weight", "bias")}
-    for ours, theirs in (("token", "word"), ("position", "position"), ("segment", "token_type")):
+    embeddings = {"token": "word", "segment": "token_type"} | (
+        {"position": "position"} if target.has_position_embeddings else {})
+    for ours, theirs in embeddings.items():
         names[f"encoder.{ours}.weight"] = (f"{target.encoder}.embeddings.{theirs}_embeddings.weight",)
     if not config.model.tied_decoder:
         names["mlm_head.decoder.weight"] = (f"{target.mlm_head['decoder']}.weight",)
@@ -141,6 +163,8 @@ def to_transformers(model: nn.Module, config: RunConfig) -> nn.Module:
         if ours == "encoder.position.weight":
             tensor = torch.cat([tensor.new_zeros(target.position_offset, tensor.shape[1]), tensor])
         their_state |= dict(zip(theirs, tensor.chunk(len(theirs)), strict=True))
+    if not target.has_position_embeddings:      # RoFormer's table of sines and cosines, which is not trained
+        their_state |= {name: tensor for name, tensor in their_model.state_dict().items() if "embed_positions" in name}
     their_model.load_state_dict({name: tensor.detach().cpu().clone() for name, tensor in their_state.items()},
                                 strict=True)
     return their_model
@@ -154,7 +178,8 @@ def from_transformers(their_model: nn.Module, config: RunConfig) -> dict[str, Te
     target, their_state = transformers_class(config), their_model.state_dict()
     state = {ours: torch.cat([their_state[name] for name in theirs]).clone()
              for ours, theirs in tensor_names(config).items()}
-    state["encoder.position.weight"] = state["encoder.position.weight"][target.position_offset:]
+    if target.has_position_embeddings:
+        state["encoder.position.weight"] = state["encoder.position.weight"][target.position_offset:]
     return state
 
 

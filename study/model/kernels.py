@@ -33,6 +33,13 @@ def configure_processor(threads: int | None) -> None:
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def has_bfloat16() -> bool:
+    """Returns whether the GPU, or without one the processor, computes matrix products in bfloat16."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Returns F.linear(x, weight, bias): x (..., I), weight (O, I), bias (O,), result (..., O)."""
     if (not torch.compiler.is_compiling() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
@@ -59,11 +66,53 @@ class FusedBiasLinear(torch.autograd.Function):
         return gradient @ weight, rows.T @ x.flatten(0, -2), rows.sum(0)
 
 
-def attention(qkv: Tensor, mask: Tensor | None, dropout: float, causal: bool) -> Tensor:
+def rotate(qkv: Tensor, rotations: Tensor) -> Tensor:
+    """Returns qkv (B, T, 3, A, D) with queries and keys rotated by their position (positions.rotations, (T, D / 2)).
+
+    On a processor, qkv is overwritten.
+    """
+    if qkv.device.type == "cpu" and not torch.compiler.is_compiling():
+        return RotateInPlace.apply(qkv, rotations)
+    rotated = qkv[:, :, :2].float().unflatten(-1, (-1, 2))                       # (B, T, 2, A, D / 2, 2)
+    cos, sin = rotations.real[:, None, None], rotations.imag[:, None, None]
+    first, second = rotated.unbind(-1)
+    rotated = torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-2)
+    return torch.cat([rotated.to(qkv.dtype), qkv[:, :, 2:]], 2)
+
+
+class RotateInPlace(torch.autograd.Function):
+    """Rotary positions as one product of complex numbers, which overwrites queries and keys.
+
+    The gradient is rotated back in the same way. torch's own operations would pass over memory several times.
+    """
+
+    @staticmethod
+    def forward(ctx, qkv: Tensor, rotations: Tensor) -> Tensor:
+        ctx.rotations = rotations[:, None, None]                                 # (T, 1, 1, D / 2)
+        # detached: autograd would otherwise copy the gradient of a tensor that is a view and was overwritten
+        return multiply_pairs(qkv.detach(), ctx.rotations)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return multiply_pairs(gradient.contiguous(), ctx.rotations.conj()), None
+
+
+def multiply_pairs(qkv: Tensor, factors: Tensor) -> Tensor:
+    """Multiplies the pairs of numbers of queries and keys, as complex numbers, by factors (T, 1, 1, D / 2). Returns qkv
+    (B, T, 3, A, D), which is overwritten."""
+    part = qkv[:, :, :2]
+    pairs = part.float() if part.dtype == torch.bfloat16 else part
+    torch.view_as_complex(pairs.unflatten(-1, (-1, 2))).mul_(factors)
+    if pairs is not part:
+        part.copy_(pairs)
+    return qkv
+
+
+def attention(qkv: Tensor, mask: Tensor | None, dropout: float, causal: bool, bias: Tensor | None = None) -> Tensor:
     """Returns scaled dot-product attention (B, T, A, D) of queries, keys and values qkv (B, T, 3, A, D).
 
-    mask: bool, true where a position may be seen, broadcast to (B, A, T, T); None allows all. causal: positions also
-    see no later position.
+    mask: bool, true where a position may be seen, broadcast to (B, 1, T, T); None allows all. causal: positions also
+    see no later position. bias: added to the scores, (A, T, T).
     """
     length = qkv.shape[1]
     in_chunks = qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu"
@@ -71,8 +120,10 @@ def attention(qkv: Tensor, mask: Tensor | None, dropout: float, causal: bool) ->
         earlier = torch.ones(length, length, dtype=torch.bool, device=qkv.device).tril()
         mask = earlier if mask is None else mask & earlier
     if in_chunks:
-        return ChunkedAttention.apply(qkv, mask, dropout)
+        return ChunkedAttention.apply(qkv, mask, dropout, bias)
     query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))         # each (B, A, T, D)
+    if bias is not None:
+        mask = bias.to(qkv.dtype) if mask is None else torch.where(mask, bias, -torch.inf).to(qkv.dtype)
     y = F.scaled_dot_product_attention(query, key, value, mask, dropout, causal and mask is None)
     return y.transpose(1, 2)                                                     # (B, T, A, D)
 
@@ -86,8 +137,8 @@ class ChunkedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, qkv: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        """qkv (B, T, 3, A, D) to (B, T, A, D); mask broadcasts to (B, 1, T, T)."""
+    def forward(ctx, qkv: Tensor, mask: Tensor | None, dropout: float, bias: Tensor | None = None) -> Tensor:
+        """qkv (B, T, 3, A, D) to (B, T, A, D); mask broadcasts to (B, 1, T, T); bias (A, T, T)."""
         rows, length, _, heads, width = qkv.shape
         size, scale = max(1, CACHED // (heads * length**2)), width**-0.5
         masks = itertools.repeat(None) if mask is None else mask.expand(rows, 1, length, length).split(size)
@@ -96,6 +147,8 @@ class ChunkedAttention(torch.autograd.Function):
             chunk = chunk.permute(2, 0, 3, 1, 4).clone(memory_format=torch.contiguous_format).flatten(1, 2)
             query, key, value = chunk                                            # each (rows A, T, D)
             scores = query.mul_(scale) @ key.mT                                  # (rows A, T, T)
+            if bias is not None:
+                scores.unflatten(0, (-1, heads)).add_(bias)
             if visible is not None:
                 scores.unflatten(0, (-1, heads)).masked_fill_(~visible, -torch.inf)
             probabilities = in_place_softmax(scores.float())
@@ -104,12 +157,13 @@ class ChunkedAttention(torch.autograd.Function):
             result.copy_(weighted.unflatten(0, (-1, heads)).transpose(1, 2))
             saved += [chunk, probabilities, keep]
         ctx.save_for_backward(*saved)
-        ctx.size, ctx.scale = size, scale
+        ctx.size, ctx.scale, ctx.has_bias = size, scale, bias is not None
         return y
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, Tensor | None]:
         rows, length, heads, width = gradient.shape
+        bias_gradient = gradient.new_zeros(heads, length, length, dtype=torch.float32) if ctx.has_bias else None
         qkv_gradient, saved = gradient.new_empty(rows, length, 3, heads, width), iter(ctx.saved_tensors)
         for chunk, result in zip(gradient.split(ctx.size), qkv_gradient.split(ctx.size), strict=True):
             (query, key, value), probabilities, keep = itertools.islice(saved, 3)
@@ -117,13 +171,15 @@ class ChunkedAttention(torch.autograd.Function):
             in_bfloat16 = apply_dropout(chunk @ value.mT, keep)
             scores_gradient = in_bfloat16.float()
             torch._softmax_backward_data(scores_gradient, probabilities, -1, torch.float32, grad_input=scores_gradient)
+            if bias_gradient is not None:
+                bias_gradient += scores_gradient.unflatten(0, (-1, heads)).sum(0)
             scores_gradient = in_bfloat16.copy_(scores_gradient)
             # scores_gradient.mT @ query would be the same, but takes 1.6 times as long with rows of 128 tokens
             parts = ((scores_gradient @ key).mul_(ctx.scale), (query.mT @ scores_gradient).mT,
                      (chunk.mT @ apply_dropout(probabilities.to(value.dtype), keep)).mT)
             for index, part in enumerate(parts):
                 result[:, :, index] = part.unflatten(0, (-1, heads)).transpose(1, 2)
-        return qkv_gradient, None, None
+        return qkv_gradient, None, None, bias_gradient
 
 
 def apply_dropout(x: Tensor, keep: Tensor | None) -> Tensor:

@@ -55,6 +55,31 @@ def plan(study: Study, measure: bool = True,
     return rows
 
 
+def precision_advice(study: Study) -> str:
+    """Says which precision is faster here, if that is not the study's own; empty if the study's is, or if there are no
+    examples to measure with.
+
+    The baseline's steps are timed in both precisions.
+    """
+    from study.model.kernels import has_bfloat16
+    from study.training.pretrain import load_data
+
+    config, times = resolve(study, study.settings.baseline), {}
+    if not (study.runs / "examples" / "validation.npz").exists():
+        return ""
+    data = load_data(study)
+    for precision in ("float32", "bfloat16"):
+        training = config.training.model_copy(update={"precision": precision})
+        times[precision] = step_seconds(config.model_copy(update={"training": training}), data)
+    chosen, faster = config.training.precision, min(times, key=times.__getitem__)
+    if chosen == faster:
+        return ""
+    missing = "" if has_bfloat16() else "this machine has no bfloat16 instructions; "
+    return (f"{missing}training.precision {chosen} takes {times[chosen] / times[faster]:.1f} times as long per step as "
+            f"{faster} here. Set it to {faster} in {study.params_path} to train faster; this changes the results "
+            f"slightly, so all cells become stale.")
+
+
 def _kind(config: RunConfig) -> str:
     """Equal for cells whose training steps cost the same."""
     training = config.training.model_dump(include=COST_KEYS)

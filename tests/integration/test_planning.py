@@ -67,6 +67,17 @@ def test_a_step_is_timed_on_the_data_of_the_study(tiny, monkeypatch):
     assert planning.step_seconds(resolve(tiny, "untrained"), data) == 0
 
 
+@pytest.mark.parametrize(("chosen", "slower", "expected"), [
+    ("float32", "bfloat16", ""), ("bfloat16", "bfloat16", "bfloat16 takes 2.0 times as long per step as float32"),
+    ("float32", "float32", "float32 takes 2.0 times as long per step as bfloat16")])
+def test_a_plan_says_which_precision_is_faster(tmp_path, monkeypatch, chosen, slower, expected):
+    study = tiny_study(tmp_path / "study", lambda text: text.replace("precision: float32", f"precision: {chosen}"))
+    monkeypatch.setattr(planning, "step_seconds", lambda config, data: 2 if config.training.precision == slower else 1)
+    advice = planning.precision_advice(study)
+    assert expected in advice
+    assert bool(advice) == bool(expected)
+
+
 def test_durations():
     assert [duration(5), duration(240), duration(9000)] == ["5 s", "4 min", "2.5 h"]
 

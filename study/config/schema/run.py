@@ -41,7 +41,7 @@ class Examples(Settings):
     """Rows of the test set."""
 
     pair_rows: PositiveInt
-    """Segment pairs on which the accuracy of NSP and SOP is measured."""
+    """Segment pairs on which the accuracy of NSP and SOP, and the NLL of masked tokens in pairs, are measured."""
 
     seed: int
     """Seed of the masks of the evaluation sets."""
@@ -131,8 +131,13 @@ class Model(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Dropout probability of the embeddings, the attention weights and the output of every sublayer."""
 
-    initialization: Literal["width-aware", "bert"]
-    """`width-aware`: standard deviation 1/sqrt(fan_in) for linear layers, 0.1 for embeddings. `bert`: 0.02."""
+    positions: Literal["absolute", "rotary", "relative"] = "absolute"
+    """`absolute`: an embedding per position (BERT). `rotary`: queries and keys are rotated by their position
+    (RoFormer). `relative`: a bias per distance is added to the attention scores (T5)."""
+
+    initialization: Literal["width-aware", "bert", "torch"]
+    """`width-aware`: standard deviation 1/sqrt(fan_in) for linear layers, 0.1 for embeddings. `bert`: 0.02.
+    `torch`: PyTorch's defaults."""
 
     tied_decoder: bool
     """Whether the decoder shares its weights with the token embeddings."""
@@ -145,6 +150,9 @@ class Model(Settings):
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                              f"{self.num_attention_heads}")
+        if self.positions == "rotary" and self.hidden_size // self.num_attention_heads % 2:
+            raise ValueError(f"positions rotary needs an even width per head, not hidden_size {self.hidden_size} / "
+                             f"num_attention_heads {self.num_attention_heads}")
         return self
 
 

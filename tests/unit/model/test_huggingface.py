@@ -23,12 +23,21 @@ SHAPES = {
     "pre, no embedding norm": {"model": {"norm": "pre", "embedding_norm": False}},
     "causal": {"objective": {"token_objective": "causal"}},
     "pre, causal": {"model": {"norm": "pre"}, "objective": {"token_objective": "causal"}},
+    "rotary": {"model": {"positions": "rotary"}},
+    "rotary, untied": {"model": {"positions": "rotary", "tied_decoder": False}},
+    "rotary, causal": {"model": {"positions": "rotary"}, "objective": {"token_objective": "causal"}},
 }
 CLASSES = {"post": "BertForPreTraining", "pre": "RobertaPreLayerNormForMaskedLM", "causal": "BertLMHeadModel",
-           "pre, no embedding norm": "MegatronBertForPreTraining"}
+           "pre, no embedding norm": "MegatronBertForPreTraining", "rotary": "RoFormerForMaskedLM"}
 PAIRS = {"inputs": {"format": "segment-pairs"}, "objective": {"sentence_objective": "nsp"}}
 POSITIONS = torch.tensor([3, 17, 40, 41, 70])
 LABELS = torch.tensor([0, 1, 1])            # of the pairs
+
+
+@pytest.fixture
+def config(config):
+    """The tiny study's baseline with BERT's positions."""
+    return changed(config, model={"positions": "absolute"})
 
 
 @pytest.fixture(params=SHAPES)
@@ -39,7 +48,7 @@ def settings(request, config):
 def perturb(model, generator):
     """Changes biases and norms from 0 and 1, so that tensors that are mixed up make a difference."""
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     return model.eval()
 
@@ -84,7 +93,7 @@ def test_states_and_logits_are_equal_after_import(settings):
     assert_same(model, theirs, settings)
 
 
-@pytest.mark.parametrize("name", ["post", "post, untied", "pre", "pre, no embedding norm"])
+@pytest.mark.parametrize("name", ["post", "post, untied", "pre", "pre, no embedding norm", "rotary"])
 def test_losses_and_gradients_are_equal(config, name):
     settings = changed(config, **SHAPES[name])
     target = transformers_class(settings)
@@ -142,7 +151,10 @@ def test_an_export_loads_in_from_pretrained_and_in_pipelines(config, backend, tm
     ({"model": {"decoder_transform": False}}, "decoder_transform"),
     ({"model": {"embedding_norm": False}}, "embedding_norm"),
     ({"model": {"norm": "pre", "embedding_norm": False}, "objective": {"token_objective": "causal"}}, "causal"),
-    ({"model": {"norm": "pre"}, **PAIRS}, "nsp")])
+    ({"model": {"norm": "pre"}, **PAIRS}, "nsp"),
+    ({"model": {"positions": "rotary"}, **PAIRS}, "RoFormerForMaskedLM has no head for .*nsp"),
+    ({"model": {"positions": "rotary", "norm": "pre"}}, "positions is rotary and model.norm is pre"),
+    ({"model": {"positions": "relative"}}, "positions is relative")])
 def test_a_model_without_an_equivalent_is_rejected_with_the_reason(config, sections, reason):
     settings = changed(config, **sections)
     with pytest.raises(StudyError, match=f"no equivalent in transformers: .*{reason}"):

@@ -13,6 +13,12 @@ from tests.support.studies import changed
 
 
 @pytest.fixture
+def config(config):
+    """The tiny study's baseline with BERT's positions."""
+    return changed(config, model={"positions": "absolute"})
+
+
+@pytest.fixture
 def model(config):
     return new_model(config, V, seed=0).eval()
 
@@ -40,9 +46,10 @@ def test_the_losses_equal_those_over_all_positions_and_so_do_their_gradients(con
     torch.testing.assert_close(loss.sentence, cross_entropy(model.sentence_head(states[:, 0]), label, reduction="sum"))
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_padding_does_not_change_the_states_of_tokens(config, norm):
-    model = new_model(changed(config, model={"norm": norm}), V, 0).eval()
+@pytest.mark.parametrize("sections", [{"norm": "pre"}, {"positions": "absolute"}, {"positions": "rotary"},
+                                      {"positions": "relative"}], ids=str)
+def test_padding_does_not_change_the_states_of_tokens(config, sections):
+    model = new_model(changed(config, model=sections), V, 0).eval()
     ids, types, mask = batch()
     other_ids, other_types = ids.clone(), types.clone()
     other_ids[~mask], other_types[~mask] = 7, 0
@@ -112,6 +119,10 @@ def test_arms_start_with_equal_weights_where_their_shapes_are_equal(config):
     assert torch.equal(pre["encoder.layers.1.up.weight"], post["encoder.layers.1.up.weight"])
     untied = new_model(changed(config, model={"tied_decoder": False}), V, 0).state_dict()
     assert torch.equal(untied["encoder.token.weight"], post["encoder.token.weight"])
+    for positions in ("rotary", "relative"):
+        other = new_model(changed(config, model={"positions": positions}), V, 0).state_dict()
+        assert all(torch.equal(other[name], post[name]) for name in other.keys() & post.keys())
+        assert post.keys() - other.keys() == {"encoder.position.weight"}
 
 
 @pytest.mark.parametrize("initialization", ["bert", "width-aware"])
@@ -129,6 +140,22 @@ def test_all_weights_are_drawn_with_the_stated_deviation(config, initialization)
         if isinstance(part, torch.nn.LayerNorm):
             assert (part.weight == 1).all()
             assert not part.bias.any()
+
+
+def test_pytorchs_initialization_has_the_deviations_of_new_modules(config):
+    wide = changed(config, model={"hidden_size": 128, "intermediate_size": 512, "initialization": "torch",
+                                  "tied_decoder": False})
+    torch.manual_seed(0)
+    for name, part in new_model(wide, 500, 3).named_modules():
+        if isinstance(part, (torch.nn.Linear, torch.nn.Embedding)):
+            fresh = (torch.nn.Linear(part.in_features, part.out_features) if isinstance(part, torch.nn.Linear) else
+                     torch.nn.Embedding(part.num_embeddings, part.embedding_dim))
+            for key, expected in fresh.named_parameters():
+                if (weight := getattr(part, key)) is not None:
+                    error = 5 / np.sqrt(weight.numel())
+                    assert weight.std().item() == pytest.approx(expected.std().item(), rel=max(error, 0.02)), name
+                    if isinstance(part, torch.nn.Linear):
+                        assert weight.abs().max() <= part.in_features**-0.5, name
 
 
 def test_initialize_redraws_all_weights(config):

@@ -8,6 +8,7 @@ import torch
 from study import StudyError
 from study.config.fingerprint import settings_yaml
 from study.evaluation.embedding import load_cell
+from study.objectives.masked_lm import token_nll
 from study.training.pretrain import write_cell
 from study.training.trainer import Trainer, batches, new_optimizer
 from tests.support.studies import changed
@@ -16,7 +17,10 @@ from tests.support.training import trained, weights
 VALIDATION = "study.objectives.masked_lm.MaskedLM.validation_nll"
 SWITCHES = {
     "pre-norm": {"model": {"norm": "pre"}}, "no embedding norm": {"model": {"embedding_norm": False}},
-    "bert init": {"model": {"initialization": "bert"}}, "untied": {"model": {"tied_decoder": False}},
+    "absolute positions": {"model": {"positions": "absolute"}},
+    "relative positions": {"model": {"positions": "relative"}},
+    "bert init": {"model": {"initialization": "bert"}}, "torch init": {"model": {"initialization": "torch"}},
+    "untied": {"model": {"tied_decoder": False}},
     "no transform": {"model": {"decoder_transform": False}}, "dropout": {"model": {"dropout": 0.2}},
     "static": {"masking": {"schedule": "static", "dupe_factor": 2}},
     "whole words": {"masking": {"selection": "whole-word"}},
@@ -186,3 +190,14 @@ def test_a_written_cell_loads_as_it_was_trained(study, config, data, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(weights(trainer).values(), model.state_dict().values(), strict=True))
     with pytest.raises(StudyError, match="no trained cell"):
         load_cell(copy, "dynamic", 1)
+
+
+def test_only_runs_on_pairs_are_validated_in_their_own_format(config, data):
+    pairs = data.validation.pairs["nsp"]
+    on_pairs = Trainer(changed(config, inputs={"format": "segment-pairs"}), data, 0)
+    on_pairs.validate({"step": 0, "tokens": 0})
+    expected = token_nll(on_pairs.model, pairs.rows.ids, pairs.masks, 5, pairs.rows).mean()
+    assert on_pairs.progress.records[0]["own_format_nll"] == pytest.approx(expected, rel=1e-5)
+    other = Trainer(config, data, 0)
+    other.validate({"step": 0, "tokens": 0})
+    assert "own_format_nll" not in other.progress.records[0]

@@ -1,0 +1,55 @@
+"""How the encoder knows the order of the tokens (model.positions).
+
+    absolute    a learned embedding per position is added to the token embeddings (BERT)
+    rotary      queries and keys are rotated by their position (RoFormer, Su et al. 2021)
+    relative    a learned bias per head and distance is added to the attention scores (T5, Raffel et al. 2020; MPNet)
+
+With rotary and relative positions, attention scores depend on the distance between two tokens only.
+
+Shapes: T positions, A heads, D width of a head.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+ROTARY_BASE = 10_000.0
+BUCKETS = 32                                # of T5, half of them for each direction
+LARGEST_DISTANCE = 128                      # farther tokens share the last bucket
+
+
+def rotations(length: int, width: int) -> Tensor:
+    """Returns the rotations of rotary positions, (T, D / 2) complex64: position t turns pair i of a head's numbers,
+    (2 i, 2 i + 1), by the angle t / 10,000^(2 i / D)."""
+    frequencies = ROTARY_BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+
+
+def distance_buckets(length: int) -> Tensor:
+    """Returns the bucket of each pair of positions, (T, T) int64, at [position of the query, position of the key].
+
+    As in T5 for both directions: short distances have a bucket each, longer ones share buckets that grow with the
+    logarithm of the distance.
+    """
+    offset = torch.arange(length)[None] - torch.arange(length)[:, None]
+    half, distance = BUCKETS // 2, offset.abs()
+    exact = half // 2
+    share = (distance.clamp(min=1) / exact).log() / math.log(LARGEST_DISTANCE / exact)
+    far = (exact + (share * (half - exact)).long()).clamp(max=half - 1)
+    return torch.where(offset > 0, half, 0) + torch.where(distance < exact, distance, far)
+
+
+class RelativeBias(nn.Module):
+    """The learned bias of relative positions. All layers share it."""
+
+    def __init__(self, length: int, heads: int):
+        super().__init__()
+        self.bias = nn.Embedding(BUCKETS, heads)
+        self.register_buffer("buckets", distance_buckets(length), persistent=False)
+
+    def forward(self, length: int) -> Tensor:
+        """Returns what is added to the attention scores of rows of `length` tokens, (A, T, T)."""
+        return self.bias(self.buckets[:length, :length]).permute(2, 0, 1)

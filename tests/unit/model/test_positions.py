@@ -1,0 +1,147 @@
+"""Absolute, rotary and relative positions: gradients, distances, and the code paths for each precision."""
+import math
+
+import pytest
+import torch
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from study.model import kernels, positions
+from study.model.kernels import ChunkedAttention, attention, rotate
+from study.model.positions import BUCKETS, LARGEST_DISTANCE, RelativeBias, distance_buckets, rotations
+from study.objectives.pretraining_model import new_model
+from tests.support.models import T, V, batch
+from tests.support.studies import changed
+
+ROWS, LENGTH, HEADS, WIDTH = 5, 7, 3, 8
+KINDS = ("absolute", "rotary", "relative")
+
+
+def draw(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def rotated_by_the_formula(qkv):
+    """Rotary positions one pair at a time, as in Su et al. 2021, equation 15."""
+    result = qkv.clone()
+    for t in range(qkv.shape[1]):
+        for i in range(qkv.shape[-1] // 2):
+            angle = t * 10_000 ** (-2 * i / qkv.shape[-1])
+            x, y = qkv[:, t, :2, :, 2 * i], qkv[:, t, :2, :, 2 * i + 1]
+            result[:, t, :2, :, 2 * i] = x * math.cos(angle) - y * math.sin(angle)
+            result[:, t, :2, :, 2 * i + 1] = x * math.sin(angle) + y * math.cos(angle)
+    return result
+
+
+@pytest.fixture(params=["in place", "out of place"])
+def path(request, monkeypatch):
+    if request.param == "out of place":     # as on a GPU and in compiled models
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_queries_and_keys_are_rotated_by_the_formula(path, dtype):
+    qkv = draw(ROWS, LENGTH, 3, HEADS, WIDTH, dtype=dtype)
+    expected = rotated_by_the_formula(qkv.double())
+    result = rotate(qkv.clone(), rotations(LENGTH, WIDTH))
+    assert result.dtype == dtype
+    tolerance = 0.02 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(result.double(), expected, rtol=tolerance, atol=tolerance)
+    assert torch.equal(result[:, :, 2], qkv[:, :, 2])
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_gradient_through_rotation_and_attention_is_autograds(path, padded):
+    weight, turn = draw(ROWS, LENGTH, HEADS, WIDTH, seed=1, dtype=torch.float64), rotations(LENGTH, WIDTH)
+    mask = (torch.arange(LENGTH) < torch.tensor([7, 5, 7, 1, 6])[:, None])[:, None, None, :] if padded else None
+    qkv = draw(ROWS, LENGTH, 3, HEADS, WIDTH, dtype=torch.float64).requires_grad_()
+    expected = (attention(rotated_by_the_formula(qkv), mask, 0.0, False) * weight).sum()
+    gradient, = torch.autograd.grad(expected, qkv)
+    for function in (attention, lambda qkv, mask, dropout, _: ChunkedAttention.apply(qkv, mask, dropout)):
+        result = (function(rotate(qkv * 1, turn), mask, 0.0, False) * weight).sum()
+        torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(torch.autograd.grad(result, qkv)[0], gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_the_scores_of_rotated_queries_and_keys_depend_on_the_distance_alone():
+    query, key = draw(WIDTH, dtype=torch.float64), draw(WIDTH, seed=1, dtype=torch.float64)
+    qkv = torch.stack([query, key, key])[None, None, :, None].repeat(1, LENGTH, 1, 1, 1)
+    rotated = rotate(qkv, rotations(LENGTH, WIDTH))[0, :, :, 0]
+    scores = rotated[:, 0] @ rotated[:, 1].T
+    for offset in range(1 - LENGTH, LENGTH):
+        diagonal = scores.diagonal(offset)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand(len(diagonal)), rtol=0, atol=1e-6)
+    assert scores[0].diff().abs().min() > 1e-3
+
+
+def test_buckets_are_those_of_t5():
+    theirs = T5Attention._relative_position_bucket(
+        torch.arange(300)[None] - torch.arange(300)[:, None], bidirectional=True, num_buckets=BUCKETS,
+        max_distance=LARGEST_DISTANCE)
+    assert torch.equal(distance_buckets(300), theirs)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_bias_is_added_to_the_scores_with_the_gradient_of_autograd(monkeypatch, padded):
+    monkeypatch.setattr(kernels, "CACHED", 2 * HEADS * LENGTH * LENGTH)          # chunks of two rows and of one
+    qkv = draw(ROWS, LENGTH, 3, HEADS, WIDTH).requires_grad_()
+    bias = draw(HEADS, LENGTH, LENGTH, seed=1).requires_grad_()
+    mask = (torch.arange(LENGTH) < torch.tensor([7, 5, 7, 1, 6])[:, None])[:, None, None, :] if padded else None
+    query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
+    scores = query @ key.mT / WIDTH**0.5 + bias
+    expected = (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1) @ value
+    expected = torch.autograd.grad(expected.square().sum(), (qkv, bias))
+    for result in (attention(qkv, mask, 0.0, False, bias), ChunkedAttention.apply(qkv, mask, 0.0, bias)):
+        for gradient, other in zip(torch.autograd.grad(result.square().sum(), (qkv, bias)), expected, strict=True):
+            torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_bias_depends_on_the_distance_alone():
+    torch.manual_seed(0)
+    bias = RelativeBias(20, HEADS)(12).detach()
+    for offset in range(-11, 12):
+        diagonal = bias.diagonal(offset, dim1=1, dim2=2)
+        assert torch.equal(diagonal, diagonal[:, :1].expand_as(diagonal))
+    assert not torch.equal(bias[:, 0, 1], bias[:, 1, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_absolute_positions_tell_where_a_row_begins(config, kind):
+    """With rotary and relative positions, states do not change when the row is moved."""
+    model = new_model(changed(config, model={"positions": kind}), V, 0).eval()
+    ids, types, _ = batch()
+    padding = torch.zeros(3, 4, dtype=torch.long)
+    moved, seen = torch.cat([padding, ids[:, :-4]], 1), torch.cat([padding, torch.ones_like(ids[:, :-4])], 1).bool()
+    difference = (model.encoder(moved, types, seen)[:, 4:T - 4] - model.encoder(ids[:, :-4], types[:, 4:])[:, :T - 8])
+    assert (difference.abs().max() < 1e-5) == (kind != "absolute")
+
+
+@pytest.mark.parametrize("kind", ["rotary", "relative"])
+def test_the_order_of_the_tokens_counts(config, kind):
+    model = new_model(changed(config, model={"positions": kind}), V, 0).eval()
+    ids, types, _ = batch()
+    swapped = ids[:, [0, 2, 1, *range(3, T)]]
+    assert (model.encoder(ids, types * 0) - model.encoder(swapped, types * 0))[:, 3:].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["rotary", "relative"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_bfloat16_agrees_with_float32(config, kind, padded):
+    model = new_model(changed(config, model={"positions": kind}), V, 0)
+    ids, types, mask = batch()
+    at = torch.tensor([3, 17, 40, 41, 70])
+
+    def gradients():
+        model.zero_grad()
+        model(ids, types, mask if padded else None, at, ids.reshape(-1)[at], None).token.backward()
+        return torch.cat([p.grad.flatten() for p in model.encoder.parameters()])
+
+    expected = gradients()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = gradients()
+    assert torch.nn.functional.cosine_similarity(result, expected, dim=0) > 0.999
+
+
+def test_rotary_positions_need_an_even_width_of_a_head(config):
+    with pytest.raises(ValueError, match="even width per head"):
+        changed(config, model={"positions": "rotary", "hidden_size": 18, "num_attention_heads": 2})
+    assert positions.ROTARY_BASE == 10_000
