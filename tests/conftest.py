@@ -12,8 +12,9 @@ from study.config.arms import resolve
 from study.config.load import load_study
 from study.config.schema import Tokenizer
 from study.config.study import Study
+from study.data.batches import Rows
 from study.data.corpus import write_documents
-from study.data.evaluation_sets import EvaluationSet, MaskSet, masking_of
+from study.data.evaluation_sets import EvaluationSet, MaskSet, PairSet, masking_of
 from study.data.masking import mask_rows
 from study.data.token_store import TokenStore, write_store
 from study.data.tokenizer import TokenizerInfo
@@ -103,7 +104,8 @@ def heldout(store, tokenizer) -> EvaluationSet:
                        masking_of("mixed"), 3, 0, np.arange(12))
     unigram = -np.log(rng.dirichlet(np.ones(tokenizer.vocabulary_size)))
     masks = {name: MaskSet(masked.shown, masked.corruption, None) for name in ("mask_only", "mixed")}
-    return EvaluationSet(ids, masks, {}, unigram, "hash")
+    rows = Rows(ids, (np.arange(30) > 14).astype(np.int64) + 0 * ids, np.ones_like(ids, bool), np.arange(12) % 2)
+    return EvaluationSet(ids, masks, {"nsp": PairSet(rows, masks["mask_only"], None)}, unigram, "hash")
 
 
 @pytest.fixture(scope="session")

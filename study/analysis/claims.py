@@ -191,7 +191,7 @@ def claim_hash(claim: AnyClaim) -> str:
     are None. A field added later therefore leaves the hash of older claims as it was.
     """
     deciding = claim.model_dump(mode="json", include=set(DECIDING), exclude_none=True)
-    content = {"claim": deciding, "rules": rule_constants(claim.claim_type)}
+    content = {"claim": deciding, "rules": rule_constants(claim.claim_type, getattr(claim, "metric", None))}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

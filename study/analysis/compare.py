@@ -11,6 +11,7 @@ from functools import partial
 
 import pandas as pd
 
+from study.analysis.along_training import along_training_table
 from study.analysis.claims import AnyClaim, exploratory, load_sources
 from study.analysis.comparisons import comparison_table
 from study.analysis.metrics import table_unit
@@ -37,7 +38,8 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     cells = cell_table(results)
     arms = arm_table(results, cells)
     tables = {"cells": cells, "arms": arms, "comparisons": comparison_table(results), "curves": curve_table(results),
-              "tokens": token_table(results), "claims": _claims_table(claims, verdicts, changed)}
+              "along_training": along_training_table(results), "tokens": token_table(results),
+              "claims": _claims_table(claims, verdicts, changed)}
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis import statistics
-from study.analysis.learning import plateau_runs
+from study.analysis.gate import failed_gate
 from study.analysis.measures import Value
 from study.analysis.metrics import METRICS, cell_metric
 from study.analysis.results import StudyResults
@@ -88,7 +88,9 @@ def comparison_table(results: StudyResults) -> pd.DataFrame:
 
 def _row(results: StudyResults, comparison: Comparison) -> dict:
     """`survivors` is the effect over the seeds at which neither arm diverged, which depends on the outcome; NaN if that
-    is every seed or none."""
+    is every seed or none. `gated_runs` and `baseline_gated_runs` count the runs that fail the learning gate; `gate`
+    says why."""
+    failure = failed_gate(results, comparison.arms)
     estimate, over_seeds, differences = comparison.estimate, comparison.over_seeds, comparison.differences
     runs = zip(*(results.of_arm(arm) for arm in comparison.arms), strict=True)
     survived = np.array([not any(cell_metric(results, cell, "diverged").cell for cell in pair) for pair in runs])
@@ -98,7 +100,8 @@ def _row(results: StudyResults, comparison: Comparison) -> dict:
             "correlation": comparison.correlation, "d_z": statistics.effect_size(differences),
             "improvement": statistics.probability_of_improvement(
                 comparison.first, comparison.second, METRICS[comparison.metric].better == "lower"),
-            "plateau_runs": plateau_runs(results, comparison.treatment),
-            "baseline_plateau_runs": plateau_runs(results, comparison.baseline),
+            "gated_runs": failure.runs[comparison.treatment] if failure else 0,
+            "baseline_gated_runs": failure.runs[comparison.baseline] if failure else 0,
+            "gate": failure.reason if failure else "",
             "survivors": differences[survived].mean() if 0 < survived.sum() < len(survived) else math.nan,
             "smallest_detectable_effect": estimate.smallest_detectable()}

@@ -2,19 +2,26 @@
 from __future__ import annotations
 
 ALPHA = 0.05            # error rate of every test, adjusted by Holm within a family
-ESCAPE_NATS = 0.1       # a run has left the plateau once its validation NLL is this far below the unigram level
+ESCAPE_NATS = 0.1       # a run has left the plateau once its NLL is this far below the unigram level
+ESCAPE_VALIDATIONS = 3  # at so many validations in a row
+TIMES_ESCAPE = 10       # a run has to train for so many times its escape step
 MAJORITY = 0.5          # rate of divergence that a rate claim must exceed
 MEMORISED = 0.5         # a training loss below this share of the unigram NLL: the run has memorised its text
+OVERFIT_NATS = 0.1      # a run overfits only if its validation NLL ends more than this above its lowest value
 
+_ESCAPE = ("ESCAPE_NATS", "ESCAPE_VALIDATIONS")
+_OVERFIT = ("MEMORISED", "OVERFIT_NATS")
+_GATE = (*_ESCAPE, "TIMES_ESCAPE", *_OVERFIT)
 _USED_BY = {
-    "direction": ("ALPHA", "ESCAPE_NATS"),
-    "equal": ("ALPHA", "ESCAPE_NATS"),
+    "direction": ("ALPHA", *_GATE),
+    "equal": ("ALPHA", *_GATE),
     "range": ("ALPHA",),
     "point": ("ALPHA",),
-    "rate": ("ALPHA", "MAJORITY", "MEMORISED"),
+    "rate": ("ALPHA", "MAJORITY", *_OVERFIT),
 }
 
 
-def rule_constants(claim_type: str) -> dict[str, float]:
-    """The constants that decide claims of a type, by name; empty if none does."""
-    return {name: globals()[name] for name in _USED_BY.get(claim_type, ())}
+def rule_constants(claim_type: str, metric: str | None = None) -> dict[str, float]:
+    """The constants that decide claims of a type about a metric, by name; empty if none does."""
+    used = _USED_BY.get(claim_type, ()) + (_ESCAPE if metric == "escape_step" else ())
+    return {name: globals()[name] for name in sorted(set(used))}

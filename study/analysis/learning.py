@@ -1,37 +1,133 @@
-"""What a learning curve shows: whether a run left the unigram plateau, and how it ended.
+"""What the curves of a run show: when it left the unigram plateau, and how it ended.
 
-The unigram level is the NLL of unigram frequencies on the masked validation tokens. A model at that level predicts
-frequent words and uses no context.
+A model on the plateau predicts frequent words and uses no context. The level of the plateau is the NLL of unigram
+frequencies on the masked validation tokens. An arm is judged under its own corruption: one that never sees [MASK] in
+training has no use for the NLL on [MASK], so its training loss is held against what can be known without context.
+
+Shapes: V vocabulary.
 """
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from study.analysis.decision_rules import ESCAPE_NATS, MEMORISED
-from study.analysis.results import StudyResults
+import numpy as np
+from scipy.special import entr
+
+from study.analysis.decision_rules import ESCAPE_NATS, ESCAPE_VALIDATIONS, MEMORISED, OVERFIT_NATS
+from study.analysis.ladder import best_count_model
+from study.analysis.results import CellResults, StudyResults
+from study.config.schema import PAIR_FORMATS, Masking, RunConfig
 
 FAILED = ("diverged", "overfitted")         # statuses of runs that are scored at the unigram level
 
 
-def escape_step(records: list[dict], unigram_nll: float) -> int | None:
-    """The first logged step whose validation NLL is clearly below the unigram level; None if there is none."""
-    return next((record["step"] for record in records
-                 if record.get("validation_nll", math.inf) < unigram_nll - ESCAPE_NATS), None)
+@dataclass(frozen=True)
+class Curve:
+    """A run's NLL along training and the levels that it is held against, in nats.
+
+    points: (step, NLL) in the order of training. plateau: what can be reached without context. count_level: that of
+    the best count model; infinite where no count model applies. measure: what the points are, in words.
+    """
+    points: list[tuple[int, float]]
+    plateau: float
+    count_level: float
+    measure: str
+
+    @property
+    def escape_step(self) -> int | None:
+        """The step at which the run has left the plateau; None if it never does."""
+        return escape_step(self.points, self.plateau)
 
 
-def run_status(training: dict, records: list[dict], unigram_nll: float) -> str:
+def escape_step(points: list[tuple[int, float]], plateau: float) -> int | None:
+    """The first of ESCAPE_VALIDATIONS points in a row that are at least ESCAPE_NATS below the plateau.
+
+    points: (step, NLL in nats). None if there is no such step, as in the last points of a run, which too few follow.
+    """
+    below = [nll <= plateau - ESCAPE_NATS for _, nll in points]
+    return next((points[first][0] for first in range(len(points) - ESCAPE_VALIDATIONS + 1)
+                 if all(below[first:first + ESCAPE_VALIDATIONS])), None)
+
+
+def validations(records: list[dict], key: str = "validation_nll") -> list[tuple[int, float]]:
+    """(step, NLL in nats) of every validation. records: those of metrics.jsonl. key: which NLL."""
+    return [(record["step"], record[key]) for record in records if key in record]
+
+
+def validation_curve(results: StudyResults, cell: CellResults) -> Curve:
+    """The NLL on the masked validation tokens, against unigram frequencies and the best count model there."""
+    return Curve(validations(cell.records), results.unigram_nll, results.best_count_nll, "NLL")
+
+
+def training_curve(results: StudyResults, cell: CellResults) -> Curve:
+    """The training loss, against levels of the arm's own corruption.
+
+    The plateau is the level of `context_free_nll`. The count model is better there by its gain over unigram
+    frequencies on [MASK] times the share of tokens that are shown as [MASK] or at random: an approximation, since
+    counts also help a little to recognise kept tokens. Count models read both sides, so none applies to a causal model.
+    """
+    masking, causal = cell.settings.masking, cell.settings.objective.token_objective == "causal"
+    if causal:
+        masking = masking.model_copy(update={"mask": 1.0, "random": 0.0, "keep": 0.0})
+    plateau = context_free_nll(results.unigram_frequencies, masking)
+    gain = (1 - masking.keep) * (results.unigram_nll - results.best_count_nll)
+    points = [(record["step"], record["loss"]) for record in cell.records if record.get("loss") is not None]
+    return Curve(points, plateau, math.inf if causal else plateau - gain, "training loss")
+
+
+def pairs_curve(results: StudyResults, cell: CellResults) -> Curve:
+    """The NLL on the masked validation tokens of segment pairs, against unigram frequencies and the best count model
+    there."""
+    ladder = results.ladder("validation_pairs")
+    unigram = next(rung.nll for rung in ladder if rung.name == "unigram")
+    return Curve(validations(cell.records, "own_format_nll"), unigram, best_count_model(ladder).nll, "NLL in pairs")
+
+
+def learning_curve(results: StudyResults, cell: CellResults) -> Curve:
+    """The curve by which a run is judged, in its own corruption and format: the training curve of arms that never see
+    [MASK] in training, the NLL in pairs of arms on segment pairs, the validation curve of all others."""
+    if not sees_mask(cell.settings):
+        return training_curve(results, cell)
+    return (pairs_curve if cell.settings.inputs.format in PAIR_FORMATS else validation_curve)(results, cell)
+
+
+def sees_mask(config: RunConfig) -> bool:
+    """Whether an arm is trained on rows with [MASK]."""
+    return config.objective.token_objective == "mlm" and config.masking.mask > 0
+
+
+def context_free_nll(frequencies: np.ndarray, masking: Masking) -> float:
+    """The least NLL (nats) of a selected token that can be reached from the shown token alone.
+
+    frequencies (V,): of the tokens, 0 for those that are never selected. It is the entropy of a token given what is
+    shown in its place: H(token) + H(shown | token) - H(shown). What is shown as [MASK] adds the same to both.
+    """
+    p = frequencies[frequencies > 0]
+    one_random = masking.random / len(p)    # probability of each token to be shown at random
+    return float(entr(p).sum() + entr(masking.keep + one_random) + (len(p) - 1) * entr(one_random)
+                 - entr(masking.keep * p + one_random).sum())
+
+
+def overfits(results: StudyResults, cell: CellResults) -> bool:
+    """Whether a run has learnt its own rows at the cost of others.
+
+    Its validation NLL ends more than OVERFIT_NATS above its lowest value, and its last training loss is below MEMORISED
+    times the unigram level, or below the best count model's level in its own corruption.
+    """
+    nlls = [nll for _, nll in validations(cell.records)]
+    losses = [record["loss"] for record in cell.records if "loss" in record]
+    if not nlls or nlls[-1] <= min(nlls) + OVERFIT_NATS or not losses or losses[-1] is None:
+        return False
+    return (losses[-1] < MEMORISED * results.unigram_nll
+            or losses[-1] < training_curve(results, cell).count_level < math.inf)
+
+
+def run_status(results: StudyResults, cell: CellResults) -> str:
     """How a run ended: finished, diverged or overfitted.
 
     Training records every run that ends worse than a uniform guess on held-out text as diverged. Such a run counts as
-    overfitted if its training loss shows that it has memorised its own text.
+    overfitted if it overfits.
     """
-    losses = [record["loss"] for record in records if "loss" in record]
-    memorised = bool(losses) and losses[-1] is not None and losses[-1] < MEMORISED * unigram_nll
-    return "overfitted" if training["status"] == "diverged" and memorised else training["status"]
-
-
-def plateau_runs(results: StudyResults, arm: str) -> int:
-    """Number of an arm's runs that trained to the end without leaving the unigram plateau."""
-    return sum(cell.training["status"] == "finished" and cell.training["steps"] > 0
-               and cell.evaluation["mask_only"] is not None and escape_step(cell.records, results.unigram_nll) is None
-               for cell in results.of_arm(arm))
+    status = cell.training["status"]
+    return "overfitted" if status == "diverged" and overfits(results, cell) else status

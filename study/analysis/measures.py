@@ -77,14 +77,14 @@ def initial_excess(_: StudyResults, cell: CellResults) -> Value | None:
 
 
 def escape_step(results: StudyResults, cell: CellResults) -> Value | None:
-    """The first logged step at which the run has left the unigram plateau; None if it never does."""
-    step = learning.escape_step(cell.records, results.unigram_nll)
+    """The step at which the run has left the unigram plateau (learning.py); None if it never does."""
+    step = learning.learning_curve(results, cell).escape_step
     return None if step is None else Value(float(step))
 
 
 def diverged(results: StudyResults, cell: CellResults) -> Value:
     """1 if the run diverged, else 0."""
-    return Value(float(learning.run_status(cell.training, cell.records, results.unigram_nll) == "diverged"))
+    return Value(float(learning.run_status(results, cell) == "diverged"))
 
 
 # ---- probes of the first task
@@ -190,4 +190,15 @@ def sentence_accuracy(task: str, over_chance: bool = False) -> Measure:
             return None
         chance = scores["base_rate"] if over_chance else 0.0
         return Value.of_texts((cell.evaluation_arrays[f"{task}/correct"] - chance).astype(float))
+    return measure
+
+
+def below_ceiling(task: str) -> Measure:
+    """Accuracy of the best possible classifier on sentence pairs (task nsp or sop) minus that of the model; None if it
+    is unknown."""
+    def measure(_: StudyResults, cell: CellResults) -> Value | None:
+        if (cell.evaluation[task] or {}).get("ceiling") is None:
+            return None
+        arrays = cell.evaluation_arrays
+        return Value.of_texts(arrays[f"{task}/best_correct"].astype(float) - arrays[f"{task}/correct"])
     return measure

@@ -14,7 +14,7 @@ class Metric:
     """A metric: its label for readers, its unit, which direction is better, and how it is measured on a cell.
 
     Accuracies have the unit points: they are stored as shares and shown in hundredths. `defined_on_plateau`: the
-    metric is meaningful although a run ended on the unigram plateau.
+    metric is meaningful for runs that never left the unigram plateau, so the learning gate does not apply.
     """
     name: str
     label: str
@@ -35,6 +35,7 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("nll_span", "NLL on spans", "nats", "lower", measures.nll("span")),
     Metric("nll_mask_only_40", "NLL on [MASK] at a masking rate of 40 %", "nats", "lower",
            measures.nll("mask_only_40")),
+    Metric("nll_pairs", "NLL on [MASK] in segment pairs", "nats", "lower", measures.nll("mask_only_pairs")),
     Metric("nll_kept", "NLL at kept tokens", "nats", "lower", measures.nll_at("keep")),
     Metric("nll_random", "NLL at replaced tokens", "nats", "lower", measures.nll_at("random")),
     Metric("mix_gap", "NLL under 80/10/10 masking minus NLL on [MASK]", "nats", "lower",
@@ -68,12 +69,16 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            measures.sentence_accuracy("nsp", over_chance=True)),
     Metric("sop_over_chance", "sentence-order accuracy minus its base rate", "points", "higher",
            measures.sentence_accuracy("sop", over_chance=True)),
+    Metric("nsp_below_ceiling", "best possible next-sentence accuracy minus that of the model", "points", "lower",
+           measures.below_ceiling("nsp")),
+    Metric("sop_below_ceiling", "best possible sentence-order accuracy minus that of the model", "points", "lower",
+           measures.below_ceiling("sop")),
     # the course of training
     Metric("escape_step", "step at which the run leaves the unigram plateau", "steps", "lower", measures.escape_step,
            defined_on_plateau=True),
     Metric("initial_excess", "NLL before training minus ln V", "nats", "lower", measures.initial_excess,
            defined_on_plateau=True),
-    Metric("diverged", "share of runs that diverged", "share", "lower", measures.diverged),
+    Metric("diverged", "share of runs that diverged", "share", "lower", measures.diverged, defined_on_plateau=True),
 )}
 
 

@@ -26,7 +26,9 @@ class Flag(StrEnum):
     RATE_UNRESOLVED = auto()
     NO_INTERVAL = auto()                    # anything that keeps a claim from being decided
     TOO_FEW_SEEDS = auto()
-    ON_PLATEAU = auto()
+    NEVER_ESCAPED = auto()                  # of the learning gate (gate.py)
+    TRAINED_TOO_SHORT = auto()
+    ABOVE_COUNT_MODEL = auto()
     NOT_MEASURED = auto()
     NOT_TRAINED = auto()
     OTHER_STUDIES = auto()
@@ -52,7 +54,11 @@ _SENTENCES = {
     Flag.RATE_UNRESOLVED: "the interval of the rate includes one half; a decision needs at least six runs",
     Flag.NO_INTERVAL: "no interval can be computed",
     Flag.TOO_FEW_SEEDS: "too few seeds: {n}, but the claim requires {min_seeds}",
-    Flag.ON_PLATEAU: "{stuck} of {n} runs of {arm} end on the unigram plateau: more steps are needed",
+    Flag.NEVER_ESCAPED: "{failing} of {n} runs of {arm} never left the unigram plateau",
+    Flag.TRAINED_TOO_SHORT: "{failing} of {n} runs of {arm} trained for less than {times} times the escape step "
+                            "(escape at step {escape:,} of {steps:,})",
+    Flag.ABOVE_COUNT_MODEL: "{failing} of {n} runs of {arm} ended above the best count model ({measure} {nll:.2f} "
+                            "against {level:.2f} nats)",
     Flag.NOT_MEASURED: "{metric} was not measured in every cell of its arms",
     Flag.NOT_TRAINED: "this study does not train {arms}",
     Flag.OTHER_STUDIES: "not at this scale: it is tested in {studies}",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from study import StudyError
+from study.analysis.ladder import Reference, best_count_model, read_ladder
 from study.config.fingerprint import read_settings
 from study.config.schema import RunConfig
 from study.config.study import Study
@@ -165,6 +166,23 @@ class StudyResults:
     def unigram_nll(self) -> float:
         """NLL of unigram frequencies on the masked validation tokens, nats: the level of the plateau."""
         return math.log(self.references["unigram"]["validation"])
+
+    @cached_property
+    def unigram_frequencies(self) -> np.ndarray:
+        """Frequencies of the tokens of the training text, (V,), 0 for special tokens (examples/validation.npz, not in
+        git)."""
+        return np.exp(-read_arrays(self.study.runs / "examples" / "validation.npz")["unigram"])
+
+    def ladder(self, split: str) -> list[Reference]:
+        """The references on the all-[MASK] tokens of a split (`validation` or `test`), from the least to the most
+        knowledge. The last one is the exact floor where it is known."""
+        return read_ladder(self.references, split)
+
+    @cached_property
+    def best_count_nll(self) -> float:
+        """Lowest NLL of a count model on the masked validation tokens, nats: an arm below it has learnt more than
+        counts of neighbouring words."""
+        return best_count_model(self.ladder("validation")).nll
 
 
 class HeadlineProbe(NamedTuple):

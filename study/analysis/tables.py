@@ -8,6 +8,7 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis import learning, statistics
+from study.analysis.gate import shortfall
 from study.analysis.learning import FAILED
 from study.analysis.measures import chosen_layer
 from study.analysis.metrics import cell_metric
@@ -16,8 +17,8 @@ from study.config.arms import resolve
 from study.config.fingerprint import flat
 
 ARM_COLUMNS = {             # columns of cells.csv that arms.csv averages -> the largest possible value; None: no bounds
-    "nll": math.inf, "probe_accuracy": 1.0, "untrained_accuracy": 1.0, "chosen_accuracy": 1.0, "share_closed": None,
-    "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
+    "nll": math.inf, "nll_pairs": math.inf, "probe_accuracy": 1.0, "untrained_accuracy": 1.0, "chosen_accuracy": 1.0,
+    "share_closed": None, "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
 TOKEN_GROUPS = (("kind", "mixed"), ("decile", "mask_only"), ("piece", "mask_only"), ("place", "mask_only"))
 
 
@@ -49,16 +50,26 @@ def _cell_row(results: StudyResults, cell: CellResults) -> dict:
     nll = cell_metric(results, cell, "nll")
     capped = training["status"] == "diverged" and nll is not None
     row = {"study": results.study.settings.name, "arm": cell.arm, "seed": cell.seed,
-           "status": learning.run_status(training, cell.records, results.unigram_nll),
+           "status": learning.run_status(results, cell),
            "perplexity": math.exp(nll.cell) if capped else mask_only.get("perplexity"),
            "nll": None if nll is None else nll.cell}
     row |= {key: mask_only.get(key) for key in ("unigram_perplexity", "floor_perplexity", "excess_nll",
                                                 "share_closed")}
     row |= {"mixed_perplexity": (cell.evaluation["mixed"] or {}).get("perplexity"),
-            "escape_step": learning.escape_step(cell.records, results.unigram_nll)}
-    row |= {f"{task}_accuracy": (cell.evaluation[task] or {}).get("accuracy") for task in ("nsp", "sop")}
+            "escape_step": learning.learning_curve(results, cell).escape_step}
+    failed = shortfall(results, cell)
+    row["gate"] = failed.flag if failed else "passed"
+    row |= _pair_columns(results, cell)
     row |= _probe_columns(results, cell)
     return row | {key: training[key] for key in ("steps", "tokens", "flops", "parameters", "fingerprint")}
+
+
+def _pair_columns(results: StudyResults, cell: CellResults) -> dict:
+    nll = cell_metric(results, cell, "nll_pairs")
+    row = {"nll_pairs": None if nll is None else nll.cell}
+    for task in ("nsp", "sop"):
+        row |= {f"{task}_{key}": (cell.evaluation[task] or {}).get(key) for key in ("accuracy", "ceiling")}
+    return row
 
 
 def _probe_columns(results: StudyResults, cell: CellResults) -> dict:
@@ -88,6 +99,7 @@ def arm_table(results: StudyResults, cells: pd.DataFrame) -> pd.DataFrame:
             low, high = estimate.interval() if largest is None else estimate.clipped(largest)
             row |= {f"{name}_mean": estimate.mean, f"{name}_low": low, f"{name}_high": high}
         row |= {f"perplexity_{end}": math.exp(row[f"nll_{end}"]) for end in ("mean", "low", "high")}
+        row |= {f"{task}_ceiling": part[f"{task}_ceiling"].astype(float).max() for task in ("nsp", "sop")}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -9,9 +9,11 @@
                 test finds more than of the baseline's: supported; below one half: contradicted; else inconclusive
     exact       the outcome of the check, or of the comparison with the cited document
 
-Too few seeds decide nothing. Neither does an arm with a run that ended on the unigram plateau: the run was stopped
-before it had learnt more than unigram frequencies, and its final level is unknown. Claims that cannot be decided do not
-count in their family. Tests are adjusted by Holm within a family, and intervals have the level of their test.
+Too few seeds decide nothing. Neither does a comparison with an arm that fails the learning gate (gate.py): every run
+of both arms has to train for ten times its escape step and to end below the best count model, or to overfit. A diverged
+run is a result: it counts in stability claims and, at the unigram level, in comparisons of NLL. The gate does not apply
+to metrics of the course of training itself. Claims that cannot be decided do not count in their family. Tests are
+adjusted by Holm within a family, and intervals have the level of their test.
 """
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ from study.analysis.claims import (
 )
 from study.analysis.comparisons import Comparison, compare_arms
 from study.analysis.decision_rules import ALPHA, MAJORITY
-from study.analysis.learning import plateau_runs
+from study.analysis.gate import failed_gate
 from study.analysis.metrics import METRICS, cell_metric
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
@@ -119,10 +121,8 @@ def obstacle(results: StudyResults, claim: ComparisonClaim, comparison: Comparis
         return _too_few(n, claim.min_seeds)
     if METRICS[claim.metric].defined_on_plateau:
         return None
-    for arm in comparison.arms:
-        if stuck := plateau_runs(results, arm):
-            return _because("inconclusive", Flag.ON_PLATEAU, stuck=stuck, n=n, arm=arm)
-    return None
+    failure = failed_gate(results, comparison.arms)
+    return failure and Verdict("inconclusive", failure.reason, flags=failure.flags)
 
 
 def _too_few(n: int, min_seeds: int) -> Verdict:

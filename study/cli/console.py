@@ -188,6 +188,18 @@ def verification_summary(result: dict) -> str:
     return f"{text}, first {result['first_differing']}; largest differences: {gaps}{step}"
 
 
+def show_ladder(rows: list[dict]) -> None:
+    """References and the baseline on the masked test tokens, from the highest to the lowest NLL."""
+    table = Table()
+    for name in ("reference", "perplexity", "NLL, nats", "baseline, nats"):
+        table.add_column(name, justify="left" if name == "reference" else "right")
+    for row in rows:
+        distance = "" if row["is_baseline"] else f"{row['distance']:+.3f}"
+        table.add_row(escape(row["label"]), f"{row['perplexity']:,.2f}", f"{row['nll']:.3f}", distance,
+                      style="bold" if row["is_baseline"] else "")
+    _print(table)
+
+
 def show_claims(rows: list[dict]) -> None:
     """The verdict table."""
     table = Table()

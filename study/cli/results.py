@@ -27,14 +27,16 @@ def claims(study: Study,
 
     Example: study claims S0.15 --study experiments/wikitext2
     """
-    from study.cli.console import show_claim, show_claims
+    from study.cli.console import show_claim, show_claims, show_ladder
     from study.report.claims import claim_rows
+    from study.report.ladder import study_ladder
 
     rows = claim_rows(study)
     chosen = [row for row in rows if claim in (None, row["id"])]
     if not chosen:
         raise StudyError(_unknown_claim(claim, [row["id"] for row in rows]))
     if claim is None:
+        show_ladder(study_ladder(study))
         show_claims(rows)
     else:
         show_claim(chosen[0])

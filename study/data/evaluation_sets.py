@@ -6,7 +6,14 @@ Every arm is scored on the same rows under the same masks. A row is a window ins
     whole_word     15 %, whole words, all [MASK]                  span          15 %, spans of 3 words, all [MASK]
     mask_only_40   40 %, all [MASK]
 
-If the exact floor of the text is known, each set has the Bayes-optimal NLL of every selected token.
+There are also fixed pairs of segments, laid out like the training rows of arms on segment pairs, half of them
+consecutive text: `nsp`, where the others are segments of two documents, and `sop`, where the others are swapped. The
+pairs of `nsp` have a mask set too:
+
+    mask_only_pairs   15 %, all [MASK]
+
+If the exact floor of the text is known, each set has the Bayes-optimal NLL of every selected token, and each pair its
+exact log-odds.
 
 Shapes: N rows, T positions, V vocabulary, S selected positions of a mask set.
 """
@@ -23,7 +30,7 @@ import numpy as np
 from study import StudyError, randomness
 from study.config.schema import Examples, Masking
 from study.data.batches import Rows, gather
-from study.data.layouts import Spans, pair_layout
+from study.data.layouts import Segments, Spans, pair_layout
 from study.data.masking import mask_rows
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
@@ -33,6 +40,7 @@ _MIXED = {"mask": 0.8, "random": 0.1, "keep": 0.1}
 SETS = {"mask_only": (0.15, _ALL_MASK, "token"), "mixed": (0.15, _MIXED, "token"),
         "whole_word": (0.15, _ALL_MASK, "whole-word"), "span": (0.15, _ALL_MASK, "span"),
         "mask_only_40": (0.40, _ALL_MASK, "token")}
+PAIR_SET = "mask_only_pairs"                # masks of the pairs of `nsp`, drawn like those of mask_only
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,29 @@ class MaskSet:
 
 
 @dataclass(frozen=True)
+class PairSet:
+    """Pairs of segments: `rows` (N, T) with labels; `masks` of nsp, None for sop; and `log_odds` (N,), in nats, that a
+    pair is consecutive given all its words, None if unknown."""
+    rows: Rows
+    masks: MaskSet | None
+    log_odds: np.ndarray | None
+
+    @property
+    def best_is_correct(self) -> np.ndarray | None:
+        """Returns whether the best possible classifier is right, (N,) bool; None if it is unknown.
+
+        It knows where sentences end. Lengths alone say little about the label.
+        """
+        return None if self.log_odds is None else (self.log_odds < 0) == (self.rows.label == 1)
+
+
+@dataclass(frozen=True)
 class EvaluationSet:
-    """A fixed evaluation set: true `ids` (N, T), mask sets, NSP and SOP pairs, and `unigram` (V,) nats per token."""
+    """A fixed evaluation set: true `ids` (N, T), mask sets, `pairs` by task (nsp and sop), and `unigram` (V,) nats per
+    token."""
     ids: np.ndarray
     sets: dict[str, MaskSet]
-    pairs: dict[str, Rows]
+    pairs: dict[str, PairSet]
     unigram: np.ndarray
     hash: str
 
@@ -71,6 +97,15 @@ class ExactFloor(Protocol):
 
         The arguments describe an all-[MASK] set; floor (S,) is its NLL.
         """
+
+    def pair_nll(self, store: TokenStore, segments: Segments, spans: Spans, corruption: np.ndarray) -> np.ndarray:
+        """Returns a lower bound of the mean NLL (S,) of the masked tokens of pairs, nats, row-major.
+
+        segments and spans: the pairs (N,) before and after they were cut; corruption (N, T) of an all-[MASK] set.
+        """
+
+    def pair_log_odds(self, store: TokenStore, segments: Segments, spans: Spans, swap: bool) -> np.ndarray:
+        """Returns the log-odds (N,), nats, that a pair is consecutive rather than swapped (`swap`) or random."""
 
 
 def masking_of(name: str) -> Masking:
@@ -103,7 +138,8 @@ def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndar
                          rows: int, exact: ExactFloor | None = None) -> dict[str, np.ndarray]:
     """Returns the arrays of one evaluation set, as `load_evaluation_set` reads them.
 
-    store: a held-out split. unigram (V,): nats per token. rows: how many at most. exact: the floor, None if unknown.
+    store: a held-out split. unigram (V,): nats per token. rows: how many at most; no more pairs either. exact: the
+    floor, None if unknown.
     """
     limit = None if exact is None else exact.document_tokens
     starts, offsets = document_windows(store, settings.max_seq_length, rows, limit, settings.seed)
@@ -116,20 +152,35 @@ def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndar
                            settings.seed, 0, np.arange(len(ids)))
         arrays |= {f"{name}/shown": masked.shown.astype(np.int32), f"{name}/kind": masked.corruption}
         if exact is not None:
-            floor = exact.nll(ids, masked.shown, masked.corruption, offsets, masking)
+            # on a text without pieces of words, the masks of whole words are those of single tokens
+            same = next((other for other in SETS if f"{other}/floor" in arrays and SETS[other][:2] == SETS[name][:2]
+                         and np.array_equal(arrays[f"{other}/kind"], masked.corruption)), None)
+            floor = arrays[f"{same}/floor"] if same else exact.nll(ids, masked.shown, masked.corruption, offsets,
+                                                                   masking)
             arrays[f"{name}/floor"] = floor.round(12) + 0.0     # the last bit and -0 differ between machines
-    return arrays | _pairs(settings, store, tokenizer)
+    return arrays | _pairs(settings, store, tokenizer, min(rows, settings.pair_rows), exact)
 
 
-def _pairs(settings: Examples, store: TokenStore, tokenizer: TokenizerInfo) -> dict[str, np.ndarray]:
+def _pairs(settings: Examples, store: TokenStore, tokenizer: TokenizerInfo, count: int,
+           exact: ExactFloor | None) -> dict[str, np.ndarray]:
     arrays = {}
     for task, swap in (("nsp", False), ("sop", True)):
         layout = pair_layout(store, "segment-pairs", settings.max_seq_length, swap)
-        example = np.sort(randomness.permutation(settings.seed, randomness.SUBSET, len(layout))[:settings.pair_rows])
-        pairs = gather(store.ids, layout.spans(np.zeros_like(example), example, settings.seed), settings.max_seq_length,
-                       tokenizer, padded=True)
+        example = np.sort(randomness.permutation(settings.seed, randomness.SUBSET, len(layout))[:count])
+        segments = layout.segments(np.zeros_like(example), example, settings.seed)
+        spans = layout.cut(segments)
+        pairs = gather(store.ids, spans, settings.max_seq_length, tokenizer, padded=True)
         arrays |= {f"{task}/ids": pairs.ids.astype(np.int32), f"{task}/types": pairs.token_type_ids.astype(np.uint8),
                    f"{task}/attention": pairs.attention_mask, f"{task}/label": pairs.label.astype(np.uint8)}
+        if exact is not None:
+            arrays[f"{task}/log_odds"] = exact.pair_log_odds(store, segments, spans, swap).round(6) + 0.0
+        if not swap:
+            masked = mask_rows(pairs.ids, tokenizer.is_ordinary[pairs.ids], ~tokenizer.is_continuation[pairs.ids],
+                               tokenizer, masking_of("mask_only"), settings.seed, 0, np.arange(len(pairs.ids)))
+            arrays |= {f"{PAIR_SET}/shown": masked.shown.astype(np.int32), f"{PAIR_SET}/kind": masked.corruption}
+            if exact is not None:
+                floor = exact.pair_nll(store, segments, spans, masked.corruption)
+                arrays[f"{PAIR_SET}/floor"] = floor.round(12) + 0.0
     return arrays
 
 
@@ -150,9 +201,11 @@ def load_evaluation_set(path: Path) -> EvaluationSet:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise StudyError(f"{path}: no usable evaluation set ({error}); run `study examples` again") from None
-    sets = {name: MaskSet(arrays[f"{name}/shown"].astype(np.int64), arrays[f"{name}/kind"],
-                          arrays.get(f"{name}/floor")) for name in SETS}
-    pairs = {task: Rows(arrays[f"{task}/ids"].astype(np.int64), arrays[f"{task}/types"].astype(np.int64),
-                        arrays[f"{task}/attention"], arrays[f"{task}/label"].astype(np.int64))
+    masks = {name: MaskSet(arrays[f"{name}/shown"].astype(np.int64), arrays[f"{name}/kind"],
+                           arrays.get(f"{name}/floor")) for name in (*SETS, PAIR_SET)}
+    pairs = {task: PairSet(Rows(arrays[f"{task}/ids"].astype(np.int64), arrays[f"{task}/types"].astype(np.int64),
+                                arrays[f"{task}/attention"], arrays[f"{task}/label"].astype(np.int64)),
+                           masks[PAIR_SET] if task == "nsp" else None, arrays.get(f"{task}/log_odds"))
              for task in ("nsp", "sop")}
-    return EvaluationSet(arrays["ids"].astype(np.int64), sets, pairs, arrays["unigram"], content_hash(arrays))
+    return EvaluationSet(arrays["ids"].astype(np.int64), {name: masks[name] for name in SETS}, pairs,
+                         arrays["unigram"], content_hash(arrays))

@@ -13,9 +13,10 @@ import numpy as np
 
 from study.config.study import Study
 from study.data.corpus import SPLITS
-from study.data.evaluation_sets import SETS, ExactFloor, build_evaluation_set, content_hash, document_windows
+from study.data.evaluation_sets import PAIR_SET, SETS, ExactFloor, build_evaluation_set, content_hash, document_windows
 from study.data.layouts import single_layout
-from study.data.references import MaskedText, neighbour_nll, unigram_nll
+from study.data.neighbour_laws import MaskedTokens, masked_tokens
+from study.data.references import reference_ladder, unigram_nll
 from study.data.token_store import TokenStore, write_store
 from study.data.tokenizer import TokenizerInfo, load
 from study.files import file_sha256, save_arrays, write_json
@@ -37,7 +38,13 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
     for split, rows in (("validation", settings.validation_rows), ("test", settings.test_rows)):
         sets[split] = build_evaluation_set(settings, stores[split], unigram, tokenizer, rows, exact)
         save_arrays(sets[split], folder / f"{split}.npz")
-    nll = neighbour_nll(train.ids, unigram, _headline(sets["validation"]), _headline(sets["test"]), tokenizer.mask_id)
+    floors = {} if exact is None else {split: _floors(arrays) for split, arrays in sets.items()}
+    tokens = {split: _masked(arrays, "", "mask_only", tokenizer) for split, arrays in sets.items()}
+    tokens["validation_pairs"] = _masked(sets["validation"], "nsp/", PAIR_SET, tokenizer)
+    best = {split: levels["mask_only"]["nll"] for split, levels in floors.items()}
+    if exact is not None:
+        best["validation_pairs"] = floors["validation"][PAIR_SET]["nll"]
+    ladder, fitted = reference_ladder(train.ids, unigram, tokens, best)
     references = {
         "vocabulary": len(tokenizer.ordinary),
         "train": {"tokens": len(train.ids), "documents": len(train.documents) - 1,
@@ -45,8 +52,8 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
         "hash": {split: content_hash(arrays) for split, arrays in sets.items()},
         "tokens": {split: _token_counts(arrays, tokenizer) for split, arrays in sets.items()},
         "unigram": {split: _unigram_perplexity(arrays) for split, arrays in sets.items()},
-        "neighbours": {"nll": nll, "perplexity": float(np.exp(nll))},
-        "floors": {} if exact is None else {split: _floors(arrays) for split, arrays in sets.items()}}
+        "ladder": ladder, "fitted": fitted, "floors": floors,
+        "ceilings": {} if exact is None else {split: _ceilings(arrays) for split, arrays in sets.items()}}
     if exact is not None:
         test = sets["test"]
         _, offsets = document_windows(stores["test"], settings.max_seq_length, len(test["ids"]), exact.document_tokens,
@@ -73,13 +80,14 @@ def write_input_manifests(study: Study, folder: Path) -> None:
                 "tasks": tasks})
 
 
-def _headline(arrays: dict[str, np.ndarray]) -> MaskedText:
-    return MaskedText(arrays["ids"], arrays["mask_only/shown"], arrays["mask_only/kind"])
+def _masked(arrays: dict[str, np.ndarray], rows: str, name: str, tokenizer: TokenizerInfo) -> MaskedTokens:
+    """The selected tokens of one mask set. rows: prefix of the true ids."""
+    return masked_tokens(arrays[f"{rows}ids"], arrays[f"{name}/shown"], arrays[f"{name}/kind"], tokenizer.layout_ids)
 
 
 def _token_counts(arrays: dict[str, np.ndarray], tokenizer: TokenizerInfo) -> dict[str, float]:
     """Selected tokens of each mask set, and the fraction of all tokens that are [UNK]."""
-    counts = {name: int((arrays[f"{name}/kind"] > 0).sum()) for name in SETS}
+    counts = {name: int((arrays[f"{name}/kind"] > 0).sum()) for name in (*SETS, PAIR_SET)}
     return counts | {"unknown_share": float((arrays["ids"] == tokenizer.unk_id).mean())}
 
 
@@ -90,8 +98,14 @@ def _unigram_perplexity(arrays: dict[str, np.ndarray]) -> float:
 def _floors(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """The best possible NLL (with its standard error) and perplexity of each mask set."""
     floors = {}
-    for name in SETS:
+    for name in (*SETS, PAIR_SET):
         nll = arrays[f"{name}/floor"]
         floors[name] = {"nll": float(nll.mean()), "error": float(nll.std(ddof=1) / np.sqrt(len(nll))),
                         "perplexity": float(np.exp(nll.mean()))}
     return floors
+
+
+def _ceilings(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    """Accuracy of the best possible classifier on the sentence pairs of each task."""
+    return {task: float(((arrays[f"{task}/log_odds"] < 0) == arrays[f"{task}/label"]).mean())
+            for task in ("nsp", "sop")}

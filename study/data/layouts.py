@@ -31,6 +31,19 @@ class Spans:
 
 
 @dataclass(frozen=True)
+class Segments:
+    """Pairs of segments of whole sentences, before they are cut to the length of a row: token offsets (N,).
+
+    `label` (N,) is 0 if second follows first in the text, else 1.
+    """
+    first: np.ndarray
+    first_end: np.ndarray
+    second: np.ndarray
+    second_end: np.ndarray
+    label: np.ndarray
+
+
+@dataclass(frozen=True)
 class SingleLayout:
     """Rows of one span each, the same in every epoch."""
     starts: np.ndarray
@@ -102,6 +115,10 @@ class PairLayout:
         return float(np.minimum(length, self.room).mean()) + 3
 
     def spans(self, epoch: np.ndarray, example: np.ndarray, seed: int) -> Spans:
+        """Returns the pairs of the examples (N,) at the epochs (N,), cut to the length of a row; see `segments`."""
+        return self.cut(self.segments(epoch, example, seed))
+
+    def segments(self, epoch: np.ndarray, example: np.ndarray, seed: int) -> Segments:
         """Returns the pairs of the examples (N,) at the epochs (N,). Each is a negative with probability 1/2.
 
         A negative's second segment consists of whole sentences of another document. Of several random places the one
@@ -123,8 +140,15 @@ class PairLayout:
                                     np.arange(CANDIDATES)[None])
             negative, negative_end = self._negatives(begin, u, second_end - second)
             second, second_end = np.where(label, negative, second), np.where(label, negative_end, second_end)
-        first_length, second_length = _truncate(first_end - first, second_end - second, self.room)
-        return Spans(first_end - first_length if not self.swap else first, first_length, second, second_length, label)
+        return Segments(first, first_end, second, second_end, label)
+
+    def cut(self, segments: Segments) -> Spans:
+        """Returns the segments (N pairs) cut to the length of a row: the second loses its end, the first its beginning.
+        Where negatives are swapped segments, both lose their end, so that a cut does not reveal the order."""
+        first, first_end = segments.first, segments.first_end
+        first_length, second_length = _truncate(first_end - first, segments.second_end - segments.second, self.room)
+        return Spans(first if self.swap else first_end - first_length, first_length, segments.second, second_length,
+                     segments.label)
 
     def _negatives(self, sentence: np.ndarray, u: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Begin and end (N,) of whole sentences in a document other than that of `sentence` (N,).

@@ -23,6 +23,7 @@ import numpy as np
 from study.config.schema import Synthetic
 
 MASKED, ABSENT = -1, -2                     # shown where a word is hidden, and where there is no word
+UNKNOWN = -1                                # in `stops`: nothing is known about where sentences end
 BLOCK_ROWS = 64                             # rows processed at once, to bound memory
 
 # Successors of each grammar state. END writes a full stop; its successors begin the next sentence.
@@ -166,48 +167,63 @@ class Language:
             self._priors.append(self._forward(self._priors[-1]))
         return np.stack([self._priors[i] for i in offset.tolist()])
 
-    def _infer(self, seen: np.ndarray, offset: np.ndarray, rate: float, keep: float, random: float):
-        """State distribution at each position given the rest of its row (N, T, Z, M, K); log evidence (N,); state
-        distribution at the first position given the whole row (N, Z, M, K)."""
+    def _filter(self, seen: np.ndarray, offset: np.ndarray, rate: float = 0.0, keep: float = 0.0, random: float = 0.0,
+                stops: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """State distribution at each position given what precedes it, and evidence at each position, both
+        (N, T, Z, M, K), and log evidence of the rows (N,).
+
+        stops (N, T): 1 where a sentence is known to end, 0 where it is known not to, UNKNOWN elsewhere. This counts as
+        known at the position itself, too.
+        """
         by_word = np.moveaxis(self.emission, -1, 0)                                     # (V, Z, M, K)
         shown = (1 - rate * (1 - keep)) * by_word[np.maximum(seen, 0)] + rate * random / len(self.words)
         evidence = np.where((seen < 0)[..., None, None, None], 1.0, shown)              # (N, T, Z, M, K)
-        cavity, total, state = np.empty_like(evidence), np.zeros(len(seen)), self.prior(offset)
+        if stops is not None:
+            possible = (stops[..., None] == UNKNOWN) | (stops[..., None] == (np.arange(len(STATES)) == END))
+            evidence *= possible[:, :, None, None]
+        before, total, state = np.empty_like(evidence), np.zeros(len(seen)), self.prior(offset)
         for t in range(seen.shape[1]):
-            cavity[:, t] = state
+            before[:, t] = state if stops is None else state * possible[:, t, None, None]
             joint = state * evidence[:, t]
             scale = joint.sum((1, 2, 3))
             total += np.log(scale)
             state = self._forward(joint / scale[:, None, None, None])
-        value = np.ones_like(state)
+        return before, evidence, total
+
+    def _infer(self, seen: np.ndarray, offset: np.ndarray, *arguments) -> tuple[np.ndarray, np.ndarray]:
+        """State distribution at each position given the rest of its row (N, T, Z, M, K), and at the first position
+        given the whole row (N, Z, M, K). The further arguments are those of `_filter`."""
+        cavity, evidence, _ = self._filter(seen, offset, *arguments)
+        value = np.ones_like(cavity[:, 0])
         for t in reversed(range(seen.shape[1])):
             cavity[:, t] *= value
             cavity[:, t] /= cavity[:, t].sum((1, 2, 3), keepdims=True)
             value = self._backward(value * evidence[:, t])
             value /= value.max((1, 2, 3), keepdims=True)
         first = cavity[:, 0] * evidence[:, 0]
-        return cavity, total, first / first.sum((1, 2, 3), keepdims=True)
+        return cavity, first / first.sum((1, 2, 3), keepdims=True)
 
     def floor(self, truth: np.ndarray, seen: np.ndarray, selected: np.ndarray, offset: np.ndarray, rate: float,
-              keep: float = 0.0, random: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+              keep: float = 0.0, random: float = 0.0, stops: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns NLL and entropy (S,), nats, of the best prediction at each selected position, row-major.
 
         truth (N, T): true word ids. seen (N, T): shown word ids, MASKED or ABSENT. selected (N, T): bool. offset (N,):
         words between the start of the document and the row. rate, keep, random: how words were selected and shown.
-        With keep = random = 0 the result is exact for any selection that does not depend on the words. Raises
-        ValueError if a selected position is ABSENT.
+        stops (N, T): 1 where a sentence is known to end, 0 where it is known not to, UNKNOWN elsewhere. With keep =
+        random = 0 the result is exact for any selection that does not depend on the words. Raises ValueError if a
+        selected position is ABSENT.
         """
         if (seen[selected] == ABSENT).any():
             raise ValueError("a selected position has no word")
-        results = [self._floor_block(truth[rows], seen[rows], selected[rows], offset[rows], rate, keep, random)
-                   for rows in _row_blocks(len(truth))]
+        results = [self._floor_block(truth[rows], seen[rows], selected[rows], offset[rows], rate, keep, random,
+                                     None if stops is None else stops[rows]) for rows in _row_blocks(len(truth))]
         nll, entropy = zip(*results, strict=True)
         return np.concatenate(nll), np.concatenate(entropy)
 
-    def _floor_block(self, truth, seen, selected, offset, rate, keep, random):
+    def _floor_block(self, truth, seen, selected, offset, rate, keep, random, stops):
         if not selected.any():
             return np.empty(0), np.empty(0)
-        cavity, _, _ = self._infer(seen, offset, rate, keep, random)
+        cavity, _ = self._infer(seen, offset, rate, keep, random, stops)
         best = cavity[selected].reshape(selected.sum(), -1) @ self.emission.reshape(-1, len(self.words))  # (S, V)
         shown = seen[selected]
         word = np.flatnonzero(shown >= 0)
@@ -242,31 +258,14 @@ class Language:
             state = 0.5 * state + 0.5 * self._forward(state)
         return np.tensordot(state, self.emission, axes=3)
 
-    def log_evidence(self, seen: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        """Returns log P(words shown), (N,)."""
-        return np.concatenate([self._infer(seen[rows], offset[rows], 0.0, 0.0, 0.0)[1]
+    def log_evidence(self, seen: np.ndarray, offset: np.ndarray, stops: np.ndarray | None = None) -> np.ndarray:
+        """Returns log P(words shown), (N,); with stops (see `floor`), log P(words shown, sentences end there)."""
+        return np.concatenate([self._filter(seen[rows], offset[rows], stops=None if stops is None else stops[rows])[2]
                                for rows in _row_blocks(len(seen))])
 
     def topic_posterior(self, seen: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """Returns P(topic | words shown), (N, Z)."""
-        return np.concatenate([self._infer(seen[rows], offset[rows], 0.0, 0.0, 0.0)[2].sum((2, 3))
-                               for rows in _row_blocks(len(seen))])
-
-    def next_sentence_log_odds(self, first: list[list[int]], second: list[list[int]]) -> np.ndarray:
-        """Returns log P(first, then second) - log P(first) - log P(second), (N,), for word ids of whole sentences."""
-        alone = self._evidence_of(first) + self._evidence_of(second)
-        return self._evidence_of([a + b for a, b in zip(first, second, strict=True)]) - alone
-
-    def sentence_order_log_odds(self, first: list[list[int]], second: list[list[int]]) -> np.ndarray:
-        """Returns log P(first, then second) - log P(second, then first), (N,)."""
-        return (self._evidence_of([a + b for a, b in zip(first, second, strict=True)])
-                - self._evidence_of([b + a for a, b in zip(first, second, strict=True)]))
-
-    def _evidence_of(self, rows: list[list[int]]) -> np.ndarray:
-        seen = np.full((len(rows), max(map(len, rows))), ABSENT)
-        for index, row in enumerate(rows):
-            seen[index, :len(row)] = row
-        return self.log_evidence(seen, np.zeros(len(rows), int))
+        return np.concatenate([self._infer(seen[rows], offset[rows])[1].sum((2, 3)) for rows in _row_blocks(len(seen))])
 
 
 def _inside(place: tuple, home: tuple) -> bool:

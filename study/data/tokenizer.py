@@ -38,6 +38,11 @@ class TokenizerInfo:
         table[self.ordinary] = True
         return table
 
+    @property
+    def layout_ids(self) -> tuple[int, ...]:
+        """Returns the ids of [MASK] and of the tokens that the layout of rows adds: [PAD], [CLS] and [SEP]."""
+        return self.pad_id, self.cls_id, self.sep_id, self.mask_id
+
     @classmethod
     def of(cls, backend) -> TokenizerInfo:
         """Reads these facts from a `tokenizers.Tokenizer`."""

@@ -8,10 +8,10 @@ import torch
 
 from study import StudyError
 from study.config.study import Study
-from study.data.evaluation_sets import SETS, EvaluationSet, load_evaluation_set
+from study.data.evaluation_sets import PAIR_SET, SETS, EvaluationSet, MaskSet, load_evaluation_set
 from study.data.tokenizer import TokenizerInfo, load
 from study.evaluation.embedding import load_cell, tokenize
-from study.evaluation.perplexity import row_sums, summarize
+from study.evaluation.perplexity import by_label, row_sums, summarize
 from study.files import save_arrays, write_json
 from study.objectives.masked_lm import token_nll
 from study.objectives.pretraining_model import PretrainingModel
@@ -26,25 +26,15 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     Writes evaluation.json, evaluation.npz (sums per row, for paired comparisons) and predictions.json.
     """
     settings, folder = study.settings.evaluation, study.cell(arm, seed)
-    config, model = load_cell(study, arm, seed)
+    _, model = load_cell(study, arm, seed)
     heldout = load_evaluation_set(study.runs / "examples" / "test.npz")
     backend = load(study.runs / "tokenizer")
-    is_continuation = TokenizerInfo.of(backend).is_continuation
-    result: dict = {"hash": heldout.hash, "mask_only": None, "mixed": None, "nsp": None, "sop": None}
+    result: dict = {"hash": heldout.hash, **dict.fromkeys((*SETS, PAIR_SET, "nsp", "sop"))}
     arrays: dict[str, np.ndarray] = {}
-    if model.objective.token.predicts_masked_tokens:
-        for name in SETS:
-            nll = token_nll(model, heldout.ids, heldout.sets[name], settings.batch_size)
-            result[name] = summarize(nll, heldout, name, is_continuation)
-            arrays[f"{name}/nll"] = row_sums(nll, heldout.sets[name])
-            arrays[f"{name}/tokens"] = (heldout.sets[name].corruption > 0).sum(1).astype(np.int32)
-    if model.objective.sentence is not None:
-        for task, pairs in heldout.pairs.items():
-            correct = correct_pairs(model, pairs, settings.batch_size)
-            positives = float(pairs.label.mean())
-            result[task] = {"accuracy": float(correct.mean()), "base_rate": max(positives, 1 - positives),
-                            "pairs": len(correct), "trained_on": model.objective.sentence.name == task}
-            arrays[f"{task}/correct"] = correct
+    for scores in (mask_scores(model, heldout, TokenizerInfo.of(backend).is_continuation, settings.batch_size),
+                   pair_scores(model, heldout, settings.batch_size)):
+        result |= scores[0]
+        arrays |= scores[1]
     quotes = model.objective.token.predicts_masked_tokens and study.quotable
     samples = top_predictions(model, heldout, backend, settings.samples) if quotes else []
     save_arrays(arrays, folder / "evaluation.npz")
@@ -52,6 +42,55 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     write_json(folder / "predictions.json", with_null(samples), ensure_ascii=False)
     write_json(folder / "evaluation.json", result)
     return result
+
+
+def mask_scores(model: PretrainingModel, heldout: EvaluationSet, is_continuation: np.ndarray,
+                batch_size: int) -> tuple[dict, dict[str, np.ndarray]]:
+    """Returns the sections of evaluation.json on the mask sets, and the sums per row. Both are empty if the model does
+    not predict masked tokens.
+
+    Every model is scored on the rows of whole text and on the segment pairs, whichever of the two it was trained on.
+    is_continuation (V,) bool: true for pieces that continue a word.
+    """
+    if not model.objective.token.predicts_masked_tokens:
+        return {}, {}
+    pairs, nll = heldout.pairs["nsp"], {}
+    for name, masks in heldout.sets.items():
+        # on a text without pieces of words, the masks of whole words are those of single tokens
+        same = next((other for other in nll if _equal(heldout.sets[other], masks)), None)
+        nll[name] = nll[same] if same else token_nll(model, heldout.ids, masks, batch_size)
+    nll[PAIR_SET] = token_nll(model, pairs.rows.ids, pairs.masks, batch_size, pairs.rows)
+    result, arrays = {}, {}
+    for name, values in nll.items():
+        ids, masks = (pairs.rows.ids, pairs.masks) if name == PAIR_SET else (heldout.ids, heldout.sets[name])
+        result[name] = summarize(values, ids, masks, heldout.unigram, is_continuation)
+        arrays[f"{name}/nll"] = row_sums(values, masks)
+        arrays[f"{name}/tokens"] = (masks.corruption > 0).sum(1).astype(np.int32)
+    result[PAIR_SET]["by_label"] = by_label(nll[PAIR_SET], pairs.masks, pairs.rows.label)
+    return result, arrays
+
+
+def _equal(first: MaskSet, second: MaskSet) -> bool:
+    return np.array_equal(first.shown, second.shown) and np.array_equal(first.corruption, second.corruption)
+
+
+def pair_scores(model: PretrainingModel, heldout: EvaluationSet, batch_size: int) -> tuple[dict, dict[str, np.ndarray]]:
+    """Returns the sections of evaluation.json on next-sentence prediction and sentence order, and per pair whether the
+    model is right. Both are empty if the model has no sentence objective.
+
+    `ceiling` is the accuracy of the best possible classifier on the same pairs, None if it is unknown.
+    """
+    result, arrays = {}, {}
+    for task, pairs in heldout.pairs.items() if model.objective.sentence is not None else ():
+        correct, best = correct_pairs(model, pairs.rows, batch_size), pairs.best_is_correct
+        positives = float(pairs.rows.label.mean())
+        result[task] = {"accuracy": float(correct.mean()), "base_rate": max(positives, 1 - positives),
+                        "ceiling": None if best is None else float(best.mean()), "pairs": len(correct),
+                        "trained_on": model.objective.sentence.name == task}
+        arrays[f"{task}/correct"] = correct
+        if best is not None:
+            arrays[f"{task}/best_correct"] = best
+    return result, arrays
 
 
 def with_null(content):

@@ -23,7 +23,7 @@ from study.evaluation.embedding import PooledStates, embed_layers, load_cell, to
 from study.files import save_arrays, write_json
 from study.objectives.pretraining_model import PretrainingModel, new_model
 
-PLANE_ROWS, TSNE_ROWS = 400, 200            # test rows in the report's figures of [CLS] vectors
+PLANE_ROWS = 400                            # test rows in the report's figure of [CLS] vectors
 
 
 def probe(study: Study, arm: str, seed: int) -> dict:
@@ -31,6 +31,9 @@ def probe(study: Study, arm: str, seed: int) -> dict:
 
     Writes probe.json and probe.npz: predictions for each test row, and points for figures.
     """
+    import sklearn.decomposition  # noqa: F401  loaded now: the limit on threads holds for libraries that are loaded
+    import sklearn.linear_model  # noqa: F401
+
     config, model = load_cell(study, arm, seed)
     untrained = new_model(config, model.encoder.token.num_embeddings, seed + config.training.seed_offset)
     with threadpool_limits(config.training.threads):
@@ -59,8 +62,7 @@ def _probe(study: Study, arm: str, seed: int, config: RunConfig, model: Pretrain
             others = {key: value for key, value in of_encoder.items() if key not in settings.poolings}
             scores.setdefault("more", {})[name] = others
             arrays |= {f"{task.name}/{key}/{name}/predicted": row.astype(np.uint8) for key, row in predicted.items()}
-            arrays |= {f"{task.name}/cls/{name}/{key}": points
-                       for key, points in planes(vectors["test"][-1].cls).items()}
+            arrays[f"{task.name}/cls/{name}/plane"] = principal_plane(vectors["test"][-1].cls[:PLANE_ROWS])
         arrays[f"{task.name}/label"] = labels["test"].astype(np.uint8)
         result[task.name] = scores | baselines(study, task)
     save_arrays(arrays, folder / "probe.npz")
@@ -170,22 +172,6 @@ def _confusion(label: np.ndarray, predicted: np.ndarray, classes: int) -> list[l
     from sklearn.metrics import confusion_matrix
 
     return confusion_matrix(label, predicted, labels=range(classes)).tolist()
-
-
-def planes(vectors: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns points (rows, 2) of the first vectors (N, H): `plane`, their principal plane, and `tsne`.
-
-    t-SNE is slow, so it has fewer points, and it preserves nothing but neighbourhoods. It is left out if the vectors
-    are all alike.
-    """
-    points = {"plane": principal_plane(vectors[:PLANE_ROWS])}
-    if points["plane"].any():
-        from sklearn.manifold import TSNE
-
-        few = vectors[:TSNE_ROWS].astype(np.float64)
-        tsne = TSNE(2, perplexity=min(30.0, (len(few) - 1) / 3), max_iter=500, init="pca", random_state=0)
-        points["tsne"] = tsne.fit_transform(few).astype(np.float32)
-    return points
 
 
 def principal_plane(vectors: np.ndarray) -> np.ndarray:

@@ -59,6 +59,9 @@ class TokenObjective(Protocol):
         """Returns the mean loss on the validation set, in nats per target: what the search minimises and patience
         watches. None if the objective has none."""
 
+    def own_format_nll(self, model: nn.Module, validation: EvaluationSet, batch_size: int) -> float | None:
+        """Returns the same in the input format that the run is trained on; None if that is the validation set's."""
+
     def flops_per_token(self, vocabulary_size: int, length: int) -> float:
         """Returns the floating-point operations of training per token in rows of `length` tokens."""
 

@@ -46,5 +46,8 @@ class CausalLM:
         """None: a model that has never seen [MASK] cannot be scored on the mask sets."""
         return None
 
+    def own_format_nll(self, model: nn.Module, validation: EvaluationSet, batch_size: int) -> float | None:
+        return None
+
     def flops_per_token(self, vocabulary_size: int, length: int) -> float:
         return flops_per_token(self.config.model, vocabulary_size, length, projected_fraction=1.0)

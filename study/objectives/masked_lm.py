@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from study import randomness
-from study.config.schema import RunConfig
+from study.config.schema import PAIR_FORMATS, RunConfig
 from study.data.batches import Batch, Rows, blocks, with_targets
 from study.data.evaluation_sets import EvaluationSet, MaskSet
 from study.data.masking import mask_rows
@@ -55,15 +55,24 @@ class MaskedLM:
     def validation_nll(self, model: nn.Module, validation: EvaluationSet, batch_size: int) -> float | None:
         return float(token_nll(model, validation.ids, validation.sets["mask_only"], batch_size).mean())
 
+    def own_format_nll(self, model: nn.Module, validation: EvaluationSet, batch_size: int) -> float | None:
+        """The NLL on [MASK] in the fixed segment pairs, for runs on pairs."""
+        if self.config.inputs.format not in PAIR_FORMATS:
+            return None
+        pairs = validation.pairs["nsp"]
+        return float(token_nll(model, pairs.rows.ids, pairs.masks, batch_size, pairs.rows).mean())
+
     def flops_per_token(self, vocabulary_size: int, length: int) -> float:
         projected = self.config.masking.mlm_probability * self.config.objective.target_fraction
         return flops_per_token(self.config.model, vocabulary_size, length, projected)
 
 
-def token_nll(model: nn.Module, ids: np.ndarray, masks: MaskSet, batch_size: int) -> np.ndarray:
+def token_nll(model: nn.Module, ids: np.ndarray, masks: MaskSet, batch_size: int,
+              pairs: Rows | None = None) -> np.ndarray:
     """Returns -ln P(true token), in nats, at each selected position of a mask set: (S,) float64, row-major.
 
-    ids (N, T): the true tokens.
+    ids (N, T): the true tokens. pairs: rows (N, T) with the token types and padding, None for unpadded rows of one
+    segment.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -74,6 +83,7 @@ def token_nll(model: nn.Module, ids: np.ndarray, masks: MaskSet, batch_size: int
         for rows in blocks(len(ids), batch_size):
             positions = np.flatnonzero(masks.corruption[rows])
             targets = model.as_tensor(ids[rows].reshape(-1)[positions])
-            logits = model.token_logits(model.as_tensor(masks.shown[rows]), model.as_tensor(positions))
+            of_pairs = () if pairs is None else (pairs.token_type_ids[rows], pairs.attention_mask[rows])
+            logits = model.token_logits(*map(model.as_tensor, (masks.shown[rows], positions, *of_pairs)))
             parts.append(cross_entropy(logits.float(), targets, reduction="none").double().cpu())
     return torch.cat(parts).numpy()

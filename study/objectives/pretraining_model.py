@@ -46,10 +46,14 @@ class PretrainingModel(nn.Module):
         return None if array is None else torch.from_numpy(np.ascontiguousarray(array)).to(self.device,
                                                                                            non_blocking=True)
 
-    def token_logits(self, input_ids: Tensor, positions: Tensor) -> Tensor:
-        """Returns the logits (S, V) of the MLM head at flat `positions` (S,) of unpadded rows of one segment (B, T)."""
-        states = self.encoder(input_ids, torch.zeros_like(input_ids), None, positions)
-        return self.mlm_head(states, self.encoder.token)
+    def token_logits(self, input_ids: Tensor, positions: Tensor, token_type_ids: Tensor | None = None,
+                     attention_mask: Tensor | None = None) -> Tensor:
+        """Returns the logits (S, V) of the MLM head at flat `positions` (S,) of rows (B, T).
+
+        token_type_ids: None for rows of one segment. attention_mask: None for rows without padding.
+        """
+        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        return self.mlm_head(self.encoder(input_ids, types, attention_mask, positions), self.encoder.token)
 
     def sentence_logits(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Returns the logits (B, 2) of the sentence head for rows (B, T)."""

@@ -55,7 +55,23 @@ def _compact(svg: str) -> str:
 def _shorter(path: str) -> str:
     """The data of an SVG path with a tenth of a pixel and no white space that is not needed."""
     path = re.sub(r"(\d+\.\d)\d+", r"\1", path)
-    return re.sub(r"\s*([MLCQZz])\s*", r"\1", path).strip()
+    path = re.sub(r"\s*([MLCQZz])\s*", r"\1", path).strip()
+    return path if re.search("[CQ]", path) else _relative(path)
+
+
+def _relative(path: str) -> str:
+    """A path of straight lines with each point given relative to the last one, which takes fewer digits."""
+    parts, last = [], (0, 0)
+    for command, numbers in re.findall(r"([MLZz])([^MLZz]*)", path):
+        if command in "Zz":
+            parts.append("z")
+            continue
+        x, y = (round(10 * float(number)) for number in numbers.split())
+        step = (x, y) if command == "M" else (x - last[0], y - last[1])
+        repeats = command == "L" and parts and parts[-1][0] in "l "
+        parts.append(f"{' ' if repeats else command if command == 'M' else 'l'}{step[0] / 10:g} {step[1] / 10:g}")
+        last = (x, y)
+    return "".join(parts)
 
 
 def palette(factors: dict[str, str], baseline: str) -> dict[str, str]:

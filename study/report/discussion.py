@@ -14,7 +14,8 @@ The file holds paragraphs of plain text, `### ` headings and places for numbers:
     {{ layer("dynamic", 0) | percent }}                  accuracy of the mean-pooled probe at a layer (0: embeddings)
     {{ claim("L13").measured }}  {{ claim("L13").verdict }}
     {{ reference.unigram_perplexity | number }}          the baseline's evaluation.json, under `mask_only`
-    {{ neighbours | number }}                            perplexity of the counts of the two neighbouring words
+    {{ ladder("neighbours-product").perplexity | number }}      a reference on the test tokens (study/analysis/ladder.py
+                                                         has the names). Also: .nll, in nats; .label
     {{ study.training.steps | number(0) }}               a setting
 """
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 import pandas as pd
 
 from study import StudyError
+from study.analysis.ladder import read_ladder
 from study.analysis.results import StudyResults
 from study.config.study import Study
 from study.report.formatting import FILTERS
@@ -50,8 +52,9 @@ def discussion(results: StudyResults, facts: dict) -> list[str]:
                "effect": _lookup({(row["treatment"], row["metric"]): row for row in facts["comparisons"]},
                                  "comparison of {} on {}", path),
                "tenth": _tenths(study, facts["frames"]["tokens"], path), "layer": _layers(results, path),
-               "reference": facts["reference"], "study": facts["study"],
-               "neighbours": facts["data"]["references"]["neighbours"]["perplexity"]}
+               "ladder": _lookup({rung.name: rung for rung in read_ladder(facts["data"]["references"], "test")},
+                                 "reference {}", path),
+               "reference": facts["reference"], "study": facts["study"]}
     try:
         text = environment.from_string(path.read_text(encoding="utf-8")).render(context)
     except StudyError:

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import math
 
+from study.analysis.along_training import Course
 from study.analysis.comparisons import HEADLINES
 from study.analysis.metrics import METRICS, display_unit
 from study.analysis.results import StudyResults
 from study.config.fingerprint import flat
 from study.report.claims import DIGITS
-from study.report.formatting import slug, span
+from study.report.formatting import signed, slug, span
 from study.report.overview import REFERENCE, Figure, arm_colors, curve_figure, effects_figure
 
 
@@ -32,6 +33,9 @@ def _arm(results: StudyResults, facts: dict, name: str) -> dict:
                         for key, value in flat(study.arms[name].changes))
     effects = [effect_sentence(row) for row in facts["comparisons"]
                if row["treatment"] == name and math.isfinite(row["effect"])]
+    effects += dict.fromkeys(f"Learning gate: {row['gate']}." for row in facts["comparisons"]
+                             if row["treatment"] == name and fails_gate(row))
+    effects += [course_sentence(entry) for entry in facts["along"] if entry["treatment"] == name]
     described = study.arms[name].model_dump(include={"description", "source", "source_reports", "baseline"})
     return {"arm": name, **described, "changes": changes or "no setting", "inputs": inputs, "effects": effects,
             "passes": [_tokens(line) for line in inputs["line"]["passes"]] if study.quotable else []}
@@ -54,8 +58,8 @@ def effect_sentence(row: dict) -> str:
     if row["low"] == row["high"] == 0:
         return f"{text} in every run: the settings that differ had no effect."
     text += f", 95 % interval {span(row['low'], row['high'], digits, scale, '+')}: "
-    if stuck := plateau_runs(row):
-        return f"{text}not interpreted, because {stuck} ended on the unigram plateau."
+    if fails_gate(row):
+        return f"{text}not interpreted (see the learning gate)."
     if row["low"] > 0 or row["high"] < 0:
         return text + ("better." if (row["low"] > 0) == (metric.better == "higher") else "worse.")
     detectable = scale * row["smallest_detectable_effect"]
@@ -64,10 +68,26 @@ def effect_sentence(row: dict) -> str:
     return f"{text}inconclusive (smallest detectable effect: {detectable:.{digits}f} {unit})."
 
 
-def plateau_runs(row: dict) -> str:
-    """Which runs of a row of comparisons.csv ended on the unigram plateau; empty if none did."""
-    counts = {row["treatment"]: row["plateau_runs"], row["baseline"]: row["baseline_plateau_runs"]}
-    return " and ".join(f"{count} of {row['n']} runs of {arm}" for arm, count in counts.items() if count)
+def fails_gate(row: dict) -> bool:
+    """Whether a run of either arm of a row of comparisons.csv fails the learning gate."""
+    return row["gated_runs"] + row["baseline_gated_runs"] > 0
+
+
+COURSES = {
+    Course.NONE: "no difference that the seeds can show, at a quarter of the steps or at the end",
+    Course.HEAD_START: "a head start, with no difference left that the seeds can show",
+    Course.LASTING: "a lasting difference",
+    Course.GROWING: "a difference that grows",
+    Course.SHRINKING: "a difference that is still there at the end, but less than half as large",
+    Course.REVERSED: "a difference that changes its direction",
+    Course.UNKNOWN: "one seed, so no interval can be computed"}
+
+
+def course_sentence(entry: dict) -> str:
+    """How an effect develops along training, in a sentence. entry: of study/analysis/along_training.py's `summary`."""
+    quarter, half, end = (signed(entry[name]) for name in ("quarter", "half", "end"))
+    return (f"Along training, validation NLL, {entry['treatment']} − {entry['baseline']}: {quarter} nats at a quarter "
+            f"of the steps, {half} at half, {end} at the end: {COURSES[entry['course']]}.")
 
 
 def _figures(results: StudyResults, facts: dict, factor: str, arms: list[str]) -> dict[str, Figure]:

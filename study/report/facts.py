@@ -1,22 +1,23 @@
 """Everything that the report states, gathered from the tables of the compare stage and from the result files."""
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pandas as pd
 
 from study import StudyError
+from study.analysis.along_training import summary
 from study.analysis.learning import FAILED
 from study.analysis.metrics import METRICS
 from study.analysis.results import StudyResults, headline_probe, read_json
 from study.config.fingerprint import flat
 from study.report.claims import claim_rows, failed_runs, verdict_counts
 from study.report.discussion import cited_claims, discussion
+from study.report.ladder import ladder_rows
 from study.report.overview import confusion, further_tasks
 from study.report.search import chosen, importances, trial_counts
 
-TABLES = ("cells", "arms", "comparisons", "tokens")
+TABLES = ("cells", "arms", "comparisons", "along_training", "tokens")
 MAX_SAMPLES = 4                             # sample rows that the report shows
 
 
@@ -29,8 +30,9 @@ def gather(results: StudyResults) -> dict:
     facts = {"study": settings, "frames": frames, "data": data, "task": probe.task, "pooling": probe.pooling,
              "levels": data["baselines"][probe.task], "reference": reference, "arms": _arms(results, frames["arms"]),
              "comparisons": frames["comparisons"].to_dict("records"), "cells": frames["cells"].to_dict("records"),
+             "along": summary(frames["along_training"]),
              "labels": {name: metric.label for name, metric in METRICS.items()},
-             "ladder": _ladder(data, reference), "confusion": confusion(results),
+             "confusion": confusion(results),
              "totals": _totals(results, frames["cells"]), "samples": _samples(results), "quotable": study.quotable,
              "settings": dict(flat(settings.model_dump(mode="json"))), "verified": verified(results),
              "searched": trial_counts(results.trials), "chosen": chosen(results.tuned),
@@ -41,6 +43,8 @@ def gather(results: StudyResults) -> dict:
     facts |= {"claims": claims, "further": further_tasks(results, facts), "counts": _counts(claims),
               "sources": {row["source"]: row["source_title"] for row in claims
                           if row["source_title"] != row["source"]}}
+    baseline = next(arm for arm in facts["arms"] if arm["arm"] == settings.baseline)
+    facts |= {"baseline": baseline, "ladder": ladder_rows(data["references"], baseline)}
     return facts | {"discussion": discussion(results, facts)}
 
 
@@ -61,17 +65,6 @@ def _counts(claims: list[dict]) -> dict[str, dict[str, int]]:
     """Verdict -> number of claims, for claims that runs decide and for checks of code and arithmetic."""
     return {"runs": verdict_counts([row for row in claims if row["claim_type"] != "exact"]),
             "checks": verdict_counts([row for row in claims if row["claim_type"] == "exact"])}
-
-
-def _ladder(data: dict, reference: dict) -> list[tuple[str, float]]:
-    """Perplexities on the same masked tokens that more and more knowledge reaches."""
-    levels = [("uniform distribution", math.exp(reference["uniform_nll"])),
-              ("unigram frequencies", reference["unigram_perplexity"]),
-              ("counts of the two neighbouring words", data["references"]["neighbours"]["perplexity"])]
-    levels += [(f"exact floor given {window} word{'s' if int(window) > 1 else ''} on each side", perplexity)
-               for window, perplexity in data["references"].get("contexts", {}).items()]
-    floor = reference["floor_perplexity"]
-    return levels + ([("exact floor given the whole row", floor)] if floor else [])
 
 
 def _totals(results: StudyResults, cells: pd.DataFrame) -> dict:

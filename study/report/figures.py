@@ -21,6 +21,8 @@ from study.report.canvas import (
 
 MAX_POINTS = 200                            # points per panel: more points only overlap
 CURVES_TOP = 2.5                            # times the unigram level: values above it belong to the first steps
+PANELS = 5                                  # panels in a row of small ones
+SMALLEST_ROOM = 0.02                        # nats above and below the lines of such a row
 FULL_COLOR = 1.0                            # nats: a difference of this size has the full colour
 
 
@@ -29,16 +31,17 @@ def validations(records: list[dict]) -> list[tuple[int, int, float]]:
     return [(r["step"], r["tokens"], r["validation_nll"]) for r in records if "validation_nll" in r]
 
 
-def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram: float, floor: float | None) -> str:
+def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], levels: dict[str, float]) -> str:
     """Validation perplexity against training tokens: one line per arm, the mean over seeds, with a band from the lowest
-    to the highest seed. records: arm -> one list of records per seed.
+    to the highest seed. records: arm -> one list of records per seed. levels: name -> perplexity, drawn as dashed
+    lines; among them `unigram`.
 
     Arms without a colour are drawn in grey and not named. An arm that ends above the figure is named at its top edge.
     """
     patterns = dashes(colors)
 
     def paint(axes) -> None:
-        ends, lowest = [], [unigram, floor or unigram]
+        ends, lowest = [], [*levels.values()]
         for arm in sorted(records, key=lambda arm: arm in colors):
             runs = [validations(seed) for seed in records[arm] if len(validations(seed)) > 1]
             if not runs:
@@ -53,10 +56,9 @@ def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], unigram
                 axes.fill_between(tokens, perplexity["min"], perplexity["max"], color=color, alpha=0.1, linewidth=0)
                 ends.append((tokens.iloc[-1], perplexity["mean"].iloc[-1], arm))
         axes.set_yscale("log")
-        axes.set_ylim(0.75 * min(lowest), CURVES_TOP * unigram)
-        reference_level(axes, unigram, "unigram")
-        if floor is not None:
-            reference_level(axes, floor, "floor")
+        axes.set_ylim(0.75 * min(lowest), CURVES_TOP * levels["unigram"])
+        for name, level in levels.items():
+            reference_level(axes, level, name)
         name_line_ends(axes, ends, colors)
         axes.set_xlabel("training tokens (millions)")
         axes.set_ylabel("validation perplexity on [MASK]")
@@ -139,6 +141,54 @@ def deciles(table: pd.DataFrame, baseline: str) -> str:
         axes.set_xlabel("tenth of the masked tokens, by frequency in training (1: most frequent)")
 
     return draw(7.2, 0.9 + 0.24 * len(table), paint)
+
+
+def along_training(table: pd.DataFrame, colors: dict[str, str]) -> str:
+    """Effects along training, one small panel per comparison: the effect (line) and its 95 % interval (band) against
+    the percentage of the steps. The largest effects come first, and the panels of a row share their scale.
+
+    table: treatment, baseline, fraction, effect, low, high.
+    """
+    parts = sorted((part for _, part in table.groupby(["treatment", "baseline"], sort=False)),
+                   key=lambda part: -part.effect.abs().max())
+    rows = [parts[start:start + PANELS] for start in range(0, len(parts), PANELS)]
+
+    def paint(axes) -> None:
+        figure = axes.figure
+        axes.remove()
+        grid = figure.subplots(len(rows), PANELS, sharex=True, sharey="row", squeeze=False)
+        for number, part in enumerate(parts):
+            row, place = divmod(number, PANELS)
+            low, high = (pick([pick(part.effect) for part in rows[row]]) for pick in (min, max))
+            room = max(0.2 * (high - low), SMALLEST_ROOM)
+            _along_panel(grid[row, place], part, colors, (min(low, 0) - room, max(high, 0) + room),
+                         first=place == 0, last=number + PANELS >= len(parts))
+        for panel in grid.flat[len(parts):]:
+            panel.set_axis_off()
+        figure.supxlabel("% of the training steps", fontsize=9)
+        figure.supylabel("difference (nats)", fontsize=9)
+
+    return draw(7.2, 0.5 + 1.15 * len(rows), paint)
+
+
+def _along_panel(axes, part: pd.DataFrame, colors: dict[str, str], limits: tuple[float, float], first: bool,
+                 last: bool) -> None:
+    """One comparison between these limits; only the first panel of a row and the last one of a column have ticks."""
+    arm, baseline = part.treatment.iloc[0], part.baseline.iloc[0]
+    percent, color = 100 * part.fraction, colors[arm]
+    axes.patch.set_visible(False)
+    axes.axhline(0, color=GREY, linewidth=0.8, clip_on=False)
+    if part.low.notna().all():
+        axes.fill_between(percent, part.low.clip(*limits), part.high.clip(*limits), color=color, alpha=0.2,
+                          linewidth=0, clip_on=False)
+    axes.plot(percent, part.effect, color=color, linewidth=1.5, clip_on=False)
+    axes.set_title(f"{arm}\n− {baseline}", fontsize=7.5, pad=2)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(*limits)
+    axes.set_xticks([0, 50, 100])
+    axes.tick_params(labelsize=7.5, length=2, left=first, bottom=last, labelbottom=last)
+    axes.spines.left.set_visible(first)
+    axes.spines.bottom.set_visible(last)
 
 
 def probe_bars(table: pd.DataFrame, colors: dict[str, str], levels: dict[str, float]) -> str:

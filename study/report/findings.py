@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import math
 
+from study.analysis.ladder import best_count_model, read_ladder
 from study.analysis.results import StudyResults
 from study.report.claims import published_tests, verdict_counts
-from study.report.factors import plateau_runs
-from study.report.formatting import counts, number, percent, signed, span
+from study.report.factors import fails_gate
+from study.report.formatting import counts, difference, number, percent, signed, span
 from study.report.overview import REFERENCE
 
 
@@ -35,9 +36,11 @@ def _perplexity(results: StudyResults, facts: dict) -> str:
     baseline, reference = _baseline(results, facts), facts["reference"]
     interval = span(baseline["perplexity_low"], baseline["perplexity_high"])
     perplexity = f"{number(baseline['perplexity_mean'])} {interval}".strip()
-    neighbours = facts["data"]["references"]["neighbours"]["perplexity"]
+    counted = best_count_model(read_ladder(facts["data"]["references"], "test"))
+    distance = baseline["nll_mean"] - counted.nll
     text = (f"The baseline, {baseline['arm']}, reaches perplexity {perplexity} on [MASK]; unigram frequencies reach "
-            f"{number(reference['unigram_perplexity'])} and counts of the two neighbouring words {number(neighbours)}")
+            f"{number(reference['unigram_perplexity'])} and the best count model ({counted.label}) "
+            f"{number(counted.perplexity)} ({difference(distance)} nats from there to the baseline)")
     if not reference["floor_perplexity"]:
         return f"{text}."
     return (f"{text}. The exact floor is {number(reference['floor_perplexity'])}: the baseline closes "
@@ -54,19 +57,19 @@ def _probe(results: StudyResults, facts: dict) -> str:
 
 def _extremes(results: StudyResults, facts: dict) -> str:
     """The changes to the baseline that reduced and increased NLL on [MASK] most, among those whose interval excludes
-    zero and whose runs all left the unigram plateau."""
+    zero and whose arms pass the learning gate."""
     study = results.study
     changes = [row for row in facts["comparisons"] if row["metric"] == "nll" and math.isfinite(row["low"])
                and row["baseline"] == study.settings.baseline and study.arms[row["treatment"]].factor != REFERENCE]
     if not changes:
         return ""
-    clear = [row for row in changes if (row["low"] > 0 or row["high"] < 0) and not plateau_runs(row)]
+    clear = [row for row in changes if (row["low"] > 0 or row["high"] < 0) and not fails_gate(row)]
     best, worst = (pick(clear, key=lambda row: row["effect"], default=None) for pick in (min, max))
     parts = [f"{row['treatment']} {verb} NLL on [MASK] most ({signed(row)} nats)"
              for row, verb, sign in ((best, "reduces", -1), (worst, "increases", 1))
              if row and sign * row["effect"] > 0]
-    on_plateau = sum(bool(plateau_runs(row)) for row in changes)
-    excluded = f" (not counting {on_plateau} with runs on the unigram plateau)" if on_plateau else ""
+    gated = sum(fails_gate(row) for row in changes)
+    excluded = f" (not counting {gated} whose runs learnt too little to be compared)" if gated else ""
     return (f"Of {len(changes)} change{'s' if len(changes) != 1 else ''} to the baseline{excluded}, "
             f"{' and '.join(parts) or 'none has an interval for NLL on [MASK] that excludes zero'}.")
 

@@ -14,6 +14,11 @@ def number(value: float | None, digits: int = 2) -> str:
     return "–" if missing else f"{value:z,.{digits}f}"
 
 
+def difference(value: float | None, digits: int = 2) -> str:
+    """A number with its sign; empty if there is none."""
+    return "" if value is None else f"{value:+z,.{digits}f}".replace("-", "−")
+
+
 def percent(value: float | None) -> str:
     """A share in percent, without the sign, or a dash if there is none."""
     return number(None if value is None else 100 * value, 1)
@@ -56,8 +61,8 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-FILTERS = {"number": number, "p": p_value, "percent": percent, "span": span, "signed": signed, "md": escape_markdown,
-           "slug": slug, "counts": counts}
+FILTERS = {"number": number, "difference": difference, "p": p_value, "percent": percent, "span": span,
+           "signed": signed, "md": escape_markdown, "slug": slug, "counts": counts}
 
 
 def render(template: str, context: dict) -> str:

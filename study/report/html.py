@@ -154,6 +154,21 @@ def _figures(tokens: list[Token], figures: dict[str, str]) -> list[Token]:
 
 def inline_svg(svg: str, prefix: str, label: str) -> str:
     """An SVG file as an element of a page: its ids start with `prefix`, a screen reader reads `label`."""
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg"):])        # nothing refers to the ids of groups
+    svg = _without_bare_groups(re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg"):]))     # nothing uses these ids
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+
+
+def _without_bare_groups(svg: str) -> str:
+    """The SVG without groups that have no attributes: they draw nothing, but are a tenth of a figure."""
+    kept: list[bool] = []
+
+    def tag(match: re.Match) -> str:
+        if match[0].startswith("</"):
+            return match[0] if kept.pop() else ""
+        if "/>" in match[0]:
+            return ""
+        kept.append(match[0].strip() != "<g>")
+        return match[0] if kept[-1] else ""
+
+    return re.sub(r"(?:<g/>|<g(?: [^>]*[^>/])?>|</g>)\n?", tag, svg)

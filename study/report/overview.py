@@ -7,6 +7,7 @@ import pandas as pd
 
 from study.analysis import statistics
 from study.analysis.comparisons import HEADLINES
+from study.analysis.ladder import best_count_model, read_ladder
 from study.analysis.metrics import METRICS, display_unit
 from study.analysis.results import StudyResults
 from study.config.arms import resolve
@@ -49,6 +50,7 @@ def overview_figures(results: StudyResults, facts: dict) -> dict[str, Figure]:
         table = table.sort_values("effect", ascending=METRICS[metric].better == "lower", kind="stable")
         if len(table):
             drawn[f"effects-{metric.replace('_', '-')}"] = effects_figure(table, colors, metric)
+    drawn |= _along_figure(facts["frames"]["along_training"], colors)
     drawn |= _decile_figure(study, facts["frames"]["tokens"]) | _probe_figures(results, facts, colors, named)
     if any(trial["value"] is not None for trial in results.trials):
         drawn["search"] = Figure("Hyperparameter search", search_figure(results.trials, study.settings.search.space,
@@ -61,16 +63,16 @@ def overview_figures(results: StudyResults, facts: dict) -> dict[str, Figure]:
 
 def curve_figure(results: StudyResults, colors: dict[str, str], arms: list[str], data: dict) -> Figure:
     """Learning curves of these arms; those without a colour are grey."""
-    references = data["references"]
-    floors = references["floors"].get("validation")
+    ladder = read_ladder(data["references"], "validation")
+    levels = {rung.name: rung.perplexity for rung in ladder if rung.name in ("unigram", "floor")}
+    levels["best count model"] = best_count_model(ladder).perplexity
     records = {arm: [cell.records for cell in results.of_arm(arm)] for arm in arms}
-    svg = figures.curves(records, colors, references["unigram"]["validation"],
-                         floors and floors["mask_only"]["perplexity"])
+    svg = figures.curves(records, colors, levels)
     drawn = [arm for arm, runs in records.items()
              if arm in colors and any(len(figures.validations(run)) > 1 for run in runs)]
     grey = "" if records.keys() <= colors.keys() else " Grey: all other arms."
     return Figure("Learning curves", svg,
-                  f"Mean over seeds; the band spans the seeds. Dashed: levels of the validation tokens.{grey}",
+                  f"Mean over seeds; the band spans the seeds. Dashed: references on the validation tokens.{grey}",
                   f"Validation perplexity against training tokens for {', '.join(drawn)}")
 
 
@@ -85,6 +87,18 @@ def effects_figure(table: pd.DataFrame, colors: dict[str, str], metric: str) -> 
                   figures.forest(table, colors, f"difference in {label} ({unit}; {DIRECTION[metric]})", digits),
                   f"Each arm minus the arm it is compared with, with 95 % intervals; {DIRECTION[metric]}.",
                   f"Difference in {label} ({unit}): {', '.join(effects)}")
+
+
+def _along_figure(table: pd.DataFrame, colors: dict[str, str]) -> dict[str, Figure]:
+    if not len(table):
+        return {}
+    names = table[["treatment", "baseline"]].drop_duplicates().itertuples(index=False)
+    return {"along-training": Figure(
+        "Effects along training", figures.along_training(table, colors),
+        "Difference in validation NLL between an arm and its baseline, paired by seed, with its 95 % t interval over "
+        "seeds. Negative values are better. Each arm is read at the given percentage of its own steps. The panels of a "
+        "row share their scale; bands are cut off at its ends.",
+        f"Difference in validation NLL along training, for {', '.join(' minus '.join(pair) for pair in names)}")}
 
 
 def _decile_figure(study: Study, tokens: pd.DataFrame) -> dict[str, Figure]:

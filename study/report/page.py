@@ -15,6 +15,7 @@ from study.report.findings import findings
 from study.report.formatting import render
 from study.report.html import html_page
 from study.report.overview import overview_figures
+from study.report.pairs import pair_section
 
 
 def write_report(study: Study) -> Path:
@@ -30,7 +31,8 @@ def write_report(study: Study) -> Path:
                 for name, figure in part.items()}
     drawings |= {row["file"]: row["figure"]["svg"] for row in claims if row["figure"]}
     text = render("report.md", facts | {"claims": claims, "figures": figures, "sections": sections,
-                                        "findings": findings(results, facts), "linked": True})
+                                        "findings": findings(results, facts), "linked": True,
+                                        "pairs": pair_section(results, facts["arms"], facts["data"]["references"])})
     _write_figures(study.reports / "figures", drawings)
     (study.reports / "README.md").write_text(text, encoding="utf-8")
     page = study.reports / "index.html"

@@ -24,15 +24,36 @@ runs are the cells. The chart icon is next to the search field.
 | `validation_perplexity`, `loss` | per training step; the loss in nats | lower |
 | `tokens_per_second`, `seconds`, `flops` | speed and work of a cell | |
 """
+LADDER_NOTE = """
+What needs no encoder, on the same masked tokens:
+
+| reference | test perplexity (`perplexity`) | nats (`nll`) | validation perplexity (`validation_perplexity`) |
+|---|--:|--:|--:|
+"""
 
 
 def experiment_tags(study: Study) -> dict[str, str]:
     """The tags of the study's experiment: its description, its type and its saved views."""
     note = NOTE.format(study=study.settings.name, arms=len(study.settings.arms), seeds=len(study.settings.seeds))
+    note += _ladder_table(study)
     return {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"} | {
         f"{VIEW}{key}": json.dumps({"name": name, "createdAt": number, "updatedAt": number,
                                     "state": json.dumps(state)}, sort_keys=True)
         for number, (key, (name, state)) in enumerate(VIEWS.items())}
+
+
+def _ladder_table(study: Study) -> str:
+    """The references of the study as a table, from its examples or, in a fresh clone, its report; empty without."""
+    from study.analysis.ladder import read_ladder
+    from study.analysis.results import read_json
+
+    examples, report = study.runs / "examples" / "references.json", study.reports / "data.json"
+    if not (examples.exists() or report.exists()):
+        return ""
+    references = read_json(examples) if examples.exists() else read_json(report)["references"]
+    rungs = zip(*(read_ladder(references, split) for split in ("test", "validation")), strict=True)
+    return LADDER_NOTE + "".join(f"| {test.label} | {test.perplexity:,.2f} | {test.nll:.3f} | "
+                                 f"{validation.perplexity:,.2f} |\n" for test, validation in rungs)
 
 
 def write_links(study: Study, uri: str, experiment: str, runs: list) -> None:

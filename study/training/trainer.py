@@ -198,11 +198,15 @@ class Trainer:
     def validate(self, record: dict, speed: float = 0.0) -> None:
         """Adds the validation loss to the record, if the objective has one, and appends the record."""
         progress, patience = self.progress, self.config.training.patience
-        nll = self.objective.token.validation_nll(self.model, self.data.validation, 4 * self.config.training.batch_size)
+        batch_size = 4 * self.config.training.batch_size
+        nll = self.objective.token.validation_nll(self.model, self.data.validation, batch_size)
         if nll is not None and not math.isfinite(nll):
             progress.status = "diverged"    # and the record has no validation_nll
         elif nll is not None:
             record["validation_nll"] = _rounded(nll)
+            own = self.objective.token.own_format_nll(self.model, self.data.validation, batch_size)
+            if own is not None and math.isfinite(own):
+                record["own_format_nll"] = _rounded(own)
             is_better = progress.best_nll is None or nll < progress.best_nll
             is_regular = progress.step % self.config.training.eval_steps == 0     # patience ignores the early ones
             progress.best_nll = nll if is_better else progress.best_nll

@@ -70,8 +70,11 @@ def test_an_arm_is_trained_evaluated_and_probed(small, arm):
     if config.objective.token_objective == "causal":
         assert evaluation["mask_only"] is None
     else:
-        assert evaluation["mask_only"]["nll"] > evaluation["mask_only"]["floor_nll"]
+        for masks in ("mask_only", "mask_only_pairs"):
+            assert evaluation[masks]["nll"] > evaluation[masks]["floor_nll"]
     assert (evaluation["nsp"] is None) == (config.objective.sentence_objective == "none")
+    for scores in filter(None, (evaluation["nsp"], evaluation["sop"])):
+        assert scores["accuracy"] < scores["ceiling"] + 3 * math.sqrt(0.25 / scores["pairs"])
     if not config.training.steps:
         scores = json.loads((folder / "probe.json").read_text())["topic"]
         assert scores["mean"]["accuracy"] == scores["mean"]["untrained_accuracy"]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from study.data.synthetic import ABSENT
+from study.data.synthetic_pairs import Text, next_sentence_log_odds, sentence_order_log_odds
 from tests.support.synthetic_text import corrupted, default_language, windows
 
 
@@ -45,8 +46,9 @@ def test_topics_can_be_predicted_from_sentences(language, count, expected):
 def test_next_sentence_and_order_carry_signal(language, side, next_sentence, order):
     """Accuracy of the exact log odds on as many true pairs as pairs of different documents."""
     _, documents = language.sample_sentences(800, 2 * side, 2 * side, seed=6)
-    first, second = [sum(d[:side], []) for d in documents], [sum(d[side:], []) for d in documents]
-    follows = language.next_sentence_log_odds(first, second) > 0
-    not_following = language.next_sentence_log_odds(first, second[1:] + second[:1]) <= 0
+    first, second = ([Text.shown(sum(sentences, [])) for sentences in halves]
+                     for halves in zip(*((d[:side], d[side:]) for d in documents), strict=True))
+    follows = next_sentence_log_odds(language, first, second) > 0
+    not_following = next_sentence_log_odds(language, first, second[1:] + second[:1]) <= 0
     assert (follows.mean() + not_following.mean()) / 2 == pytest.approx(next_sentence, abs=0.05)
-    assert (language.sentence_order_log_odds(first, second) > 0).mean() == pytest.approx(order, abs=0.05)
+    assert (sentence_order_log_odds(language, first, second) > 0).mean() == pytest.approx(order, abs=0.05)

@@ -13,7 +13,7 @@ from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
 from study.config.load import load_study
 from study.config.study import Study
-from study.data.evaluation_sets import SETS
+from study.data.evaluation_sets import PAIR_SET, SETS
 from study.evaluation.exact_claims import run_checks
 from study.files import save_arrays
 from tests.support.studies import ROOT
@@ -21,6 +21,8 @@ from tests.support.studies import ROOT
 TUNED = {"training.learning_rate": 0.004}
 REFERENCE_ACCURACY = {"tfidf": {"accuracy": 0.8}, "majority": {"accuracy": 0.25}}
 UNIGRAM_NLL = 4.0                           # of every evaluation set, nats
+LADDER = {"uniform": 5.0, "unigram": UNIGRAM_NLL, "neighbours-mixture": 3.0, "neighbours-product": 2.75,
+          "two-neighbours-product": 2.5, "floor": 1.5}      # NLL of the references, nats
 CHECKS: dict[str, dict] = {}                # outcomes of the checks of code, which are the same for every study
 
 
@@ -59,12 +61,15 @@ def _write(path, content) -> None:
 
 
 def _write_shared_files(study: Study) -> None:
+    ladder = [{"name": name, "nll": nll, "perplexity": float(np.exp(nll)), "tokens": 40}
+              for name, nll in LADDER.items()]
     _write(study.runs / "corpus/manifest.json", {"counts": {"train_documents": 3}, "sha256": {"train.parquet": "ab"}})
     _write(study.runs / "examples/references.json", {
         "hash": {"test": "abcd"}, "tokens": {"test": {"mask_only": 40}}, "floors": {},
-        "neighbours": {"nll": 3.0, "perplexity": float(np.exp(3.0))},
+        "ladder": dict.fromkeys(("validation", "test", "validation_pairs"), ladder),
         "unigram": {"validation": float(np.exp(UNIGRAM_NLL)), "test": float(np.exp(UNIGRAM_NLL))}})
     _write(study.runs / "examples/baselines.json", {"topic": REFERENCE_ACCURACY})
+    save_arrays({"unigram": np.array([np.inf, *np.full(55, np.log(55))])}, study.runs / "examples/validation.npz")
     trial = {"arm": "dynamic", "number": 0, "state": "complete", "value": 2.2, "params": TUNED, "curve": {"4": 2.2}}
     _write(study.runs / "search/trials.json", [trial])
     (study.runs / "search/best.yaml").write_text(yaml.safe_dump({arm: dict(TUNED) for arm in study.settings.arms}))
@@ -86,10 +91,10 @@ def _write_evaluation(folder, nll: float, evaluation_hash: str, rng: np.random.G
               "share_closed": (UNIGRAM_NLL - nll) / (UNIGRAM_NLL - 1.5),
               "by_kind": {"mask": {"nll": nll, "tokens": 40, "floor_nll": 1.5}},
               "by_decile": [{"nll": 1.0, "tokens": 10}, {"nll": (40 * nll - 10) / 30, "tokens": 30}]}
-    _write(folder / "evaluation.json", {"hash": evaluation_hash, **dict.fromkeys(SETS, scores), "nsp": None,
-                                        "sop": None})
-    sums = {f"{name}/nll": rng.normal(2 * nll, 0.1, 20) for name in SETS}
-    save_arrays(sums | {f"{name}/tokens": np.full(20, 2) for name in SETS}, folder / "evaluation.npz")
+    _write(folder / "evaluation.json", {"hash": evaluation_hash, **dict.fromkeys((*SETS, PAIR_SET), scores),
+                                        "nsp": None, "sop": None})
+    sums = {f"{name}/nll": rng.normal(2 * nll, 0.1, 20) for name in (*SETS, PAIR_SET)}
+    save_arrays(sums | {f"{name}/tokens": np.full(20, 2) for name in (*SETS, PAIR_SET)}, folder / "evaluation.npz")
     sample = {"tokens": ["[CLS]", "<b>bold</b>", "[MASK]"],
               "masked": [{"position": 2, "truth": "x|y", "top": [["a", 0.5], ["b", 0.25], ["c", 0.1]]}]}
     _write(folder / "predictions.json", [sample])
@@ -108,14 +113,14 @@ def _write_probe(folder, rng: np.random.Generator) -> None:
 
 
 def _write_training(folder, arm: str, seed: int) -> None:
-    """A run that leaves the unigram plateau at step 4."""
-    records = [{"step": step, "tokens": 100 * step, "loss": 4.0 - step / 10, "learning_rate": 0.1, "gradient_norm": 1.0,
-                "validation_nll": 4.2 - step / 6} for step in (0, 4, 8, 12)]
+    """A run that passes the learning gate: it leaves the unigram plateau at step 4 of 40 and ends at 2.2 nats."""
+    records = [{"step": step, "tokens": 100 * step, "loss": 4.0 - step / 25, "learning_rate": 0.1, "gradient_norm": 1.0,
+                "validation_nll": max(2.2, 4.2 - step / 6)} for step in range(0, 41, 4)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     hardware = {"processor": "p", "cores": 2, "threads": 2, "gpu": None, "platform": "x"}
     _write(folder / "training.json", {
-        "study": "tiny", "arm": arm, "seed": seed, "fingerprint": f"{arm}{seed}", "status": "finished", "steps": 12,
-        "tokens": 1200, "parameters": 10, "data": "0123456789abcdef", "flops": 1e6, "rows_seen": 96, "seconds": 1.5,
+        "study": "tiny", "arm": arm, "seed": seed, "fingerprint": f"{arm}{seed}", "status": "finished", "steps": 40,
+        "tokens": 4000, "parameters": 10, "data": "0123456789abcdef", "flops": 1e6, "rows_seen": 96, "seconds": 1.5,
         "tokens_per_second": 800.0, "versions": {"python": "3"}, "hardware": hardware})
     shares = {"rows": 8, "tokens": 256, "padding": 0.0, "predicted": 0.15, "selected": 0.15, "mask": 0.8,
               "random": 0.1, "keep": 0.1, "negative": None}

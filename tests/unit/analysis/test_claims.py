@@ -121,12 +121,17 @@ def test_changing_how_a_claim_is_decided_changes_its_hash(claims, claim, change)
 
 
 @pytest.mark.parametrize(("constant", "changed"), [
-    ("ALPHA", {"direction", "equal", "range", "rate"}), ("ESCAPE_NATS", {"direction", "equal"}),
-    ("MAJORITY", {"rate"}), ("MEMORISED", {"rate"})])
+    ("ALPHA", {"direction", "equal", "range", "rate"}), ("ESCAPE_NATS", {"direction", "equal", "range"}),
+    ("ESCAPE_VALIDATIONS", {"direction", "equal", "range"}), ("TIMES_ESCAPE", {"direction", "equal"}),
+    ("MAJORITY", {"rate"}), ("MEMORISED", {"direction", "equal", "rate"}),
+    ("OVERFIT_NATS", {"direction", "equal", "rate"})])
 def test_changing_a_constant_of_the_rules_changes_the_claims_that_it_decides(claims, monkeypatch, constant, changed):
     before = {name: claim_hash(claim) for name, claim in claims.items()}
     monkeypatch.setattr(decision_rules, constant, 0.07)
-    assert {claim.claim_type for name, claim in claims.items() if claim_hash(claim) != before[name]} == changed
+    now = {name: claim for name, claim in claims.items() if claim_hash(claim) != before[name]}
+    assert {claim.claim_type for claim in now.values()} == changed
+    assert all(claim.metric == "escape_step" for claim in now.values() if constant != "ALPHA"
+               and claim.claim_type == "range")
 
 
 def test_a_claim_that_is_changed_after_the_first_run_is_exploratory(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from study import StudyError
-from study.analysis.learning import escape_step, plateau_runs, run_status
+from study.analysis.learning import run_status
 from study.analysis.measures import between_share, chosen_layer
 from study.analysis.metrics import METRICS, cell_metric, display_unit, table_unit
 from study.analysis.results import StudyResults
@@ -111,6 +111,26 @@ def test_sentence_pairs_over_chance(fake):
         np.savez(folder / "evaluation.npz", **arrays, **{"nsp/correct": np.array([1, 1, 1, 0], bool)})
     assert metric(fake, "nsp_accuracy").cell == 0.75
     assert metric(fake, "nsp_over_chance").cell == 0.25
+    assert metric(fake, "nsp_below_ceiling") is None            # it is unknown
+
+
+def test_sentence_pairs_below_their_ceiling(fake):
+    folder = fake.cell("dynamic", 0)
+    edit(folder / "evaluation.json",
+         lambda content: content.update(sop={"accuracy": 0.5, "base_rate": 0.5, "ceiling": 0.75}))
+    pairs = {"sop/correct": np.array([1, 1, 0, 0], bool), "sop/best_correct": np.array([1, 0, 1, 1], bool)}
+    with np.load(folder / "evaluation.npz") as arrays:
+        np.savez(folder / "evaluation.npz", **arrays, **pairs)
+    value = metric(fake, "sop_below_ceiling")
+    assert value.cell == 0.75 - 0.5
+    assert value.texts.tolist() == [0, -1, 1, 1]
+    assert cell_table(StudyResults(fake)).sop_ceiling.tolist()[0] == 0.75
+
+
+def test_nll_in_pairs_has_numbers_of_texts(fake):
+    value = metric(fake, "nll_pairs")
+    assert (value.cell, value.texts.shape) == (2.0, (20,))
+    assert cell_table(StudyResults(fake)).nll_pairs.tolist()[0] == 2.0
 
 
 def test_between_share():
@@ -155,27 +175,6 @@ def test_cells_with_other_settings_than_the_study_has_now_are_not_compared(fake)
 
 # ---- the course of training
 
-def test_the_plateau_is_left_at_the_first_validation_clearly_below_the_unigram_level():
-    assert escape_step([{"step": 0, "validation_nll": 4.0}, {"step": 5, "validation_nll": 3.8}], 4.0) == 5
-    assert escape_step([{"step": 5, "validation_nll": 3.95}], 4.0) is None
-    assert escape_step([{"step": 0}], 4.0) is None
-
-
-def test_a_run_is_on_the_plateau_if_it_finished_and_never_beat_unigram_frequencies(fake):
-    cell = fake.cell("dynamic", 1)
-    assert plateau_runs(StudyResults(fake), "dynamic") == 0
-    (cell / "metrics.jsonl").write_text(json.dumps({"step": 12, "tokens": 1, "validation_nll": 3.99}) + "\n")
-    assert plateau_runs(StudyResults(fake), "dynamic") == 1     # the unigram level is 4.0
-    references = fake.runs / "examples/references.json"
-    edit(references, lambda content: content["unigram"].update(validation=math.exp(4.2)))    # the test set has 4.0
-    assert plateau_runs(StudyResults(fake), "dynamic") == 0
-    edit(references, lambda content: content["unigram"].update(validation=math.exp(4.0)))
-    edit(cell / "training.json", lambda content: content.update(status="diverged"))
-    assert plateau_runs(StudyResults(fake), "dynamic") == 0     # a result of its own
-    edit(cell / "training.json", lambda content: content.update(status="finished", steps=0))
-    assert plateau_runs(StudyResults(fake), "dynamic") == 0     # an untrained arm
-
-
 @pytest.mark.parametrize(("status", "loss", "expected"), [
     ("diverged", 0.1, "overfitted"), ("diverged", 3.9, "diverged"), ("diverged", None, "diverged"),
     ("finished", 0.1, "finished")])
@@ -184,8 +183,9 @@ def test_a_run_that_memorised_its_text_has_not_diverged(fake, status, loss, expe
     records = [{"step": 0, "validation_nll": 4.2}, {"step": 12, "loss": loss, "validation_nll": 9.0}]
     (cell / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     edit(cell / "training.json", lambda content: content.update(status=status))
-    assert run_status({"status": status}, records, 4.0) == expected
-    table = cell_table(StudyResults(fake)).set_index(["arm", "seed"])
+    results = StudyResults(fake)
+    assert run_status(results, results.cell("dynamic", 1)) == expected
+    table = cell_table(results).set_index(["arm", "seed"])
     assert table.status["dynamic", 1] == expected
     assert metric(fake, "diverged", seed=1).cell == (expected == "diverged")
 

@@ -9,6 +9,7 @@ import pytest
 from study.analysis import statistics, verdicts
 from study.analysis.claims import DirectionClaim, EqualClaim, PointClaim, RangeClaim, RateClaim
 from study.analysis.comparisons import Comparison, compare_arms, comparison_table
+from study.analysis.gate import GateFailure
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
@@ -57,7 +58,8 @@ def test_truth_table(claim, mean, error, verdict, flags):
 
 
 def test_every_flag_has_a_sentence():
-    facts = {"n": 2, "min_seeds": 3, "stuck": 1, "arm": "a", "arms": "a and b", "metric": "nll", "studies": "quick"}
+    facts = {"n": 2, "min_seeds": 3, "failing": 1, "arm": "a", "times": 10, "escape": 5, "steps": 40, "nll": 2.0,
+             "level": 1.0, "measure": "NLL", "arms": "a and b", "metric": "nll", "studies": "quick"}
     assert all(sentence([flag], **facts) for flag in Flag)
     assert sentence({Flag.BELOW_MARGIN, Flag.AS_CLAIMED}) == \
         "the difference is in the claimed direction, but smaller than the margin"
@@ -73,7 +75,7 @@ def compared(n, metric="nll"):
 # ---- what keeps a claim from being decided
 
 def test_too_few_seeds_decide_nothing_and_do_not_count_in_the_family(monkeypatch):
-    monkeypatch.setattr(verdicts, "plateau_runs", lambda results, arm: 0)
+    monkeypatch.setattr(verdicts, "failed_gate", lambda results, arms: None)
     few, enough = compared(2), compared(3)
     outcomes = decide_families({name: ClaimTest(claim, comparison, obstacle(None, claim, comparison)) for
                                 name, claim, comparison in (("few", HIGHER, few), ("enough", HIGHER, enough),
@@ -85,13 +87,17 @@ def test_too_few_seeds_decide_nothing_and_do_not_count_in_the_family(monkeypatch
     assert outcomes["enough"].p_holm == outcomes["enough"].p
 
 
-def test_an_arm_on_the_plateau_decides_nothing(monkeypatch):
-    monkeypatch.setattr(verdicts, "plateau_runs", lambda results, arm: {"a": 0, "b": 2}[arm])
+def test_arms_that_fail_the_learning_gate_decide_nothing(monkeypatch):
+    failure = GateFailure(frozenset({Flag.NEVER_ESCAPED}), "2 of 3 runs of b never left the unigram plateau", {"b": 2})
+    monkeypatch.setattr(verdicts, "failed_gate", lambda results, arms: failure if "b" in arms else None)
     outcome = obstacle(None, HIGHER, compared(3))
-    assert (outcome.verdict, outcome.flags) == ("inconclusive", {Flag.ON_PLATEAU})
-    assert outcome.reason == "2 of 3 runs of b end on the unigram plateau: more steps are needed"
-    escape = HIGHER.model_copy(update={"metric": "escape_step"})
-    assert obstacle(None, escape, compared(3, "escape_step")) is None
+    assert (outcome.verdict, outcome.reason, outcome.flags) == ("inconclusive", failure.reason, failure.flags)
+
+
+@pytest.mark.parametrize("metric", ["escape_step", "initial_excess", "diverged"])
+def test_metrics_of_the_course_of_training_need_no_gate(monkeypatch, metric):
+    monkeypatch.setattr(verdicts, "failed_gate", lambda results, arms: pytest.fail("the gate was asked"))
+    assert obstacle(None, HIGHER.model_copy(update={"metric": metric}), compared(3, metric)) is None
 
 
 def test_a_claim_that_a_study_cannot_test_names_why():

@@ -64,4 +64,6 @@ def test_more_context_helps_and_none_beats_the_floor(references):
     floor = references["floors"]["test"]["mask_only"]["perplexity"]
     assert contexts["1"] > contexts["4"] > floor
     assert contexts["8"] > 0.95 * floor                     # equal up to the noise of 200 tokens
-    assert floor < references["neighbours"]["perplexity"] < references["unigram"]["test"]
+    levels = {rung["name"]: rung["perplexity"] for rung in references["ladder"]["test"]}
+    assert levels["floor"] == floor
+    assert floor < levels["neighbours-product"] < references["unigram"]["test"]

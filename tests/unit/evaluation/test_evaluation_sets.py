@@ -4,6 +4,7 @@ import pytest
 
 from study import StudyError
 from study.data.evaluation_sets import (
+    PAIR_SET,
     SETS,
     build_evaluation_set,
     content_hash,
@@ -46,6 +47,30 @@ def test_mask_sets_share_their_rows_and_select_only_ordinary_tokens(arrays, toke
     assert masking_of("mixed").keep == 0.1
 
 
+def test_pairs_are_masked_at_ordinary_tokens_of_both_segments(arrays, tokenizer):
+    ids, shown, selected = arrays["nsp/ids"], arrays[f"{PAIR_SET}/shown"], arrays[f"{PAIR_SET}/kind"] > 0
+    assert tokenizer.is_ordinary[ids[selected]].all()
+    assert arrays["nsp/attention"][selected].all()
+    assert (shown[selected] == tokenizer.mask_id).all()
+    assert (shown[~selected] == ids[~selected]).all()
+    assert set(arrays["nsp/types"][selected].tolist()) == {0, 1}
+    assert set(arrays["nsp/label"].tolist()) == {0, 1}
+    rate = selected.sum() / tokenizer.is_ordinary[ids].sum()
+    assert rate == pytest.approx(SETS["mask_only"][0], abs=0.06)
+
+
+def test_pairs_and_their_masks_decide_the_hash(study, store, tokenizer, arrays):
+    unigram = unigram_nll(store.ids, tokenizer)
+    again = build_evaluation_set(study.settings.examples, store, unigram, tokenizer, rows=20)
+    assert content_hash(again) == content_hash(arrays)
+    for name in ("nsp/ids", "nsp/label", "sop/ids", f"{PAIR_SET}/shown", f"{PAIR_SET}/kind"):
+        changed = arrays | {name: arrays[name].copy()}
+        changed[name].flat[1] += 1
+        assert content_hash(changed) != content_hash(arrays), name
+    fewer = study.settings.examples.model_copy(update={"pair_rows": 5})
+    assert content_hash(build_evaluation_set(fewer, store, unigram, tokenizer, rows=20)) != content_hash(arrays)
+
+
 def test_the_unigram_reference_is_a_distribution_over_ordinary_tokens(arrays, store, tokenizer):
     probability = np.exp(-arrays["unigram"])
     assert probability.sum() == pytest.approx(1)
@@ -62,15 +87,16 @@ def test_the_last_bit_of_a_floor_does_not_change_the_hash(tiny, monkeypatch):
     arguments = (tiny.settings.examples, test, unigram_nll(train.ids, tokenizer), tokenizer, 20, synthetic_floor(tiny))
     arrays, exact, calls = build_evaluation_set(*arguments), Language.floor, []
 
-    def on_another_machine(*floor_arguments):
-        nll, entropy = exact(*floor_arguments)
+    def on_another_machine(*floor_arguments, **keywords):
+        nll, entropy = exact(*floor_arguments, **keywords)
         calls.append(nll[0])
         nll[0] = np.nextafter(nll[0], np.inf)
         return nll, entropy
 
     monkeypatch.setattr(Language, "floor", on_another_machine)
     assert content_hash(build_evaluation_set(*arguments)) == content_hash(arrays)
-    assert len(calls) == len(SETS)
+    assert len(calls) == len(SETS)      # with the pairs; on words, whole_word has the masks and floor of mask_only
+    assert (arrays["whole_word/floor"] == arrays["mask_only/floor"]).all()
     changed = arrays | {"mask_only/floor": arrays["mask_only/floor"] + 1e-12}
     assert content_hash(changed) != content_hash(arrays)
 
@@ -82,7 +108,8 @@ def test_a_file_returns_what_was_written_and_damage_is_reported(arrays, tmp_path
     assert path.read_bytes() == copy.read_bytes()
     read = load_evaluation_set(path)
     assert (read.ids == arrays["ids"]).all()
-    assert read.pairs.keys() == {"nsp", "sop"}
+    assert {task: pairs.masks is not None for task, pairs in read.pairs.items()} == {"nsp": True, "sop": False}
+    assert all(pairs.log_odds is None for pairs in read.pairs.values())         # this text has no exact floor
     assert read.hash == content_hash(arrays) == content_hash(dict(reversed(arrays.items())))
     assert all(content_hash(arrays | {name: array + 1}) != read.hash for name, array in arrays.items()
                if array.dtype == np.int32)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from study.evaluation.embedding import embed_layers, tokenize
-from study.evaluation.probe import learning_curve, linear_probe, planes, principal_plane, tutorial_probe
+from study.evaluation.probe import learning_curve, linear_probe, principal_plane, tutorial_probe
 from study.objectives.pretraining_model import new_model
 
 
@@ -101,11 +101,6 @@ def test_the_principal_plane_has_the_largest_variance():
     assert plane.var(0).sum() / points.var(0).sum() > 0.9
 
 
-def test_points_for_figures():
-    x, _ = labelled(120)
-    points = planes(x)
-    assert points.keys() == {"plane", "tsne"}
-    assert points["tsne"].shape == (120, 2)
-    np.testing.assert_array_equal(points["tsne"], planes(x)["tsne"])
-    assert planes(np.zeros((50, 4), np.float32)).keys() == {"plane"}
-    assert not planes(np.full((50, 4), np.nan, np.float32))["plane"].any()
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_vectors_that_are_alike_or_not_finite_have_no_plane(value):
+    assert not principal_plane(np.full((50, 4), value, np.float32)).any()

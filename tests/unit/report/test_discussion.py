@@ -30,7 +30,8 @@ def test_numbers_are_looked_up(study, monkeypatch):
         'Of the nats {{ tenth("static", 2).part | number(3) }} and '
         '{{ tenth("static", 2).rest | number(3) }}, of '
         '{{ tenth("static", 2, "dynamic").difference | number(3) }} there, '
-        '{{ tenth("static", 1).nll | number(1) }}; {{ layer("static", 0) | percent }} %.\n')
+        '{{ tenth("static", 1).nll | number(1) }}; {{ layer("static", 0) | percent }} %.\n\n'
+        'Counts reach {{ ladder("neighbours-product").nll | number }}.\n')
     html, text = write_report(study).read_text(), (study.reports / "README.md").read_text()
     arms = {row["arm"]: row for row in csv.DictReader((study.reports / "tables/arms.csv").open())}
     effects = csv.DictReader((study.reports / "tables/comparisons.csv").open())
@@ -40,6 +41,7 @@ def test_numbers_are_looked_up(study, monkeypatch):
     assert start in text
     assert "\n### What came first\n" in text
     assert "And supported." in text
+    assert "Counts reach 2.75." in text
     assert "Of the nats 0.200 and 0.000, of 0.267 there, 1.0; 60.0 %." in text
     row = next(line for line in text.splitlines() if line.startswith("| [S0.1]"))
     assert row.endswith("([discussed](#discussion)) |")
@@ -49,6 +51,7 @@ def test_numbers_are_looked_up(study, monkeypatch):
 
 @pytest.mark.parametrize(("text", "message"), [
     ('{{ arm("dynamik").n }}', "there is no arm dynamik"), ('{{ claim("Z9").verdict }}', "there is no claim Z9"),
+    ('{{ ladder("neighbours").nll }}', "there is no reference neighbours"),
     ('{{ tenth("static", 11).nll }}', "no tenth 11 of static and dynamic"),
     ('{{ tenth("statik", 1).nll }}', "no tenth 1 of statik"), ('{{ layer("static", 7) }}', "layer 7 of static"),
     ('{{ effect("static", "nlll").effect }}', "no comparison of static on nlll"), ("{{ arm( }}", "line 1"),

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from study import StudyError
+from study.analysis.along_training import Course
 from study.analysis.results import StudyResults
-from study.report.factors import effect_sentence
+from study.report.factors import COURSES, course_sentence, effect_sentence
 from study.report.facts import gather
 from study.report.findings import _control, _extremes, findings
 from study.report.page import write_report
@@ -25,7 +26,7 @@ def reported(tmp_path_factory):
 def effect(arm: str, effect: float, **more) -> dict:
     """A row of comparisons.csv."""
     return {"treatment": arm, "baseline": "dynamic", "metric": "nll", "n": 5, "effect": effect, "low": effect - 0.1,
-            "high": effect + 0.1, "plateau_runs": 0, "baseline_plateau_runs": 0,
+            "high": effect + 0.1, "gated_runs": 0, "baseline_gated_runs": 0, "gate": math.nan,
             "smallest_detectable_effect": 0.25} | more
 
 
@@ -45,11 +46,12 @@ def test_findings_are_at_most_five_sentences_from_the_tables(reported):
 
 def test_the_changes_with_the_strongest_effects_are_named(study):
     results = StudyResults(study)
-    rows = [effect("static", -0.2), effect("span", 0.3), effect("all-mask", 2.0, plateau_runs=5),
+    rows = [effect("static", -0.2), effect("span", 0.3), effect("all-mask", 2.0, gated_runs=5),
             effect("untrained", 5.0), effect("rate-40", 0.05), effect("pre-ln", -0.4, baseline="static")]
     assert _extremes(results, {"comparisons": rows}) == (
-        "Of 4 changes to the baseline (not counting 1 with runs on the unigram plateau), static reduces NLL on [MASK] "
-        "most (-0.200 [-0.300, -0.100] nats) and span increases NLL on [MASK] most (+0.300 [+0.200, +0.400] nats).")
+        "Of 4 changes to the baseline (not counting 1 whose runs learnt too little to be compared), static reduces "
+        "NLL on [MASK] most (-0.200 [-0.300, -0.100] nats) and span increases NLL on [MASK] most (+0.300 [+0.200, "
+        "+0.400] nats).")
     assert _extremes(results, {"comparisons": rows[4:5]}) == (
         "Of 1 change to the baseline, none has an interval for NLL on [MASK] that excludes zero.")
 
@@ -69,14 +71,25 @@ def test_the_control_is_the_arm_of_the_calibration_claim():
     (effect("static", 0.3, metric="probe_accuracy"), "+30.0 points, 95 % interval [+20.0, +40.0]: better."),
     (effect("static", 0.05), "inconclusive (smallest detectable effect: 0.250 nats)."),
     (effect("static", 0.05, smallest_detectable_effect=math.inf), "[-0.050, +0.150]: inconclusive."),
-    (effect("static", 0.3, plateau_runs=1, baseline_plateau_runs=2),
-     "not interpreted, because 1 of 5 runs of static and 2 of 5 runs of dynamic ended on the unigram plateau."),
+    (effect("static", 0.3, baseline_gated_runs=2),
+     "[+0.200, +0.400]: not interpreted (see the learning gate)."),
     (effect("static", 0.0, low=0.0, high=0.0), "+0.000 nats in every run: the settings that differ had no effect."),
     (effect("static", 0.3, low=math.nan, high=math.nan), "(one seed: no interval can be computed).")])
 def test_an_effect_is_stated_with_what_it_shows(row, ending):
     sentence = effect_sentence(row)
     assert sentence.startswith(("NLL on [MASK], static − dynamic: ", "Probe accuracy, static − dynamic: "))
     assert sentence.endswith(ending)
+
+
+@pytest.mark.parametrize("course", list(Course))
+def test_every_course_of_an_effect_has_a_sentence(course):
+    entry = {"treatment": "static", "baseline": "dynamic", "course": course, "quarter": effect("static", 0.3),
+             "half": effect("static", 0.2), "end": effect("static", 0.05)}
+    sentence = course_sentence(entry)
+    assert sentence.startswith(
+        "Along training, validation NLL, static − dynamic: +0.300 [+0.200, +0.400] nats at a quarter of the steps, "
+        "+0.200 [+0.100, +0.300] at half, +0.050 [-0.050, +0.150] at the end: ")
+    assert sentence.endswith(f"{COURSES[course]}.")
 
 
 def test_readme_and_verdicts_are_written_between_their_markers(reported):

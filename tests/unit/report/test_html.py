@@ -86,3 +86,11 @@ def test_headings_have_the_anchors_that_github_gives_them():
     html = page("# T\n\n## A b\n\n### x\n\n## A b\n")
     assert re.findall(r'<h[1-6] id="([^"]+)"', html) == ["t", "a-b", "x", "a-b-1"]
     assert '<h2 id="a-b-1"><a href="#a-b-1">A b</a></h2>' in html
+
+
+def test_groups_without_attributes_are_left_out_of_inlined_figures():
+    svg = ('<svg ><g id="a">\n<g id="b" clip-path="url(#c)">\n<path d="M0 0"/>\n</g>\n<g id="d"/>\n</g>\n'
+           '<g transform="x">\n<g>\n<use/>\n</g>\n</g>\n</svg>')
+    shown = inline_svg(svg, "f0", "label")
+    assert shown.split("\n", 1)[0].endswith('><g clip-path="url(#f0-c)">')
+    assert re.findall(r"</?\w+", shown) == ["<svg", "<g", "<path", "</g", "<g", "<use", "</g", "</svg"]

@@ -142,14 +142,26 @@ def test_a_missing_stage_is_named(tmp_path):
         compare(study)
 
 
-def test_runs_on_the_plateau_are_not_interpreted(tmp_path, undrawn):
+def test_runs_that_learnt_too_little_are_not_interpreted(tmp_path, undrawn):
     study = fake_study(tmp_path)
     records = study.cell("static", 1) / "metrics.jsonl"
     records.write_text(re.sub(r'"validation_nll": [0-9.]+', '"validation_nll": 3.99', records.read_text()))
     text = pages(study)["README.md"].decode()
-    assert text.count("not interpreted, because 1 of 2 runs of static ended on the unigram plateau.") >= 2
+    assert text.count("not interpreted (see the learning gate).") >= 2
+    assert text.count("Learning gate: 1 of 2 runs of static never left the unigram plateau.") == 1
+    assert "| never escaped |" in text
     rows = list(csv.DictReader((study.reports / "tables/comparisons.csv").open()))
-    assert {row["plateau_runs"] for row in rows if row["treatment"] == "static"} == {"1"}
+    assert {row["gated_runs"] for row in rows if row["treatment"] == "static"} == {"1"}
+
+
+def test_effects_along_training_are_shown(files):
+    text = files["README.md"].decode()
+    assert "for static minus dynamic](figures/along-training.svg)" in text
+    assert "| static − dynamic | +0.000 \\[+0.000, +0.000\\] | +0.000 \\[+0.000, +0.000\\] | " in text
+    assert "Along training, validation NLL, static − dynamic: " in text
+    lines = files["tables/along_training.csv"].decode().splitlines()
+    assert lines[0] == "treatment,baseline,fraction,step,baseline_step,n,effect,low,high"
+    assert len(lines) == 1 + 20
 
 
 def test_a_text_that_may_not_be_quoted_is_not(tmp_path, monkeypatch, undrawn):
