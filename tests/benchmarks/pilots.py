@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 
 import yaml
 from rich.progress import track
@@ -22,8 +23,7 @@ from tests.benchmarks.workload import ROOT
 SEEDS = (900, 901, 902)
 RESULTS = ROOT / "reports" / "pilots"
 TRIALS = RESULTS / "trials.jsonl"
-REFERENCES = RESULTS / "references.json"    # by the key of the data: the ladder of references on the validation tokens
-SHORT = {"training": {"steps": 1000, "warmup_steps": 150, "eval_steps": 25, "logging_steps": 25,
+SHORT = {"training": {"steps": 600, "warmup_steps": 200, "eval_steps": 25, "logging_steps": 25,
                       "save_steps": 1_000_000, "precision": "float32"}}
 ABSOLUTE, ALL_MASK = {"positions": "absolute"}, {"mask": 1.0, "random": 0.0, "keep": 0.0}
 PILOTS: dict[str, dict] = {
@@ -33,13 +33,13 @@ PILOTS: dict[str, dict] = {
     "all-mask, absolute positions": {"masking": ALL_MASK, "model": ABSOLUTE},
     "rows of 32 tokens": {"examples": {"max_seq_length": 32}, "training": {"batch_size": 128}},
     "rows of 128 tokens": {"examples": {"max_seq_length": 128}, "training": {"batch_size": 32}},
-    "2,048 tokens per step": {"training": {"batch_size": 32, "steps": 2000, "warmup_steps": 300, "eval_steps": 50,
-                                           "learning_rate": 0.0018}},
-    "8,192 tokens per step": {"training": {"batch_size": 128, "steps": 500, "warmup_steps": 75, "eval_steps": 15,
-                                           "learning_rate": 0.0035}},
-    "vocabulary of 2,048": {"tokenizer": {"vocabulary_size": 2048}},
-    "vocabulary of 8,192": {"tokenizer": {"vocabulary_size": 8192}},
-    "three times the steps": {"training": {"steps": 3000, "warmup_steps": 300}},
+    "2,048 tokens per step": {"training": {"batch_size": 32, "steps": 1200, "warmup_steps": 400, "eval_steps": 50,
+                                           "logging_steps": 50, "learning_rate": 0.0035}},
+    "8,192 tokens per step": {"training": {"batch_size": 128, "steps": 300, "warmup_steps": 100,
+                                           "learning_rate": 0.007}},
+    "vocabulary of 4,096": {"tokenizer": {"vocabulary_size": 4096}},
+    "linear decoder": {"model": {"decoder_transform": False}},
+    "three times the steps": {"training": {"steps": 1800}},
 }
 
 
@@ -94,9 +94,11 @@ def train(name: str, seed: int) -> dict:
     config, data = resolve(study, study.settings.baseline), load_data(study)
     configure_processor(config.training.threads)
     progress = Trainer(config, data, seed).train()
+    references = json.loads((study.runs / "examples" / "references.json").read_text())
     return {"pilot": name, "seed": seed, "data": key, "commit": git_commit(ROOT), "status": progress.status,
             "steps": progress.step, "tokens": progress.tokens, "seconds": round(progress.seconds, 1),
-            "hardware": hardware(), "changes": PILOTS[name], "settings": config.model_dump(mode="json"),
+            "hardware": hardware(), "changes": PILOTS[name],
+            "ladder": references["ladder"]["validation"], "settings": config.model_dump(mode="json"),
             "curve": [[record["step"], record["validation_nll"]] for record in progress.records
                       if "validation_nll" in record]}
 
@@ -106,11 +108,11 @@ def recorded() -> list[dict]:
     return [json.loads(line) for line in TRIALS.read_text().splitlines()] if TRIALS.exists() else []
 
 
-def run(names: list[str]) -> None:
+def run(names: list[str], seeds: Sequence[int] = SEEDS) -> None:
     """Trains the pilots that are not recorded yet, seed by seed, and records each when it ends."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     done = {(trial["pilot"], trial["seed"]) for trial in recorded()}
-    missing = [(name, seed) for seed in SEEDS for name in names if (name, seed) not in done]
+    missing = [(name, seed) for seed in seeds for name in names if (name, seed) not in done]
     for name, seed in track(missing, description="pilots", disable=not sys.stderr.isatty()):
         trial = train(name, seed)
         with TRIALS.open("a") as file:
@@ -121,6 +123,7 @@ def run(names: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"pilots to train: {', '.join(PILOTS)}")
+    parser.add_argument("--seed", type=int, choices=SEEDS, help="only this seed")
     parser.add_argument("--page", action="store_true", help="write the page from the recorded trials")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - PILOTS.keys():
@@ -130,7 +133,7 @@ def main() -> None:
 
         print(write_page())
     else:
-        run(arguments.names or list(PILOTS))
+        run(arguments.names or list(PILOTS), SEEDS if arguments.seed is None else (arguments.seed,))
 
 
 if __name__ == "__main__":

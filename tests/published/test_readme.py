@@ -7,6 +7,7 @@ import typer
 from study.cli.app import app
 from study.config.load import load_study
 from study.report.readme import markers, readme_block, verdicts_block
+from tests.support.published import published_studies
 from tests.support.studies import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
@@ -32,7 +33,7 @@ def test_every_command_and_stage_exists():
     assert {stage.split("@")[0] for stage in re.findall(r"dvc repro -s ([a-z]+)@", TEXT)} <= stages
 
 
-@pytest.mark.parametrize("folder", [".", "experiments/wikitext2"])
+@pytest.mark.parametrize("folder", published_studies().values())
 def test_the_generated_parts_are_those_of_the_committed_results(folder):
     study = load_study(ROOT / folder)
     begin, end = markers(study)

@@ -10,9 +10,10 @@ import pytest
 
 from study.analysis.claims import load_claims
 from study.config.load import load_study
+from tests.support.published import published_studies
 from tests.support.studies import ROOT
 
-STUDIES = {"quick": ".", "wikitext2": "experiments/wikitext2"}
+STUDIES = published_studies()
 
 
 @pytest.mark.parametrize("name", STUDIES)

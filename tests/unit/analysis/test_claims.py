@@ -21,6 +21,7 @@ from study.analysis.claims import (
 from study.config.load import load_study
 from study.evaluation.exact_claims import CHECKS
 from tests.support.fake_results import compare, fake_cell, fake_study
+from tests.support.published import published_studies
 from tests.support.studies import ROOT
 
 DESCRIBING = {"statement", "source", "published", "expected", "scope", "contradicts", "evidence", "reason"}
@@ -158,9 +159,9 @@ def test_runs_without_a_record_make_every_claim_exploratory(fake):
     assert exploratory(fake, load_claims(fake)) == load_claims(fake).keys()
 
 
-@pytest.mark.parametrize("name", ["quick", "wikitext2"])
-def test_no_claim_of_a_published_study_is_exploratory(name):
-    study = load_study(ROOT if name == "quick" else ROOT / "experiments" / name)
+@pytest.mark.parametrize("folder", published_studies().values())
+def test_no_claim_of_a_published_study_is_exploratory(folder):
+    study = load_study(ROOT / folder)
     assert exploratory(study, load_claims(study)) == set()
 
 

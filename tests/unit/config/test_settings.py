@@ -21,7 +21,7 @@ INVALID = [
     ("training", {"gradient_accumulation_steps": 3}, "multiple of gradient_accumulation_steps"),
     ("model", {"dropout": 1.0}, "dropout"), ("masking", {"selection": "words"}, "selection"),
     ("inputs", {"format": "rows"}, "format"), ("examples", {"max_seq_length": 2}, "examples.max_seq_length"),
-    ("search", {"seed": 0}, "one of the reported seeds"),
+    ("search", {"seed": load_study(ROOT).settings.seeds[0]}, "one of the reported seeds"),
     ("search", {"arms": ["nobody"]}, "not among the study's arms"),
     ("search", {"space": {"training.speed": {"low": 1, "high": 2, "log": False}}}, "is not a setting"),
     ("search", {"space": {"training.warmup_steps": {"low": 1, "high": 2, "log": False}}}, "is not a float"),
@@ -91,8 +91,9 @@ def leaves(content, path=()):
             yield (*path, key)
 
 
+ADDED_LATER = {("model", "positions")}      # they have a default
 KEYS = sorted(path for path in leaves(yaml.safe_load((ROOT / "params.yaml").read_text()))
-              if path[:2] != ("search", "space") and path != ("version",))
+              if path[:2] != ("search", "space") and path != ("version",) and path not in ADDED_LATER)
 
 
 @pytest.mark.parametrize("path", KEYS, ids=".".join)
