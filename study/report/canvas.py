@@ -133,4 +133,5 @@ def reference_level(axes, level: float, name: str) -> None:
     """A dashed horizontal line at a level, with its name and value."""
     axes.axhline(level, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.annotate(f"{name} {level:.1f}", (0.99, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                  textcoords="offset points", color=GREY, fontsize=8, ha="right")
+                  textcoords="offset points", color=GREY, fontsize=8, ha="right", zorder=5,
+                  bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 0.5})

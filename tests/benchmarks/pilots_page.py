@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from study.analysis.ladder import LABELS
+from study.analysis.ladder import COUNT_MODELS, LABELS
 from study.analysis.learning import escape_step
 from study.analysis.statistics import t_estimate
 from tests.benchmarks.pilots import PILOTS, RESULTS, SEEDS, recorded
@@ -57,8 +57,8 @@ def _row(name: str, runs: list[dict], base: list[dict]) -> dict:
             "spread": statistics.stdev(final.values()) if len(runs) > 1 else None,
             "below_unigram": unigram - statistics.mean(final.values()),
             "above_product": statistics.mean(final.values()) - level(runs[0], PRODUCT),
-            "difference": t_estimate(np.array(paired)) if same_tokens and len(paired) > 1 else None,
-            "speed": statistics.median(run["tokens"] / run["seconds"] for run in runs)}
+            "above_best": statistics.mean(final.values()) - min(level(runs[0], name) for name in COUNT_MODELS),
+            "difference": t_estimate(np.array(paired)) if same_tokens and len(paired) > 1 else None}
 
 
 def draw(by_pilot: dict[str, list[dict]], path: Path) -> None:
