@@ -17,7 +17,7 @@ from scipy.special import entr
 from study.analysis.decision_rules import ESCAPE_NATS, ESCAPE_VALIDATIONS, MEMORISED, OVERFIT_NATS
 from study.analysis.ladder import best_count_model
 from study.analysis.results import CellResults, StudyResults
-from study.config.schema import PAIR_FORMATS, Masking, RunConfig
+from study.config.schema import Masking, RunConfig
 
 FAILED = ("diverged", "overfitted")         # statuses of runs that are scored at the unigram level
 
@@ -89,7 +89,7 @@ def learning_curve(results: StudyResults, cell: CellResults) -> Curve:
     [MASK] in training, the NLL in pairs of arms on segment pairs, the validation curve of all others."""
     if not sees_mask(cell.settings):
         return training_curve(results, cell)
-    return (pairs_curve if cell.settings.inputs.format in PAIR_FORMATS else validation_curve)(results, cell)
+    return (pairs_curve if cell.settings.inputs.format.endswith("-pairs") else validation_curve)(results, cell)
 
 
 def sees_mask(config: RunConfig) -> bool:

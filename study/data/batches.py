@@ -17,12 +17,13 @@ from typing import Protocol
 import numpy as np
 
 from study import randomness
-from study.config.schema import PAIR_FORMATS, RunConfig
+from study.config.schema import RunConfig
 from study.data.layouts import PairLayout, SingleLayout, Spans, pair_layout, single_layout
 from study.data.masking import draw_epoch
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 
+PAIR_FORMATS = ("segment-pairs", "sentence-pairs")
 ROUND = 32                                  # micro-batches have a multiple of this number of positions
 
 

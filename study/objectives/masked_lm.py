@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from study import randomness
-from study.config.schema import PAIR_FORMATS, RunConfig
-from study.data.batches import Batch, Rows, blocks, with_targets
+from study.config.schema import RunConfig
+from study.data.batches import PAIR_FORMATS, Batch, Rows, blocks, with_targets
 from study.data.evaluation_sets import EvaluationSet, MaskSet
 from study.data.masking import mask_rows
 from study.data.tokenizer import TokenizerInfo

@@ -104,7 +104,7 @@ def test_claims_are_shown_and_strict_fails(tmp_path):
 
 
 def test_export_names_the_model_that_it_wrote(folder, tmp_path):
-    assert "BertForPreTraining" in run("export", "dynamic-0", "--to", tmp_path / "out", "--study", folder)
+    assert "RoFormerForMaskedLM" in run("export", "dynamic-0", "--to", tmp_path / "out", "--study", folder)
     assert (tmp_path / "out" / "config.json").exists()
 
 

@@ -104,7 +104,7 @@ def test_one_report_has_every_arm(small):
 def test_a_diverged_cell_goes_through_every_stage(small):
     """Weights that are not finite are evaluated, probed, compared and reported; no result file has NaN or Infinity."""
     diverging = small.model_copy(update={"settings": small.settings.model_copy(update={
-        "name": "diverging", "arms": ["dynamic", "no-warmup"], "seeds": [0, 1]})})
+        "name": "diverging", "arms": ["dynamic", "no-warmup"], "seeds": [1, 2]})})
     shutil.copytree(small.runs, diverging.runs, ignore=shutil.ignore_patterns("*-0"))
     path = diverging.runs / "search" / "no-warmup.yaml"
     path.write_text(re.sub(r"learning_rate: .*", "learning_rate: 1.0e+9", path.read_text()))

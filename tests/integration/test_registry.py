@@ -23,7 +23,7 @@ from tests.support.studies import tiny_study
 def study(tmp_path_factory):
     """Four trained cells that transformers can represent and two that it cannot. None is in MLflow yet."""
     study = tiny_study(tmp_path_factory.mktemp("registry") / "study", lambda text: re.sub(
-        r"^arms: .*?\]", "arms: [dynamic, pre-ln, no-embedding-norm]", text, count=1, flags=re.M | re.S).replace(
+        r"^arms: .*?\]", "arms: [dynamic, all-mask, no-embedding-norm]", text, count=1, flags=re.M | re.S).replace(
             "seeds: [0]", "seeds: [0, 1]"))
     write_baselines(study, study.runs / "examples")
     search(study)

@@ -14,7 +14,6 @@ from study.config.schema.base import Name, Settings
 from study.config.schema.corpus import Synthetic, Text
 from study.config.schema.probe import Probe, ProbeTask
 from study.config.schema.run import (
-    PAIR_FORMATS,
     Curriculum,
     Examples,
     Inputs,
@@ -27,6 +26,6 @@ from study.config.schema.run import (
 )
 from study.config.schema.study import Arm, Evaluation, Search, SearchRange, StudyConfig
 
-__all__ = ["PAIR_FORMATS", "Arm", "Curriculum", "Evaluation", "Examples", "Inputs", "Masking", "Model", "Name",
+__all__ = ["Arm", "Curriculum", "Evaluation", "Examples", "Inputs", "Masking", "Model", "Name",
            "Objective", "Probe", "ProbeTask", "RunConfig", "Search", "SearchRange", "Settings", "StudyConfig",
            "Synthetic", "Text", "Tokenizer", "Training"]

@@ -103,6 +103,9 @@ class ReplacementDetection:
     def validation_nll(self, model, validation, batch_size):
         return None
 
+    def own_format_nll(self, model, validation, batch_size):
+        return None
+
     def flops_per_token(self, vocabulary_size, length):
         return flops_per_token(self.config.model, 2, length, projected_fraction=1.0)
 
