@@ -16,9 +16,9 @@ from study.analysis.learning import validations
 from study.analysis.results import CellResults, StudyResults
 
 FRACTIONS = tuple(part / 20 for part in range(1, 21))       # of an arm's steps
-QUARTER, HALF, END = 0.25, 0.5, 1.0         # those that are told in words; all three are among FRACTIONS
+QUARTER, HALF, END = 0.25, 0.5, 1.0         # named in the report; all three are among FRACTIONS
 LASTS = 0.5                                 # a lasting effect keeps at least this share of its size at a quarter
-GROWS = 2.0                                 # a growing effect has at least so many times its size at a quarter
+GROWS = 2.0                                 # a growing effect has at least this many times its size at a quarter
 COLUMNS = ("treatment", "baseline", "fraction", "step", "baseline_step", "n", "effect", "low", "high")
 
 
@@ -30,7 +30,7 @@ class Course(StrEnum):
     GROWING = "growing"                     # clear at the end, and at least twice as large as at a quarter
     SHRINKING = "shrinking"                 # clear at the end, but less than half as large as at a quarter
     REVERSED = "reversed"                   # clear at both, in opposite directions
-    UNKNOWN = "unknown"                     # one seed: there is no interval
+    UNKNOWN = "unknown"                     # one seed, so no interval
 
 
 def course(quarter: dict, end: dict) -> Course:

@@ -43,7 +43,7 @@ class Curve:
 def escape_step(points: list[tuple[int, float]], plateau: float) -> int | None:
     """The first of ESCAPE_VALIDATIONS points in a row that are at least ESCAPE_NATS below the plateau.
 
-    points: (step, NLL in nats). None if there is no such step, as in the last points of a run, which too few follow.
+    points: (step, NLL in nats). None if there is none. The last points of a run never are: too few points follow.
     """
     below = [nll <= plateau - ESCAPE_NATS for _, nll in points]
     return next((points[first][0] for first in range(len(points) - ESCAPE_VALIDATIONS + 1)
@@ -89,7 +89,12 @@ def learning_curve(results: StudyResults, cell: CellResults) -> Curve:
     [MASK] in training, the NLL in pairs of arms on segment pairs, the validation curve of all others."""
     if not sees_mask(cell.settings):
         return training_curve(results, cell)
-    return (pairs_curve if cell.settings.inputs.format.endswith("-pairs") else validation_curve)(results, cell)
+    return (pairs_curve if on_pairs(cell.settings) else validation_curve)(results, cell)
+
+
+def on_pairs(config: RunConfig) -> bool:
+    """Whether an arm is trained on pairs of segments or sentences."""
+    return config.inputs.format.endswith("-pairs")
 
 
 def sees_mask(config: RunConfig) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from study.config.schema import Synthetic
 
 MASKED, ABSENT = -1, -2                     # shown where a word is hidden, and where there is no word
-UNKNOWN = -1                                # in `stops`: nothing is known about where sentences end
+UNKNOWN = -1                                # in `stops`: whether a sentence ends here is unknown
 BLOCK_ROWS = 64                             # rows processed at once, to bound memory
 
 # Successors of each grammar state. END writes a full stop; its successors begin the next sentence.

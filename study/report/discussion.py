@@ -81,7 +81,7 @@ def _lookup(rows: dict, name: str, path: Path) -> Callable:
     def look_up(*key: str) -> dict:
         row = rows.get(key if len(key) > 1 else key[0])
         if row is None:
-            raise StudyError(f"{path}: there is no {name.format(*key)} in this report")
+            raise StudyError(f"{path}: this report has no {name.format(*key)}")
         return row
     return look_up
 

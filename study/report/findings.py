@@ -7,7 +7,7 @@ from study.analysis.ladder import best_count_model, read_ladder
 from study.analysis.results import StudyResults
 from study.report.claims import published_tests, verdict_counts
 from study.report.factors import fails_gate
-from study.report.formatting import counts, difference, number, percent, signed, span
+from study.report.formatting import counts, number, percent, signed, span
 from study.report.overview import REFERENCE
 
 
@@ -40,7 +40,8 @@ def _perplexity(results: StudyResults, facts: dict) -> str:
     distance = baseline["nll_mean"] - counted.nll
     text = (f"The baseline, {baseline['arm']}, reaches perplexity {perplexity} on [MASK]; unigram frequencies reach "
             f"{number(reference['unigram_perplexity'])} and the best count model ({counted.label}) "
-            f"{number(counted.perplexity)} ({difference(distance)} nats from there to the baseline)")
+            f"{number(counted.perplexity)}, {abs(distance):.2f} nats {'above' if distance < 0 else 'below'} "
+            "the baseline")
     if not reference["floor_perplexity"]:
         return f"{text}."
     return (f"{text}. The exact floor is {number(reference['floor_perplexity'])}: the baseline closes "
@@ -69,9 +70,11 @@ def _extremes(results: StudyResults, facts: dict) -> str:
              for row, verb, sign in ((best, "reduces", -1), (worst, "increases", 1))
              if row and sign * row["effect"] > 0]
     gated = sum(fails_gate(row) for row in changes)
-    excluded = f" (not counting {gated} whose runs learnt too little to be compared)" if gated else ""
-    return (f"Of {len(changes)} change{'s' if len(changes) != 1 else ''} to the baseline{excluded}, "
-            f"{' and '.join(parts) or 'none has an interval for NLL on [MASK] that excludes zero'}.")
+    total = f"{len(changes)} change{'s' if len(changes) != 1 else ''} to the baseline"
+    excluded = (f"{len(changes) - gated} can be compared with it: the runs of the other{'s' if gated != 1 else ''} "
+                "learnt too little. Of these, ") if gated else ""
+    strongest = " and ".join(parts) or "none has an interval for NLL on [MASK] that excludes zero"
+    return f"Of {total}, {excluded}{strongest}."
 
 
 def _control(facts: dict) -> str:

@@ -50,8 +50,9 @@ def test_numbers_are_looked_up(study, monkeypatch):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ('{{ arm("dynamik").n }}', "there is no arm dynamik"), ('{{ claim("Z9").verdict }}', "there is no claim Z9"),
-    ('{{ ladder("neighbours").nll }}', "there is no reference neighbours"),
+    ('{{ arm("dynamik").n }}', "this report has no arm dynamik"),
+    ('{{ claim("Z9").verdict }}', "this report has no claim Z9"),
+    ('{{ ladder("neighbours").nll }}', "this report has no reference neighbours"),
     ('{{ tenth("static", 11).nll }}', "no tenth 11 of static and dynamic"),
     ('{{ tenth("statik", 1).nll }}', "no tenth 1 of statik"), ('{{ layer("static", 7) }}', "layer 7 of static"),
     ('{{ effect("static", "nlll").effect }}', "no comparison of static on nlll"), ("{{ arm( }}", "line 1"),
