@@ -1,9 +1,9 @@
 """The constants of the decision rules. They are part of a claim's hash: changing one makes the claims exploratory."""
 from __future__ import annotations
 
+from study.data.plateau import ESCAPE_NATS, ESCAPE_VALIDATIONS  # noqa: F401, part of the hash
+
 ALPHA = 0.05            # error rate of every test, adjusted by Holm within a family
-ESCAPE_NATS = 0.1       # a run has left the plateau once its NLL is this far below the unigram level
-ESCAPE_VALIDATIONS = 3  # at so many validations in a row
 TIMES_ESCAPE = 10       # a run has to train for so many times its escape step
 MAJORITY = 0.5          # rate of divergence that a rate claim must exceed
 MEMORISED = 0.5         # a training loss below this share of the unigram NLL: the run has memorised its text

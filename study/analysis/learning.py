@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import entr
 
-from study.analysis.decision_rules import ESCAPE_NATS, ESCAPE_VALIDATIONS, MEMORISED, OVERFIT_NATS
+from study.analysis.decision_rules import MEMORISED, OVERFIT_NATS
 from study.analysis.ladder import best_count_model
 from study.analysis.results import CellResults, StudyResults
 from study.config.schema import Masking, RunConfig
+from study.data.plateau import escape_step
 
 FAILED = ("diverged", "overfitted")         # statuses of runs that are scored at the unigram level
 
@@ -38,16 +39,6 @@ class Curve:
     def escape_step(self) -> int | None:
         """The step at which the run has left the plateau; None if it never does."""
         return escape_step(self.points, self.plateau)
-
-
-def escape_step(points: list[tuple[int, float]], plateau: float) -> int | None:
-    """The first of ESCAPE_VALIDATIONS points in a row that are at least ESCAPE_NATS below the plateau.
-
-    points: (step, NLL in nats). None if there is none. The last points of a run never are: too few points follow.
-    """
-    below = [nll <= plateau - ESCAPE_NATS for _, nll in points]
-    return next((points[first][0] for first in range(len(points) - ESCAPE_VALIDATIONS + 1)
-                 if all(below[first:first + ESCAPE_VALIDATIONS])), None)
 
 
 def validations(records: list[dict], key: str = "validation_nll") -> list[tuple[int, float]]:

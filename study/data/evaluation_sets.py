@@ -78,6 +78,11 @@ class EvaluationSet:
     unigram: np.ndarray
     hash: str
 
+    @property
+    def unigram_nll(self) -> float:
+        """Returns the NLL of unigram frequencies on [MASK] in rows of one segment, in nats."""
+        return float(self.unigram[self.ids[self.sets["mask_only"].corruption > 0]].mean())
+
 
 class ExactFloor(Protocol):
     """The best possible predictions, for a text drawn from a known distribution."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from study.config.schema import Model
 from study.model.kernels import attention, linear, rotate
-from study.model.positions import RelativeBias, rotations
+from study.model.positions import WITH_EMBEDDINGS, RelativeBias, alibi_bias, rotations, sinusoids
 
 NORM_EPSILON = 1e-12                        # as in BERT
 
@@ -45,7 +45,7 @@ class Order(NamedTuple):
     """What attention knows of the row apart from the states: which positions it sees, and their order."""
     mask: Tensor | None                     # bool, true at tokens, (B, 1, 1, T)
     rotations: Tensor | None                # of rotary positions, (T, D / 2)
-    bias: Tensor | None                     # of relative positions, (A, T, T)
+    bias: Tensor | None                     # of relative positions and ALiBi, (A, T, T)
 
 
 class Attention(nn.Module):
@@ -108,10 +108,12 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(settings, causal) for _ in range(settings.num_hidden_layers))
         self.final_norm = layer_norm(settings) if settings.norm == "pre" else nn.Identity()
         # positions come last, so that arms that differ in them start with equal weights elsewhere
-        self.position = nn.Embedding(length, settings.hidden_size) if settings.positions == "absolute" else None
-        self.relative = RelativeBias(length, settings.num_attention_heads) if settings.positions == "relative" else None
-        self.register_buffer("rotations", rotations(length, settings.hidden_size // settings.num_attention_heads)
-                             if settings.positions == "rotary" else None, persistent=False)
+        kind, heads = settings.positions, settings.num_attention_heads
+        self.position = nn.Embedding(length, settings.hidden_size) if kind in WITH_EMBEDDINGS else None
+        self.relative = RelativeBias(length, heads) if kind == "relative" else None
+        self.register_buffer("rotations", rotations(length, settings.hidden_size // heads)
+                             if kind.startswith("rotary") else None, persistent=False)
+        self.register_buffer("alibi", alibi_bias(length, heads) if kind == "alibi" else None, persistent=False)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None = None,
                 positions: Tensor | None = None, all_states: bool = False) -> Tensor | list[Tensor]:
@@ -120,10 +122,7 @@ class Encoder(nn.Module):
 
         input_ids, token_type_ids (B, T) int64. attention_mask (B, T) bool: true at tokens; None without padding.
         """
-        length = input_ids.shape[1]
-        order = Order(mask=None if attention_mask is None else attention_mask[:, None, None, :],
-                      rotations=None if self.rotations is None else self.rotations[:length],
-                      bias=None if self.relative is None else self.relative(length))
+        order, length = self.order(attention_mask, input_ids.shape[1]), input_ids.shape[1]
         x = self.token(input_ids)
         if self.position is not None:
             x = x + self.position.weight[:length]
@@ -136,6 +135,13 @@ class Encoder(nn.Module):
         states[-1] = self.final_norm(x)                                                     # (B, T, H) or (S, H)
         return states if all_states else states[-1]
 
+    def order(self, attention_mask: Tensor | None, length: int) -> Order:
+        """Returns what attention knows of rows of `length` tokens. attention_mask (B, T) bool."""
+        bias = None if self.alibi is None else self.alibi[:, :length, :length]
+        return Order(mask=None if attention_mask is None else attention_mask[:, None, None, :],
+                     rotations=None if self.rotations is None else self.rotations[:length],
+                     bias=bias if self.relative is None else self.relative(length))
+
 
 @torch.no_grad()
 def initialize(module: nn.Module, settings: Model, generator: torch.Generator) -> None:
@@ -145,6 +151,9 @@ def initialize(module: nn.Module, settings: Model, generator: torch.Generator) -
         width-aware     normal, standard deviation 1/sqrt(fan_in) in linear layers and 0.1 in embeddings; biases 0
         torch           PyTorch's defaults: uniform within 1/sqrt(fan_in) in linear layers, biases included; standard
                         normal in embeddings
+
+    `position_initialization: sinusoidal` replaces the position embeddings by sines and cosines of the same standard
+    deviation.
 
     With 0.02 and a width of 64 to 256, every layer shrinks its input, and the model stays on the unigram plateau for
     most of a short run. 1/sqrt(fan_in) keeps the scale at any width.
@@ -164,3 +173,7 @@ def initialize(module: nn.Module, settings: Model, generator: torch.Generator) -
             part.weight.uniform_(-scale, scale, generator=generator)
             if bias is not None:
                 bias.uniform_(-scale, scale, generator=generator)
+    if isinstance(module, Encoder) and settings.position_initialization == "sinusoidal":
+        deviation = {"bert": 0.02, "width-aware": 0.1, "torch": 1.0}[settings.initialization]
+        waves = sinusoids(*module.position.weight.shape)
+        module.position.weight.copy_(waves * (deviation / waves.square().mean().sqrt()))

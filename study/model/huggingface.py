@@ -62,6 +62,12 @@ MEGATRON = TransformersClass("MegatronBertForPreTraining", "MegatronBertConfig",
                              "encoder.ln", _BERT_HEAD, has_sentence_head=True, has_embedding_norm=False)
 
 
+UNEXPORTED_POSITIONS = {
+    "relative": "its encoders with a relative bias add position embeddings as well (MPNet) or norm without a mean (T5)",
+    "rotary-and-absolute": "RoFormer, its BERT with rotary positions, has no position embeddings",
+    "alibi": "it has no BERT with ALiBi"}
+
+
 def transformers_class(config: RunConfig) -> TransformersClass:
     """Returns the class that computes the same as a model with these settings. Raises StudyError, with the reason, if
     there is none."""
@@ -69,9 +75,9 @@ def transformers_class(config: RunConfig) -> TransformersClass:
     if not model.decoder_transform:
         raise StudyError("no equivalent in transformers: its masked language models all have the dense layer before "
                          "the decoder (model.decoder_transform is false)")
-    if model.positions == "relative":
-        raise StudyError("no equivalent in transformers: its encoders with a relative bias add position embeddings as "
-                         "well (MPNet) or norm without a mean (T5) (model.positions is relative)")
+    if model.positions in UNEXPORTED_POSITIONS:
+        raise StudyError(f"no equivalent in transformers: {UNEXPORTED_POSITIONS[model.positions]} (model.positions is "
+                         f"{model.positions})")
     if model.positions == "rotary" and model.norm == "pre":
         raise StudyError("no equivalent in transformers: RoFormer, its BERT with rotary positions, is post-LN "
                          "(model.positions is rotary and model.norm is pre)")

@@ -3,8 +3,10 @@
     absolute    a learned embedding per position is added to the token embeddings (BERT)
     rotary      queries and keys are rotated by their position (RoFormer, Su et al. 2021)
     relative    a learned bias per head and distance is added to the attention scores (T5, Raffel et al. 2020; MPNet)
+    alibi       a fixed penalty per head and distance is subtracted from them (ALiBi, Press et al. 2022)
 
-With rotary and relative positions, attention scores depend on the distance between two tokens only.
+`rotary-and-absolute` has both of the first two. With rotary, relative and ALiBi positions, attention scores depend on
+the distance between two tokens only.
 
 Shapes: T positions, A heads, D width of a head.
 """
@@ -15,6 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+WITH_EMBEDDINGS = ("absolute", "rotary-and-absolute")
 ROTARY_BASE = 10_000.0
 BUCKETS = 32                                # of T5, half of them for each direction
 LARGEST_DISTANCE = 128                      # farther tokens share the last bucket
@@ -26,6 +29,21 @@ def rotations(length: int, width: int) -> Tensor:
     frequencies = ROTARY_BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Returns the position encodings of Vaswani et al. (2017), (T, H): sin(t / 10,000^(2 i / H)) at 2 i, its cosine at
+    2 i + 1."""
+    turns = rotations(length, width + width % 2)
+    return torch.view_as_real(turns).flip(-1).flatten(1)[:, :width]
+
+
+def alibi_bias(length: int, heads: int) -> Tensor:
+    """Returns the bias of ALiBi for attention in both directions, (A, T, T): minus the distance times the slope of the
+    head, 2^(-8 h / A) for head h = 1 ... A."""
+    position = torch.arange(length, dtype=torch.float32)
+    slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
+    return -slopes[:, None, None] * (position[None] - position[:, None]).abs()
 
 
 def distance_buckets(length: int) -> Tensor:

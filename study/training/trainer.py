@@ -1,7 +1,7 @@
 """The training loop of one cell.
 
-The state is the weights, AdamW's moments and `Progress`. Everything else is a function of the settings, the seed and
-the step.
+The state is the weights, the optimiser's state and `Progress`. Everything else is a function of the settings, the seed
+and the step.
 """
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from study import randomness
-from study.config.schema import RunConfig, Training
+from study.config.schema import RunConfig
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
 from study.data.evaluation_sets import EvaluationSet
+from study.data.plateau import escape_step
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
+from study.model.attention_offsets import attention_offsets
 from study.objectives import objective_of
 from study.objectives.pretraining_model import new_model
 from study.training.checkpoint import Progress, read_checkpoint, write_checkpoint
+from study.training.optimizers import Optimizers
 from study.training.parallel import Processes
 from study.training.schedule import Phase, learning_rate, phases
 
 SINGLE_PROCESS = Processes()
+ATTENTION_ROWS = 64                         # validation rows whose attention is recorded
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,6 @@ def batches(config: RunConfig, data: Data, seed: int, begin: int) -> Iterator[Ba
             yield from prefetch(batch_source(config, data, seed, phase), steps)
 
 
-def new_optimizer(model: nn.Module, training: Training) -> torch.optim.AdamW:
-    """Returns AdamW (Loshchilov and Hutter 2019) with weight decay on matrices only, not on biases and norms."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": training.weight_decay},
-                              {"params": vectors, "weight_decay": 0.0}], lr=training.learning_rate,
-                             betas=(training.adam_beta1, training.adam_beta2), eps=training.adam_epsilon, fused=True)
-
-
 class Trainer:
     """Trains one cell, from its newest checkpoint if there is one.
 
@@ -76,7 +71,7 @@ class Trainer:
         self.objective = objective_of(config)
         self.model = new_model(config, data.tokenizer.vocabulary_size, seed).to(self.device)
         self.forward = torch.compile(self.model) if config.training.compile else self.model
-        self.optimizer = new_optimizer(self.model, config.training)
+        self.optimizers = Optimizers(self.model, config.training)
         self.progress = Progress()
         for is_first in (True, False):      # the first process renames damaged checkpoints before the others read
             if state is not None and processes.first == is_first:
@@ -130,9 +125,7 @@ class Trainer:
                                      "loss": None, "learning_rate": _rounded(rate), "gradient_norm": None})
             self.on_record(progress.records[-1], 0.0)
         else:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
+            self.optimizers.step(rate)
         self.model.zero_grad(set_to_none=True)
         progress.step += 1
         progress.tokens += batch.tokens
@@ -207,6 +200,11 @@ class Trainer:
             own = self.objective.token.own_format_nll(self.model, self.data.validation, batch_size)
             if own is not None and math.isfinite(own):
                 record["own_format_nll"] = _rounded(own)
+            if self.config.training.attention_offsets:
+                rows = self.data.validation.sets["mask_only"].shown[:ATTENTION_ROWS]
+                shares = attention_offsets(self.model.encoder, self.model.as_tensor(rows))
+                record["attention_offsets"] = [[[round(share, 4) for share in head] for head in layer]
+                                               for layer in shares]
             is_better = progress.best_nll is None or nll < progress.best_nll
             is_regular = progress.step % self.config.training.eval_steps == 0     # patience ignores the early ones
             progress.best_nll = nll if is_better else progress.best_nll
@@ -216,6 +214,18 @@ class Trainer:
         self.on_record(record, speed)
         if progress.status == "running" and patience is not None and progress.stale >= patience and progress.step:
             progress.status = "finished" if self._is_below_uniform() else "diverged"
+        if progress.status == "running" and self._has_escaped_long_ago():
+            progress.status = "finished"
+
+    def _has_escaped_long_ago(self) -> bool:
+        """Whether the run left the plateau at least `stop_after_escape` steps ago."""
+        limit = self.config.training.stop_after_escape
+        if limit is None:
+            return False
+        points = [(record["step"], record["validation_nll"]) for record in self.progress.records
+                  if "validation_nll" in record]
+        escape = escape_step(points, self.data.validation.unigram_nll)
+        return escape is not None and self.progress.step >= escape + limit
 
     def _is_below_uniform(self) -> bool:
         """Whether the last validation loss is below that of guessing; the last training loss if there is none."""
@@ -225,23 +235,16 @@ class Trainer:
         return not losses or losses[-1] < math.log(self.data.tokenizer.vocabulary_size)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors of a checkpoint: weights, and AdamW's state of every parameter that has been updated."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            state = self.optimizer.state.get(parameter, {})
-            tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items()}
-        return tensors
+        """Returns the tensors of a checkpoint: weights and the state of the optimisers."""
+        return ({f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+                | {f"optimizer.{name}": tensor for name, tensor in self.optimizers.tensors().items()})
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Sets weights and AdamW's state to those of a checkpoint."""
-        self.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()
-                                    if name.startswith("model.")})
-        for name, parameter in self.model.named_parameters():
-            prefix = f"optimizer.{name}."
-            state = {key.removeprefix(prefix): tensor.to(self.device) for key, tensor in tensors.items()
-                     if key.startswith(prefix)}
-            if state:
-                self.optimizer.state[parameter] = state
+        """Sets weights and the state of the optimisers to those of a checkpoint."""
+        model, optimizers = ({name.removeprefix(prefix): tensor for name, tensor in tensors.items()
+                              if name.startswith(prefix)} for prefix in ("model.", "optimizer."))
+        self.model.load_state_dict(model)
+        self.optimizers.load_tensors(optimizers)
 
 
 def _rounded(value: float) -> float:

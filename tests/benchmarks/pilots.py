@@ -25,6 +25,7 @@ RESULTS = ROOT / "reports" / "pilots"
 TRIALS = RESULTS / "trials.jsonl"
 SHORT = {"training": {"steps": 600, "warmup_steps": 200, "eval_steps": 25, "logging_steps": 25,
                       "save_steps": 1_000_000, "precision": "float32"}}
+FULL = {"steps": 9600, "warmup_steps": 400, "eval_steps": 100, "logging_steps": 100}     # as in the study
 ABSOLUTE, ALL_MASK = {"positions": "absolute"}, {"mask": 1.0, "random": 0.0, "keep": 0.0}
 PILOTS: dict[str, dict] = {
     "baseline": {},
@@ -40,6 +41,8 @@ PILOTS: dict[str, dict] = {
     "vocabulary of 4,096": {"tokenizer": {"vocabulary_size": 4096}},
     "linear decoder": {"model": {"decoder_transform": False}},
     "three times the steps": {"training": {"steps": 1800}},
+    "full length": {"training": FULL},
+    "full length, linear decoder": {"training": FULL, "model": {"decoder_transform": False}},
 }
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.analysis.ladder import COUNT_MODELS, LABELS
-from study.analysis.learning import escape_step
 from study.analysis.statistics import t_estimate
+from study.data.plateau import escape_step
 from tests.benchmarks.pilots import PILOTS, RESULTS, SEEDS, recorded
 
 DRAWN = {"baseline": ("#1f5fa8", "-"), "all-mask": ("#c44e2f", "-"), "absolute positions": ("#1f5fa8", ":"),

@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from study.config.schema.base import Fraction, PositiveFraction, RelativePath, Settings
 
+WITH_POSITION_EMBEDDINGS = ("absolute", "rotary-and-absolute")      # values of model.positions
 PAIR_FORMATS = ("segment-pairs", "sentence-pairs")
 FORMATS = ("full-sentences", "document-sentences", *PAIR_FORMATS, "paragraphs")
 SHORTEST_ROW = 8                            # tokens
@@ -131,9 +132,14 @@ class Model(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Dropout probability of the embeddings, the attention weights and the output of every sublayer."""
 
-    positions: Literal["absolute", "rotary", "relative"] = "absolute"
+    positions: Literal["absolute", "rotary", "rotary-and-absolute", "relative", "alibi"] = "absolute"
     """`absolute`: an embedding per position (BERT). `rotary`: queries and keys are rotated by their position
-    (RoFormer). `relative`: a bias per distance is added to the attention scores (T5)."""
+    (RoFormer). `rotary-and-absolute`: both. `relative`: a learned bias per distance is added to the attention scores
+    (T5). `alibi`: a fixed penalty that grows with the distance is subtracted from them (ALiBi, in both directions)."""
+
+    position_initialization: Literal["normal", "sinusoidal"] = "normal"
+    """Position embeddings at the start: drawn like the other embeddings, or sines and cosines (Vaswani et al. 2017)
+    with the same standard deviation. Both are trained."""
 
     initialization: Literal["width-aware", "bert", "torch"]
     """`width-aware`: standard deviation 1/sqrt(fan_in) for linear layers, 0.1 for embeddings. `bert`: 0.02.
@@ -150,9 +156,12 @@ class Model(Settings):
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                              f"{self.num_attention_heads}")
-        if self.positions == "rotary" and self.hidden_size // self.num_attention_heads % 2:
-            raise ValueError(f"positions rotary needs an even width per head, not hidden_size {self.hidden_size} / "
-                             f"num_attention_heads {self.num_attention_heads}")
+        if self.positions.startswith("rotary") and self.hidden_size // self.num_attention_heads % 2:
+            raise ValueError(f"positions {self.positions} needs an even width per head, not hidden_size "
+                             f"{self.hidden_size} / num_attention_heads {self.num_attention_heads}")
+        if self.position_initialization != "normal" and self.positions not in WITH_POSITION_EMBEDDINGS:
+            raise ValueError(f"position_initialization {self.position_initialization} needs positions "
+                             f"{' or '.join(WITH_POSITION_EMBEDDINGS)}, not {self.positions}")
         return self
 
 
@@ -193,6 +202,13 @@ class Training(Settings):
     lr_scheduler_type: Literal["linear", "cosine", "constant"]
     """Learning rate after warm-up: decay to 0, or none."""
 
+    position_learning_rate: Annotated[float, Field(gt=0)] = 1.0
+    """Learning rate of position embeddings and of the bias of relative positions, as a multiple of `learning_rate`."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`adamw` (Loshchilov and Hutter 2019), or `muon` (Jordan et al. 2024) for the weight matrices of the layers and
+    AdamW for the rest."""
+
     adam_beta1: Annotated[float, Field(ge=0, lt=1)]
     """Decay rate of AdamW's mean of the gradient."""
 
@@ -222,6 +238,13 @@ class Training(Settings):
 
     patience: PositiveInt | None
     """Training stops after this number of validations without a lower NLL on [MASK]; null: never."""
+
+    stop_after_escape: PositiveInt | None = None
+    """Training stops this many steps after the run has left the unigram plateau (study/data/plateau.py); null: never.
+    For studies of the plateau."""
+
+    attention_offsets: bool = False
+    """Whether each validation records how much attention every head pays to the nearest positions."""
 
     logging_steps: PositiveInt
     """Steps between two records of the loss."""
@@ -265,6 +288,12 @@ class RunConfig(Settings):
         if self.training.patience is not None and causal:
             raise ValueError("training.patience watches the NLL on [MASK], which objective.token_objective causal does "
                              "not have")
+        if self.training.stop_after_escape is not None and (causal or self.inputs.format in PAIR_FORMATS):
+            raise ValueError("training.stop_after_escape watches the NLL on [MASK] in rows of one segment; it needs "
+                             "objective.token_objective mlm and another inputs.format")
+        if self.training.position_learning_rate != 1 and self.model.positions in ("rotary", "alibi"):
+            raise ValueError(f"training.position_learning_rate needs positions that are learned, not model.positions "
+                             f"{self.model.positions}")
         if self.training.curriculum is not None:
             full = self.examples.max_seq_length
             short = full * self.training.curriculum.length_fraction

@@ -5,6 +5,7 @@ import yaml
 from study import StudyError
 from study.config.arms import arm_identity, load_arms, resolve
 from study.config.fingerprint import flat
+from study.config.load import load_study
 from study.config.schema import Arm
 from study.config.yaml_files import validated
 from tests.support.studies import ROOT
@@ -13,7 +14,8 @@ from tests.support.studies import ROOT
 GROUPS = [{"masking.mask", "masking.random", "masking.keep"}, {"masking.schedule", "masking.dupe_factor"},
           {"training.steps", "training.warmup_steps"}, {"model.hidden_size", "model.intermediate_size"},
           {"training.curriculum.step_fraction", "training.curriculum.length_fraction", "training.curriculum"},
-          {"masking.selection", "masking.span_mean"},
+          {"masking.selection", "masking.span_mean"}, {"model.positions", "model.position_initialization"},
+          {"model.positions", "training.position_learning_rate"},
           {f"training.{key}" for key in ("batch_size", "steps", "warmup_steps", "learning_rate", "logging_steps",
                                          "eval_steps")}]
 
@@ -30,6 +32,8 @@ def test_an_arm_differs_from_its_baseline_in_what_it_declares(study, name):
     if arm.baseline is None:
         assert name == "dynamic" or arm.factor == "recipe"
         return
+    if name == "rotary-positions":          # the quick study's own positions; for studies with other ones
+        study = load_study(ROOT / "experiments" / "plateau")
     settings, baseline = (dict(flat(resolve(study, n).model_dump())) for n in (name, arm.baseline))
     declared = dict(flat(arm.changes)).keys()
     different = {key for key in settings if settings[key] != baseline.get(key)}

@@ -1,4 +1,5 @@
-"""Absolute, rotary and relative positions: gradients, distances, and the code paths for each precision."""
+"""Kinds of positions: gradients, distances, and the code paths for each precision."""
+import itertools
 import math
 
 import pytest
@@ -7,13 +8,22 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from study.model import kernels, positions
 from study.model.kernels import ChunkedAttention, attention, rotate
-from study.model.positions import BUCKETS, LARGEST_DISTANCE, RelativeBias, distance_buckets, rotations
+from study.model.positions import (
+    BUCKETS,
+    LARGEST_DISTANCE,
+    RelativeBias,
+    alibi_bias,
+    distance_buckets,
+    rotations,
+    sinusoids,
+)
 from study.objectives.pretraining_model import new_model
 from tests.support.models import T, V, batch
 from tests.support.studies import changed
 
 ROWS, LENGTH, HEADS, WIDTH = 5, 7, 3, 8
-KINDS = ("absolute", "rotary", "relative")
+KINDS = ("absolute", "rotary", "rotary-and-absolute", "relative", "alibi")
+BY_DISTANCE = ("rotary", "relative", "alibi")
 
 
 def draw(*shape, seed=0, dtype=torch.float32):
@@ -106,16 +116,45 @@ def test_the_bias_depends_on_the_distance_alone():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_absolute_positions_tell_where_a_row_begins(config, kind):
-    """With rotary and relative positions, states do not change when the row is moved."""
+    """With positions that count by distance, states do not change when the row is moved."""
     model = new_model(changed(config, model={"positions": kind}), V, 0).eval()
     ids, types, _ = batch()
     padding = torch.zeros(3, 4, dtype=torch.long)
     moved, seen = torch.cat([padding, ids[:, :-4]], 1), torch.cat([padding, torch.ones_like(ids[:, :-4])], 1).bool()
     difference = (model.encoder(moved, types, seen)[:, 4:T - 4] - model.encoder(ids[:, :-4], types[:, 4:])[:, :T - 8])
-    assert (difference.abs().max() < 1e-5) == (kind != "absolute")
+    assert (difference.abs().max() < 1e-5) == (kind in BY_DISTANCE)
 
 
-@pytest.mark.parametrize("kind", ["rotary", "relative"])
+def test_alibi_subtracts_the_distance_times_the_slope_of_the_head():
+    """Slopes of Press et al. 2022, section 3: for 8 heads, 1/2, 1/4, ..., 1/256."""
+    bias = alibi_bias(LENGTH, 8)
+    for head, query, key in itertools.product(range(8), range(LENGTH), range(LENGTH)):
+        assert bias[head, query, key] == -abs(query - key) / 2 ** (head + 1)
+
+
+def test_sinusoids_follow_the_formula():
+    """Vaswani et al. 2017, section 3.5."""
+    waves = sinusoids(LENGTH, WIDTH)
+    for t, i in itertools.product(range(LENGTH), range(WIDTH // 2)):
+        angle = t / 10_000 ** (2 * i / WIDTH)
+        assert waves[t, 2 * i] == pytest.approx(math.sin(angle), abs=1e-6)
+        assert waves[t, 2 * i + 1] == pytest.approx(math.cos(angle), abs=1e-6)
+    assert sinusoids(LENGTH, 5).shape == (LENGTH, 5)
+
+
+@pytest.mark.parametrize(("start", "deviation"), [("bert", 0.02), ("width-aware", 0.1), ("torch", 1.0)])
+def test_sinusoidal_positions_have_the_size_of_other_embeddings(config, start, deviation):
+    settings = {"positions": "absolute", "initialization": start}
+    normal = new_model(changed(config, model=settings), V, 0).state_dict()
+    waves = new_model(changed(config, model=settings | {"position_initialization": "sinusoidal"}), V, 0).state_dict()
+    position = waves.pop("encoder.position.weight")
+    assert float(position.square().mean().sqrt()) == pytest.approx(deviation)
+    ratio = position / sinusoids(*position.shape)
+    torch.testing.assert_close(ratio[1:], ratio[1, 0].expand_as(ratio[1:]), rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(weight, normal[name]) for name, weight in waves.items())
+
+
+@pytest.mark.parametrize("kind", ["rotary", "relative", "alibi"])
 def test_the_order_of_the_tokens_counts(config, kind):
     model = new_model(changed(config, model={"positions": kind}), V, 0).eval()
     ids, types, _ = batch()
@@ -123,7 +162,7 @@ def test_the_order_of_the_tokens_counts(config, kind):
     assert (model.encoder(ids, types * 0) - model.encoder(swapped, types * 0))[:, 3:].abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["rotary", "relative"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("padded", [False, True])
 def test_bfloat16_agrees_with_float32(config, kind, padded):
     model = new_model(changed(config, model={"positions": kind}), V, 0)
@@ -139,6 +178,16 @@ def test_bfloat16_agrees_with_float32(config, kind, padded):
     with torch.autocast("cpu", torch.bfloat16):
         result = gradients()
     assert torch.nn.functional.cosine_similarity(result, expected, dim=0) > 0.999
+
+
+@pytest.mark.parametrize("changes", [
+    {"model": {"positions": "rotary", "position_initialization": "sinusoidal"}},
+    {"model": {"positions": "alibi"}, "training": {"position_learning_rate": 3.0}},
+    {"objective": {"token_objective": "causal"}, "training": {"stop_after_escape": 5}},
+    {"inputs": {"format": "segment-pairs"}, "training": {"stop_after_escape": 5}}])
+def test_settings_that_have_no_effect_are_refused(config, changes):
+    with pytest.raises(ValueError, match="needs"):
+        changed(config, **changes)
 
 
 def test_rotary_positions_need_an_even_width_of_a_head(config):

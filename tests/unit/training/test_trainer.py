@@ -2,6 +2,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,8 +10,8 @@ from study import StudyError
 from study.config.fingerprint import settings_yaml
 from study.evaluation.embedding import load_cell
 from study.objectives.masked_lm import token_nll
-from study.training.pretrain import write_cell
-from study.training.trainer import Trainer, batches, new_optimizer
+from study.training.pretrain import load_data, write_cell
+from study.training.trainer import Trainer, batches
 from tests.support.studies import changed
 from tests.support.training import trained, weights
 
@@ -19,6 +20,11 @@ SWITCHES = {
     "pre-norm": {"model": {"norm": "pre"}}, "no embedding norm": {"model": {"embedding_norm": False}},
     "absolute positions": {"model": {"positions": "absolute"}},
     "relative positions": {"model": {"positions": "relative"}},
+    "rotary and absolute positions": {"model": {"positions": "rotary-and-absolute"}},
+    "alibi": {"model": {"positions": "alibi"}},
+    "sinusoidal positions": {"model": {"positions": "absolute", "position_initialization": "sinusoidal"}},
+    "fast positions": {"model": {"positions": "absolute"}, "training": {"position_learning_rate": 10.0}},
+    "muon": {"training": {"optimizer": "muon"}},
     "bert init": {"model": {"initialization": "bert"}},
     "torch init": {"model": {"initialization": "torch", "tied_decoder": False}},
     "untied": {"model": {"tied_decoder": False}},
@@ -91,15 +97,6 @@ def test_weight_decay_applies_to_matrices_that_have_a_gradient(config, data):
             assert torch.equal(with_decay, without)
 
 
-def test_every_parameter_is_in_one_group_of_the_optimizer(config, data):
-    model = Trainer(config, data, 0).model
-    optimizer = new_optimizer(model, config.training)
-    grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
-    assert sorted(grouped) == sorted(map(id, model.parameters()))
-    assert all(group["betas"] == (config.training.adam_beta1, config.training.adam_beta2)
-               and group["eps"] == config.training.adam_epsilon for group in optimizer.param_groups)
-
-
 def with_infinite_loss_after(trainer, step):
     backward = trainer.backward
 
@@ -161,6 +158,33 @@ def test_patience_counts_validations_since_the_best(config, data, monkeypatch, v
     patient = changed(config, training={"steps": 6, "logging_steps": 1, "eval_steps": 1, "patience": patience})
     _, progress = trained(patient, data)
     assert (progress.step, progress.status) == (last, status)
+
+
+@pytest.mark.parametrize(("escape", "limit", "last"), [(3, 4, 7), (3, 1, 5), (None, 1, 12), (9, 4, 12)])
+def test_a_run_can_stop_some_steps_after_it_has_left_the_plateau(config, data, monkeypatch, escape, limit, last):
+    """An escape is known only after three validations, and the last step comes first."""
+    level = data.validation.unigram_nll
+    values = iter([level - (0.2 if escape is not None and step >= escape else 0.05) for step in range(13)])
+    monkeypatch.setattr(VALIDATION, lambda *_: next(values))
+    stopping = changed(config, training={"steps": 12, "warmup_steps": 0, "logging_steps": 1, "eval_steps": 1,
+                                         "stop_after_escape": limit})
+    assert trained(stopping, data)[1].step == last
+
+
+def test_the_unigram_level_is_that_of_the_references(tiny):
+    ladder = json.loads((tiny.runs / "examples" / "references.json").read_text())["ladder"]["validation"]
+    expected = next(rung["nll"] for rung in ladder if rung["name"] == "unigram")
+    assert load_data(tiny).validation.unigram_nll == pytest.approx(expected, rel=1e-12)
+
+
+def test_validations_record_the_attention_if_asked(config, data):
+    recording = changed(config, training={"steps": 2, "warmup_steps": 0, "attention_offsets": True})
+    trainer, progress = trained(recording, data)
+    model = config.model
+    for record in (record for record in progress.records if "validation_nll" in record):
+        assert np.shape(record["attention_offsets"]) == (model.num_hidden_layers, model.num_attention_heads, 5)
+    plain, _ = trained(changed(recording, training={"attention_offsets": False}), data)
+    assert all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(trainer).values(), strict=True))
 
 
 def test_patience_ignores_early_validations(config, data, monkeypatch):
