@@ -14,6 +14,7 @@ import pandas as pd
 from study.analysis.along_training import along_training_table
 from study.analysis.claims import AnyClaim, exploratory, load_sources
 from study.analysis.comparisons import comparison_table
+from study.analysis.escape import escape_table
 from study.analysis.metrics import table_unit
 from study.analysis.results import StudyResults
 from study.analysis.tables import arm_table, cell_table, check_comparable, curve_table, token_table
@@ -39,6 +40,7 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     arms = arm_table(results, cells)
     tables = {"cells": cells, "arms": arms, "comparisons": comparison_table(results), "curves": curve_table(results),
               "along_training": along_training_table(results), "tokens": token_table(results),
+              "escape": escape_table(results),
               "claims": _claims_table(claims, verdicts, changed)}
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():

@@ -17,7 +17,7 @@ from study.report.ladder import ladder_rows
 from study.report.overview import confusion, further_tasks
 from study.report.search import chosen, importances, trial_counts
 
-TABLES = ("cells", "arms", "comparisons", "along_training", "tokens")
+TABLES = ("cells", "arms", "comparisons", "along_training", "tokens", "escape")
 MAX_SAMPLES = 4                             # sample rows that the report shows
 
 

@@ -9,10 +9,15 @@ from study.report.claims import published_tests, verdict_counts
 from study.report.factors import fails_gate
 from study.report.formatting import counts, number, percent, signed, span
 from study.report.overview import REFERENCE
+from study.report.plateau import escape_findings
 
 
 def findings(results: StudyResults, facts: dict) -> list[str]:
-    """At most five sentences: verdicts, perplexity, probe, strongest effects, A/A control."""
+    """At most five sentences: verdicts, perplexity, probe, strongest effects, A/A control. In a study whose runs end
+    after they have left the plateau, one sentence per arm says when that was."""
+    training = facts["study"].training
+    if training.stop_after_escape is not None:
+        return escape_findings(facts["frames"]["escape"], training.steps)
     sentences = [_verdicts(facts), _perplexity(results, facts), _probe(results, facts), _extremes(results, facts),
                  _control(facts)]
     return [sentence for sentence in sentences if sentence]

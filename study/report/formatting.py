@@ -14,9 +14,14 @@ def number(value: float | None, digits: int = 2) -> str:
     return "–" if missing else f"{value:z,.{digits}f}"
 
 
+def whole(value: float) -> str:
+    """A number without decimals; ∞ for an infinite one."""
+    return "∞" if value == math.inf else number(value, 0)
+
+
 def difference(value: float | None, digits: int = 2) -> str:
     """A number with its sign; empty if there is none."""
-    return "" if value is None else f"{value:+z,.{digits}f}".replace("-", "−")
+    return "" if value is None or math.isnan(value) else f"{value:+z,.{digits}f}".replace("-", "−")
 
 
 def percent(value: float | None) -> str:
@@ -62,7 +67,7 @@ def slug(heading: str) -> str:
 
 
 FILTERS = {"number": number, "difference": difference, "p": p_value, "percent": percent, "span": span,
-           "signed": signed, "md": escape_markdown, "slug": slug, "counts": counts}
+           "signed": signed, "whole": whole, "md": escape_markdown, "slug": slug, "counts": counts}
 
 
 def render(template: str, context: dict) -> str:

@@ -16,6 +16,7 @@ from study.report.formatting import render
 from study.report.html import html_page
 from study.report.overview import overview_figures
 from study.report.pairs import pair_section
+from study.report.plateau import plateau_section
 
 
 def write_report(study: Study) -> Path:
@@ -29,9 +30,12 @@ def write_report(study: Study) -> Path:
     claims = [row | {"figure": claim_figure(row)} for row in facts["claims"]]
     drawings = {name: figure.svg for part in (figures, *(section["figures"] for section in sections))
                 for name, figure in part.items()}
+    plateau = plateau_section(results, facts["frames"]["escape"])
+    drawings |= {name: figure.svg for name, figure in (plateau["figures"] if plateau else {}).items()}
     drawings |= {row["file"]: row["figure"]["svg"] for row in claims if row["figure"]}
     text = render("report.md", facts | {"claims": claims, "figures": figures, "sections": sections,
                                         "findings": findings(results, facts), "linked": True,
+                                        "plateau": plateau,
                                         "pairs": pair_section(results, facts["arms"], facts["data"]["references"])})
     _write_figures(study.reports / "figures", drawings)
     (study.reports / "README.md").write_text(text, encoding="utf-8")

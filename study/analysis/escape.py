@@ -1,0 +1,119 @@
+"""When the runs of each arm leave the unigram plateau: survival statistics.
+
+A run that never does is censored at its last step: its escape step is larger, and nobody knows by how much. So means of
+escape steps would mislead, and the table has Kaplan-Meier medians and a log-rank test instead. A difference is given
+for the steps spent on the plateau within a limit, which are known for every run.
+
+Shapes: n runs.
+"""
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from study.analysis import statistics
+from study.analysis.decision_rules import ALPHA
+from study.analysis.learning import learning_curve
+from study.analysis.results import CellResults, StudyResults
+
+COLUMNS = ("arm", "baseline", "n", "escaped", "median", "median_low", "median_high", "median_tokens", "median_seconds",
+           "limit", "difference", "low", "high", "p", "p_holm")
+
+
+class Escapes(NamedTuple):
+    """The runs of one arm: `step` (n,) at which each escaped or, if not `escaped` (n,), ended."""
+    step: np.ndarray
+    escaped: np.ndarray
+
+
+def escapes(results: StudyResults, cells: list[CellResults]) -> Escapes:
+    """The escape steps of runs, each in its own corruption and format."""
+    steps = [learning_curve(results, cell).escape_step for cell in cells]
+    ends = [cell.training["steps"] for cell in cells]
+    return Escapes(np.array([end if step is None else step for step, end in zip(steps, ends, strict=True)]),
+                   np.array([step is not None for step in steps]))
+
+
+def escape_table(results: StudyResults) -> pd.DataFrame:
+    """One row per arm that is trained.
+
+    median: Kaplan-Meier estimate of the escape step, with its 95 % interval (log-log); infinite if fewer than half of
+    the runs escape. median_tokens, median_seconds: what the arm had used there. p: exact log-rank test against the
+    baseline, adjusted by Holm over the arms of the study. difference: mean over seeds of the steps on the plateau, at
+    most `limit`, minus those of the baseline, with its 95 % t interval. limit: the smallest number of steps that a run
+    of the two arms which never escaped was trained for.
+    """
+    study, rows = results.study, []
+    arms = [arm for arm in study.settings.arms if all(cell.training["steps"] for cell in results.of_arm(arm))]
+    of = {arm: escapes(results, results.of_arm(arm)) for arm in arms}
+    for arm in arms:
+        baseline = study.arms[arm].baseline
+        row = {"arm": arm, "n": len(of[arm].step), "escaped": int(of[arm].escaped.sum()), **_median(of[arm])}
+        row |= {f"median_{unit}": row["median"] * _per_step(results.of_arm(arm), unit)
+                for unit in ("tokens", "seconds")}
+        if baseline in of:
+            row |= {"baseline": baseline, "p": log_rank_p(of[arm], of[baseline]),
+                    **restricted_difference(of[arm], of[baseline])}
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    tested = table.p.notna()
+    table.loc[tested, "p_holm"] = statistics.holm(table.p[tested].tolist())[0]
+    return table
+
+
+def _median(runs: Escapes) -> dict[str, float]:
+    from statsmodels.duration.survfunc import SurvfuncRight
+
+    if not runs.escaped.any():
+        return {"median": math.inf, "median_low": math.nan, "median_high": math.inf}
+    curve = SurvfuncRight(runs.step, runs.escaped.astype(int))
+    with np.errstate(divide="ignore", invalid="ignore"):        # at the last escape, where the curve is 0
+        low, high = curve.quantile_ci(0.5, alpha=ALPHA, method="cloglog")
+    return {"median": _finite(curve.quantile(0.5)), "median_low": float(low), "median_high": _finite(high)}
+
+
+def _finite(value: float) -> float:
+    """A quantile that the curve does not reach is infinite."""
+    return math.inf if math.isnan(value) else float(value)
+
+
+def _per_step(cells: list[CellResults], unit: str) -> float:
+    """Tokens or seconds per step, over all runs of an arm."""
+    return sum(cell.training[unit] for cell in cells) / sum(cell.training["steps"] for cell in cells)
+
+
+def log_rank_p(first: Escapes, second: Escapes) -> float:
+    """The exact p of the log-rank test that two arms leave the plateau alike: over all ways to deal the runs out.
+
+    The usual chi-squared approximation is too small for five runs an arm. 1 if no run of either arm escapes.
+    """
+    from scipy import stats
+
+    if not (first.escaped.any() or second.escaped.any()):
+        return 1.0
+
+    def signed(runs: Escapes) -> np.ndarray:
+        return np.where(runs.escaped, runs.step, -runs.step)
+
+    def statistic(x: np.ndarray, y: np.ndarray) -> float:
+        with np.errstate(invalid="ignore"):
+            value = stats.logrank(*(stats.CensoredData(uncensored=part[part > 0], right=-part[part <= 0])
+                                    for part in (x, y))).statistic
+        return 0.0 if math.isnan(value) else value      # all runs leave at one step: nothing to compare
+
+    test = stats.permutation_test((signed(first), signed(second)), statistic, n_resamples=np.inf,
+                                  alternative="two-sided")
+    return float(test.pvalue)
+
+
+def restricted_difference(first: Escapes, second: Escapes) -> dict[str, float]:
+    """Steps on the plateau within the limit, first minus second, paired by seed: `limit`, mean `difference`, `low` and
+    `high`."""
+    ends = [step for runs in (first, second) for step, escaped in zip(runs.step, runs.escaped, strict=True)
+            if not escaped]
+    limit = min(ends, default=max(*first.step, *second.step))
+    estimate = statistics.t_estimate(np.minimum(first.step, limit) - np.minimum(second.step, limit))
+    return {"limit": int(limit), "difference": estimate.mean, "low": estimate.low, "high": estimate.high}

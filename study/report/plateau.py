@@ -1,0 +1,97 @@
+"""Leaving the unigram plateau: the section of studies whose runs end soon after they have left it."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from study.analysis.escape import escapes
+from study.analysis.learning import validations
+from study.analysis.results import CellResults, StudyResults
+from study.report.canvas import COLORS
+from study.report.formatting import whole
+from study.report.overview import Figure
+from study.report.plateau_figures import around_escape, survival
+
+NEIGHBOURS = (1, 3)                         # places of the offsets -1 and +1 in `attention_offsets` of metrics.jsonl
+
+
+def plateau_section(results: StudyResults, table: pd.DataFrame) -> dict | None:
+    """The context of plateau.md: rows of escape.csv, and figures. None if runs do not end after their escape."""
+    study = results.study
+    if study.settings.training.stop_after_escape is None:
+        return None
+    others = [arm for arm in table.arm if arm != study.settings.baseline]
+    colors = {study.settings.baseline: "#000000"}
+    colors |= {arm: COLORS[place % len(COLORS)] for place, arm in enumerate(others)}
+    rows = [row | {"attention": _mean(_last_attention(cell) for cell in results.of_arm(row["arm"])),
+                   "interval": _interval(row)} for row in table.to_dict("records")]
+    drawn = {"plateau-survival": Figure(
+        title="Runs that are still on the plateau",
+        alt="Share of the runs of each arm that are still on the unigram plateau, by step",
+        caption="Kaplan-Meier curves, one per arm. A cross is a run that ended on the plateau.",
+        svg=survival({row["arm"]: escapes(results, results.of_arm(row["arm"])) for row in rows}, colors))}
+    aligned = {row["arm"]: _aligned(results, row["arm"]) for row in rows if row["escaped"]}
+    if any(lines for lines in aligned.values()):
+        drawn["plateau-attention"] = Figure(
+            title="Attention to a neighbour, before and after the escape",
+            alt="Validation NLL and the largest share of attention to a neighbour, by steps since the escape",
+            caption="Means over the runs of an arm that leave the plateau. Above: validation NLL minus that of unigram "
+                    "frequencies. Below: the largest share of attention that any head pays to the token on its left or "
+                    "to the one on its right.",
+            svg=around_escape(aligned, colors))
+    return {"rows": rows, "figures": drawn, "limit": study.settings.training.steps,
+            "stop": study.settings.training.stop_after_escape}
+
+
+def escape_findings(table: pd.DataFrame, limit: int) -> list[str]:
+    """One sentence per arm, the earliest first."""
+    return [_sentence(row, limit) for row in table.sort_values("median", kind="stable").to_dict("records")]
+
+
+def _sentence(row: dict, limit: int) -> str:
+    counted = f"{row['arm']}: {row['escaped']} of {row['n']} runs leave the unigram plateau"
+    if not row["escaped"]:
+        return f"{counted} within {limit:,} steps."
+    if not math.isfinite(row["median"]):
+        return f"{counted} within {limit:,} steps; the median is beyond."
+    return f"{counted}, at a median of {whole(row['median'])} steps {_interval(row)}.".replace(" .", ".")
+
+
+def _interval(row: dict) -> str:
+    """The interval of a median, whose upper end may be infinite; empty if there is none."""
+    low, high = row["median_low"], row["median_high"]
+    return "" if math.isnan(low) else f"[{whole(low)}, {whole(high)}]"
+
+
+def neighbour_attention(record: dict) -> float | None:
+    """The largest share of attention that any head pays to one neighbour; None if the record has none."""
+    shares = record.get("attention_offsets")
+    return None if shares is None else float(np.array(shares)[..., NEIGHBOURS].max())
+
+
+def _last_attention(cell: CellResults) -> float | None:
+    shares = map(neighbour_attention, reversed(cell.records))
+    return next((share for share in shares if share is not None), None)
+
+
+def _mean(values) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _aligned(results: StudyResults, arm: str) -> list[tuple[int, float, float]]:
+    """(steps since the escape, NLL minus the unigram level, attention to a neighbour), means over the runs that leave
+    the plateau and have a validation there. Empty if no attention was recorded."""
+    cells, points = results.of_arm(arm), []
+    runs = escapes(results, cells)
+    for cell, step, escaped in zip(cells, runs.step, runs.escaped, strict=True):
+        attention = {record["step"]: share for record in cell.records
+                     if (share := neighbour_attention(record)) is not None}
+        points += [(at - step, nll - results.unigram_nll, attention[at]) for at, nll in validations(cell.records)
+                   if escaped and at in attention]
+    if not points:
+        return []
+    means = pd.DataFrame(points, columns=["since", "nll", "attention"]).groupby("since").mean().reset_index()
+    return list(means.itertuples(index=False, name=None))

@@ -1,0 +1,74 @@
+"""The section about the plateau, in studies whose runs end soon after they have left it."""
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from study.analysis.escape import escape_table
+from study.analysis.results import StudyResults
+from study.config.arms import resolve
+from study.config.fingerprint import settings_yaml
+from study.config.load import load_study
+from study.report.page import write_report
+from study.report.plateau import escape_findings, neighbour_attention, plateau_section
+from tests.support.fake_results import TUNED, compare, fake_study
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """dynamic never leaves the plateau of 4 nats; static leaves it at step 8, when a head turns to a neighbour."""
+    study = fake_study(tmp_path)
+    path = study.params_path
+    path.write_text(re.sub(r"^training:$", "training:\n  stop_after_escape: 20", path.read_text(), flags=re.M))
+    study = load_study(study.folder)
+    for arm, seed in study.cells:
+        (study.cell(arm, seed) / "settings.yaml").write_bytes(settings_yaml(resolve(study, arm, TUNED)))
+        records = []
+        for step in range(0, 41, 4):
+            leaves = arm == "static" and step >= 8
+            records.append({"step": step, "tokens": 100 * step, "loss": 4.0, "learning_rate": 0.1, "gradient_norm": 1.0,
+                            "validation_nll": 3.0 if leaves else 4.2,
+                            "attention_offsets": [[[0.1, 0.8 if leaves else 0.1, 0.1, 0.1, 0.1], [0.1] * 5]]})
+        (study.cell(arm, seed) / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+    return study
+
+
+def test_the_report_leads_with_the_escapes(fake):
+    compare(fake)
+    write_report(fake)
+    text = (fake.reports / "README.md").read_text()
+    findings = text[text.index("## Findings"):text.index("## Ladder")]
+    assert "- static: 2 of 2 runs leave the unigram plateau, at a median of 8 steps" in findings
+    assert "- dynamic: 0 of 2 runs leave the unigram plateau within " in findings
+    assert findings.index("static: 2") < findings.index("dynamic: 0")
+    row = next(line for line in findings.splitlines() if line.startswith("| static |"))
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[2:4] == ["2 of 2", "8"]
+    assert cells[-2] == "80.0"
+    assert "| dynamic | 0 of 2 | ∞ |" in findings
+    for name in ("plateau-survival", "plateau-attention"):
+        assert f"](figures/{name}.svg)" in findings
+        assert "static" in (fake.reports / "figures" / f"{name}.svg").read_text()
+
+
+def test_other_studies_have_no_such_section(tmp_path):
+    results = StudyResults(fake_study(tmp_path))
+    assert plateau_section(results, escape_table(results)) is None
+
+
+def test_only_the_share_at_a_neighbour_counts():
+    assert neighbour_attention({"attention_offsets": [[[0.9, 0.1, 0.9, 0.3, 0.9]], [[0.9, 0.2, 0.9, 0.1, 0.9]]]}) == 0.3
+    assert neighbour_attention({"step": 3}) is None
+
+
+@pytest.mark.parametrize(("row", "sentence"), [
+    ({"escaped": 0, "median": float("inf")}, "a: 0 of 5 runs leave the unigram plateau within 2,000 steps."),
+    ({"escaped": 2, "median": float("inf")},
+     "a: 2 of 5 runs leave the unigram plateau within 2,000 steps; the median is beyond."),
+    ({"escaped": 5, "median": 180.0, "median_low": 160.0, "median_high": float("inf")},
+     "a: 5 of 5 runs leave the unigram plateau, at a median of 180 steps [160, ∞]."),
+    ({"escaped": 5, "median": 180.0}, "a: 5 of 5 runs leave the unigram plateau, at a median of 180 steps.")])
+def test_a_finding_says_how_many_runs_leave_and_when(row, sentence):
+    table = pd.DataFrame([{"arm": "a", "n": 5, "median_low": float("nan"), "median_high": float("nan")} | row])
+    assert escape_findings(table, 2000) == [sentence]
