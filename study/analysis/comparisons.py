@@ -12,6 +12,7 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis import statistics
+from study.analysis.escape import escapes, log_rank_p, restricted_steps
 from study.analysis.gate import failed_gate
 from study.analysis.measures import Value
 from study.analysis.metrics import METRICS, cell_metric
@@ -36,6 +37,12 @@ class Comparison:
     over_seeds: Estimate
     first: np.ndarray
     second: np.ndarray
+    survival_p: float | None = None         # of the log-rank test, for escape steps; None for other metrics
+
+    @property
+    def p(self) -> float:
+        """Two-sided p value that the arms do not differ."""
+        return self.estimate.p if self.survival_p is None else self.survival_p
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -56,6 +63,8 @@ def compare_arms(results: StudyResults, treatment: str, baseline: str | None, me
 
     None if a cell of either arm lacks the metric. Raises StudyError if the arms were scored on different texts.
     """
+    if metric == "escape_step" and baseline is not None:
+        return _compare_escapes(results, treatment, baseline)
     first = [cell_metric(results, cell, metric) for cell in results.of_arm(treatment)]
     if any(value is None for value in first):
         return None
@@ -72,6 +81,15 @@ def compare_arms(results: StudyResults, treatment: str, baseline: str | None, me
         estimate = statistics.two_way_estimate(np.stack([a.texts - b.texts
                                                          for a, b in zip(first, second, strict=True)]))
     return Comparison(treatment, baseline, metric, estimate, over_seeds, *values)
+
+
+def _compare_escapes(results: StudyResults, treatment: str, baseline: str) -> Comparison:
+    """Escape steps of two arms. Some runs may never leave the plateau, so the test is the log-rank test, and the
+    difference is that of the steps on the plateau within a limit (escape.py)."""
+    runs = [escapes(results, results.of_arm(arm)) for arm in (treatment, baseline)]
+    _, first, second = restricted_steps(*runs)
+    estimate = statistics.t_estimate(first - second)
+    return Comparison(treatment, baseline, "escape_step", estimate, estimate, first, second, log_rank_p(*runs))
 
 
 def comparison_table(results: StudyResults) -> pd.DataFrame:

@@ -109,11 +109,18 @@ def log_rank_p(first: Escapes, second: Escapes) -> float:
     return float(test.pvalue)
 
 
+def restricted_steps(first: Escapes, second: Escapes) -> tuple[int, np.ndarray, np.ndarray]:
+    """The limit, and the steps (n,) on the plateau within it, of two arms. The limit is the smallest number of steps
+    that a run which never escaped was trained for, so the steps within it are known for every run."""
+    ends = [step for runs in (first, second) for step, escaped in zip(runs.step, runs.escaped, strict=True)
+            if not escaped]
+    limit = int(min(ends, default=max(*first.step, *second.step)))
+    return limit, np.minimum(first.step, limit).astype(float), np.minimum(second.step, limit).astype(float)
+
+
 def restricted_difference(first: Escapes, second: Escapes) -> dict[str, float]:
     """Steps on the plateau within the limit, first minus second, paired by seed: `limit`, mean `difference`, `low` and
     `high`."""
-    ends = [step for runs in (first, second) for step, escaped in zip(runs.step, runs.escaped, strict=True)
-            if not escaped]
-    limit = min(ends, default=max(*first.step, *second.step))
-    estimate = statistics.t_estimate(np.minimum(first.step, limit) - np.minimum(second.step, limit))
-    return {"limit": int(limit), "difference": estimate.mean, "low": estimate.low, "high": estimate.high}
+    limit, ours, theirs = restricted_steps(first, second)
+    estimate = statistics.t_estimate(ours - theirs)
+    return {"limit": limit, "difference": estimate.mean, "low": estimate.low, "high": estimate.high}

@@ -144,8 +144,9 @@ def decide_families(tests: dict[str, ClaimTest]) -> dict[str, Verdict]:
 
 
 def _p(test: ClaimTest) -> float:
-    estimate = test.comparison.estimate
-    return estimate.p_equivalent(test.claim.margin) if isinstance(test.claim, EqualClaim) else estimate.p
+    comparison = test.comparison
+    return (comparison.estimate.p_equivalent(test.claim.margin) if isinstance(test.claim, EqualClaim)
+            else comparison.p)
 
 
 def _decide_test(test: ClaimTest, p: float, p_holm: float, divisor: int, family_size: int) -> Verdict:
