@@ -207,7 +207,13 @@ def register_claims(study: Study) -> None:
 
 
 def exploratory(study: Study, claims: dict[str, AnyClaim]) -> set[str]:
-    """Ids of the claims that are not decided as recorded before the first run."""
+    """Ids of the claims that are not decided as recorded before the first run.
+
+    A claim that was added later is among them only if its arms are trained. Without a record, all claims are.
+    """
     path = study.runs / "claims.json"
-    recorded = read_json(path) if path.exists() else {}
-    return {name for name, claim in claims.items() if recorded.get(name) != claim_hash(claim)}
+    if not path.exists():
+        return set(claims)
+    recorded, trained = read_json(path), study.settings.arms
+    return {name for name, claim in claims.items() if recorded.get(name) != claim_hash(claim)
+            and (name in recorded or all(arm in trained for arm in arms_of(claim)))}

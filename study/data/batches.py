@@ -24,6 +24,7 @@ from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 
 PAIR_FORMATS = ("segment-pairs", "sentence-pairs")
+REPEATED_ROWS = 100                         # rows that the copies of `inputs.repeated_fraction` have the text of
 ROUND = 32                                  # micro-batches have a multiple of this number of positions
 
 
@@ -135,9 +136,18 @@ class BatchSource:
     def rows_of(self, epoch: np.ndarray, example: np.ndarray) -> Batch:
         """Returns the examples (N,) as they appear in the epochs (N,). With static masking, masks and pairs repeat."""
         epoch = draw_epoch(self.config.masking, epoch)
-        spans = self.layout.spans(epoch, example, self.seed)
+        spans = self.layout.spans(epoch, self.text_of(example), self.seed)
         rows = gather(self.store.ids, spans, self.length, self.tokenizer, self.layout.padded)
         return self.objective.make_batch(rows, self.tokenizer, self.seed, epoch, example)
+
+
+    def text_of(self, example: np.ndarray) -> np.ndarray:
+        """The row (N,) whose text each example has: its own, or a repeated one. Masks stay those of the example."""
+        fraction = self.config.inputs.repeated_fraction
+        if not fraction:
+            return example
+        repeated = randomness.uniforms(self.seed, randomness.REPEAT, example) < fraction
+        return np.where(repeated, example % max(1, min(REPEATED_ROWS, self.rows // 10)), example)
 
 
 def layout_of(store: TokenStore, form: str, length: int, swap_segments: bool = False) -> SingleLayout | PairLayout:

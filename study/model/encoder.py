@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from study.config.schema import Model
 from study.model.kernels import attention, linear, rotate
-from study.model.positions import WITH_EMBEDDINGS, RelativeBias, alibi_bias, rotations, sinusoids
+from study.model.positions import WITH_EMBEDDINGS, RelativeBias, alibi_bias, local_bias, rotations, sinusoids
 
 NORM_EPSILON = 1e-12                        # as in BERT
 
@@ -99,7 +99,9 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """Embeddings of tokens, segments and (absolute) positions, the layers, and with pre-LN a final norm."""
 
-    def __init__(self, settings: Model, vocabulary_size: int, length: int, causal: bool = False):
+    def __init__(self, settings: Model, vocabulary_size: int, length: int, causal: bool = False,
+                 can_be_local: bool = False):
+        """can_be_local: whether attention may be fixed to near positions, as `is_local` says."""
         super().__init__()
         self.token = nn.Embedding(vocabulary_size, settings.hidden_size)
         self.segment = nn.Embedding(2, settings.hidden_size)
@@ -109,10 +111,12 @@ class Encoder(nn.Module):
         self.final_norm = layer_norm(settings) if settings.norm == "pre" else nn.Identity()
         # positions come last, so that arms that differ in them start with equal weights elsewhere
         kind, heads = settings.positions, settings.num_attention_heads
+        self.heads = heads
         self.position = nn.Embedding(length, settings.hidden_size) if kind in WITH_EMBEDDINGS else None
         self.relative = RelativeBias(length, heads) if kind == "relative" else None
         self.register_buffer("rotations", rotations(length, settings.hidden_size // heads)
                              if kind.startswith("rotary") else None, persistent=False)
+        self.register_buffer("is_local", torch.tensor(False) if can_be_local else None)
         self.register_buffer("alibi", alibi_bias(length, heads) if kind == "alibi" else None, persistent=False)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor | None = None,
@@ -138,9 +142,13 @@ class Encoder(nn.Module):
     def order(self, attention_mask: Tensor | None, length: int) -> Order:
         """Returns what attention knows of rows of `length` tokens. attention_mask (B, T) bool."""
         bias = None if self.alibi is None else self.alibi[:, :length, :length]
+        bias = bias if self.relative is None else self.relative(length)
+        if self.is_local is not None and self.is_local:
+            local = local_bias(length, self.heads, self.is_local.device)
+            bias = local if bias is None else bias + local
         return Order(mask=None if attention_mask is None else attention_mask[:, None, None, :],
                      rotations=None if self.rotations is None else self.rotations[:length],
-                     bias=bias if self.relative is None else self.relative(length))
+                     bias=bias)
 
 
 @torch.no_grad()

@@ -75,6 +75,9 @@ def transformers_class(config: RunConfig) -> TransformersClass:
     if not model.decoder_transform:
         raise StudyError("no equivalent in transformers: its masked language models all have the dense layer before "
                          "the decoder (model.decoder_transform is false)")
+    if config.training.local_attention_from is not None:
+        raise StudyError("no equivalent in transformers: attention is fixed to near positions "
+                         "(training.local_attention_from is set)")
     if model.positions in UNEXPORTED_POSITIONS:
         raise StudyError(f"no equivalent in transformers: {UNEXPORTED_POSITIONS[model.positions]} (model.positions is "
                          f"{model.positions})")

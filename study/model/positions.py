@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 WITH_EMBEDDINGS = ("absolute", "rotary-and-absolute")
 ROTARY_BASE = 10_000.0
+FAR_BELOW = -1e4                            # a score that gets no attention
 BUCKETS = 32                                # of T5, half of them for each direction
 LARGEST_DISTANCE = 128                      # farther tokens share the last bucket
 
@@ -44,6 +45,15 @@ def alibi_bias(length: int, heads: int) -> Tensor:
     position = torch.arange(length, dtype=torch.float32)
     slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / heads)
     return -slopes[:, None, None] * (position[None] - position[:, None]).abs()
+
+
+def local_bias(length: int, heads: int, device: torch.device) -> Tensor:
+    """Returns a bias (A, T, T) that leaves each head one position to attend to: the one at offset -1, 1, -2, 2, ... by
+    head, or the nearest one inside the row."""
+    head, position = torch.arange(heads, device=device), torch.arange(length, device=device)
+    offset = torch.where(head % 2 == 0, -1, 1) * (head // 2 + 1)
+    target = (position + offset[:, None]).clamp(0, length - 1)                              # (A, T)
+    return torch.full((heads, length, length), FAR_BELOW, device=device).scatter_(2, target[..., None], 0.0)
 
 
 def distance_buckets(length: int) -> Tensor:

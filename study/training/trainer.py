@@ -18,6 +18,7 @@ from torch import Tensor
 from study import randomness
 from study.config.schema import RunConfig
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
+from study.data.count_embeddings import count_embeddings
 from study.data.evaluation_sets import EvaluationSet
 from study.data.plateau import escape_step
 from study.data.token_store import TokenStore
@@ -112,6 +113,7 @@ class Trainer:
         """Updates the weights once. Sets the status to `diverged`, without an update, if a loss or gradient is not
         finite."""
         training, progress = self.config.training, self.progress
+        self._intervene()
         rate = learning_rate(progress.step, training)
         if self.config.model.dropout:       # dropout is a function of the seed and the step, so it needs no saved state
             coordinates = (progress.step, self.processes.rank)[:1 if self.processes.first else 2]
@@ -135,6 +137,17 @@ class Trainer:
                 "pairs": 0 if sentence_loss is None else len(batch.input_ids), "gradient_norm": norm, "steps": 1}
         progress.pending = {key: progress.pending.get(key, 0.0) + value for key, value in sums.items()}
         self.rate = rate
+
+    @torch.no_grad()
+    def _intervene(self) -> None:
+        """Fixes the attention and replaces the token embeddings if this is the step to do so."""
+        training, step, encoder = self.config.training, self.progress.step, self.model.encoder
+        if training.local_attention_from is not None:
+            encoder.is_local.fill_(step >= training.local_attention_from)
+        if step == training.count_embeddings_at:
+            weight = encoder.token.weight
+            made = torch.from_numpy(count_embeddings(self.data.train.ids, *weight.shape)).to(weight)
+            weight.copy_(made * weight.square().mean().sqrt())
 
     def backward(self, batch: Batch) -> tuple[float, float | None]:
         """Adds the gradients of the batch's mean loss to those of the parameters.

@@ -38,7 +38,7 @@ def true_ids(source: BatchSource, epoch: np.ndarray, example: np.ndarray) -> np.
     """The rows (N, T) before masking."""
     if source.config.masking.schedule == "static":
         epoch = epoch % source.config.masking.dupe_factor
-    return gather(source.store.ids, source.layout.spans(epoch, example, source.seed), source.length,
+    return gather(source.store.ids, source.layout.spans(epoch, source.text_of(example), source.seed), source.length,
                   source.tokenizer, source.layout.padded).ids
 
 

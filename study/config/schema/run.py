@@ -57,6 +57,10 @@ class Inputs(Settings):
     batch: Literal["rows", "tokens"]
     """What `batch_size` counts: rows, or the number of tokens that this many full rows have."""
 
+    repeated_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Fraction of the training rows that have the text of one of the first 100 rows (of the first tenth, if that is
+    less), as in text with many copies."""
+
 
 class Masking(Settings):
     """Which tokens are selected for prediction, and what the encoder sees in their place."""
@@ -168,8 +172,8 @@ class Model(Settings):
 class Curriculum(Settings):
     """Short rows first, then full rows. The number of tokens per step does not change."""
 
-    step_fraction: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the steps with short rows."""
+    step_fraction: Annotated[float, Field(gt=0, le=1)]
+    """Fraction of the steps with short rows; 1 for all of them."""
 
     length_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Length of the short rows as a fraction of `examples.max_seq_length`."""
@@ -242,6 +246,14 @@ class Training(Settings):
     stop_after_escape: PositiveInt | None = None
     """Training stops this many steps after the run has left the unigram plateau (study/data/plateau.py); null: never.
     For studies of the plateau."""
+
+    local_attention_from: Annotated[int, Field(ge=0)] | None = None
+    """From this step on, every head attends to one position: the token on the left, the one on the right, the second on
+    the left, and so on. null: attention is learned."""
+
+    count_embeddings_at: Annotated[int, Field(ge=0)] | None = None
+    """At this step, the token embeddings are replaced by ones made from counts of neighbouring tokens
+    (study/data/count_embeddings.py); null: never."""
 
     attention_offsets: bool = False
     """Whether each validation records how much attention every head pays to the nearest positions."""

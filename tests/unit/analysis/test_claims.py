@@ -147,6 +147,18 @@ def test_a_claim_that_is_changed_after_the_first_run_is_exploratory(tmp_path):
     assert exploratory(study, load_claims(study)) == {"L2"}
 
 
+def test_a_claim_that_is_added_after_the_first_run_is_exploratory_where_its_arms_are_trained(tmp_path):
+    study = unregistered(tmp_path)
+    register_claims(study)
+
+    def add(content):
+        content["X1"] = content["L2"] | {"treatment": "static"}
+        content["X2"] = content["L2"] | {"treatment": "all-mask"}
+
+    rewritten(study, add)
+    assert exploratory(study, load_claims(study)) == {"X1"}
+
+
 def test_another_rule_makes_the_claims_that_it_decides_exploratory(tmp_path, monkeypatch):
     study = unregistered(tmp_path)
     register_claims(study)

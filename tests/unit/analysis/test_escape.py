@@ -1,4 +1,5 @@
 """Survival statistics of the plateau, against their definitions and SciPy."""
+import dataclasses
 import itertools
 import json
 import math
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from study.analysis.claims import DirectionClaim
+from study.analysis.comparisons import compare_arms
 from study.analysis.escape import Escapes, escape_table, log_rank_p, restricted_difference
 from study.analysis.results import StudyResults
+from study.analysis.verdicts import ClaimTest, decide_families
 from tests.support.fake_results import fake_study
 
 
@@ -78,3 +82,19 @@ def test_the_table_has_medians_and_censored_arms(fake):
     assert table.loc["static", "p"] == pytest.approx(2 / 6)
     assert table.loc["static", "p_holm"] == table.loc["static", "p"]
     assert math.isnan(table.loc["dynamic", "p"])
+
+
+def test_a_claim_about_escape_steps_is_decided_by_the_log_rank_test(fake):
+    """Four of four runs differ, but with two seeds an arm no exact test is below 0.05."""
+    comparison = compare_arms(StudyResults(fake), "static", "dynamic", "escape_step")
+    assert comparison.p == pytest.approx(2 / 6)
+    assert comparison.first.tolist() == [8, 8]
+    assert comparison.second.tolist() == [40, 40]
+    assert comparison.estimate.mean == -32
+    claim = DirectionClaim(statement="", source="", published="", claim_type="direction", treatment="static",
+                           baseline="dynamic", metric="escape_step", direction="lower", margin=10, min_seeds=2,
+                           family="masking")
+    verdicts = decide_families({"X": ClaimTest(claim, comparison)})
+    assert (verdicts["X"].verdict, verdicts["X"].p) == ("inconclusive", pytest.approx(2 / 6))
+    clear = dataclasses.replace(comparison, survival_p=0.008)
+    assert decide_families({"X": ClaimTest(claim, clear)})["X"].verdict == "supported"

@@ -164,7 +164,8 @@ def test_a_study_may_omit_an_added_setting(extended):
 def test_only_settings_that_were_added_later_have_a_default():
     """Settings that existed in version 2 are required. List a setting here when you add it."""
     added = {"model.positions", "model.position_initialization", "training.position_learning_rate",
-             "training.optimizer", "training.stop_after_escape", "training.attention_offsets"}
+             "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
+             "inputs.repeated_fraction", "training.local_attention_from", "training.count_embeddings_at"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     sections = {name: getattr(config, name) for name in RunConfig.model_fields}
     assert {f"{name}.{key}" for name, section in sections.items() for key, field in type(section).model_fields.items()

@@ -6,6 +6,7 @@ from study import StudyError
 from study.data.batches import BatchSource, gather, layout_of, prefetch
 from study.data.layouts import pair_layout
 from study.objectives import objective_of
+from tests.support.arms import true_ids, within
 from tests.support.studies import changed
 
 LENGTH = 32
@@ -98,6 +99,22 @@ def test_targets_are_the_true_tokens_and_all_other_tokens_are_shown(store, token
     assert (truth[batch.positions] == batch.targets).all()
     untouched = np.setdiff1d(np.arange(truth.size), batch.positions)
     assert (batch.input_ids.reshape(-1)[untouched] == truth[untouched]).all()
+
+
+def test_repeated_rows_have_thetext_of_a_few_and_masks_of_their_own(store, tokenizer, config):
+    repeating = changed(config, inputs={"repeated_fraction": 0.5})
+    sources = [BatchSource(store, tokenizer, objective_of(settings), 0, LENGTH, 8) for settings in (config, repeating)]
+    example = np.arange(sources[0].rows)
+    epoch = np.zeros_like(example)
+    plain, repeated = (true_ids(source, epoch, example) for source in sources)
+    kept = (plain == repeated).all(1)
+    pool = max(1, len(example) // 10)
+    assert within(int(kept[pool:].sum()), len(example) - pool, 0.5)
+    assert kept[:pool].all()
+    assert all((repeated[row] == plain[row % pool]).all() for row in np.flatnonzero(~kept))
+    epochs = [source.rows_of(epoch, example).corruption for source in sources]
+    ordinary = tokenizer.is_ordinary[plain] & tokenizer.is_ordinary[repeated]
+    assert (epochs[0][ordinary] == epochs[1][ordinary]).all()
 
 
 def test_unknown_words_are_never_targets(store, tokenizer, config):

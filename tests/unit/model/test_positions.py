@@ -14,6 +14,7 @@ from study.model.positions import (
     RelativeBias,
     alibi_bias,
     distance_buckets,
+    local_bias,
     rotations,
     sinusoids,
 )
@@ -130,6 +131,33 @@ def test_alibi_subtracts_the_distance_times_the_slope_of_the_head():
     bias = alibi_bias(LENGTH, 8)
     for head, query, key in itertools.product(range(8), range(LENGTH), range(LENGTH)):
         assert bias[head, query, key] == -abs(query - key) / 2 ** (head + 1)
+
+
+def test_local_attention_leaves_each_head_one_position():
+    bias = local_bias(LENGTH, 4, torch.device("cpu"))
+    for head, offset in enumerate((-1, 1, -2, 2)):
+        for position in range(LENGTH):
+            target = min(max(position + offset, 0), LENGTH - 1)
+            assert (bias[head, position] == 0).nonzero().tolist() == [[target]]
+    assert bias.max() == 0
+    assert bias.softmax(-1).max(-1).values.min() == 1
+
+
+def test_attention_is_local_only_while_it_is_fixed(config):
+    """A token then reaches the positions that the heads attend to, one layer after another, and no others."""
+    encoder = new_model(changed(config, training={"local_attention_from": 3}), V, 0).eval().encoder
+    layers, reach = len(encoder.layers), (encoder.heads + 1) // 2
+    ids, types, _ = batch()
+    other = ids.clone()
+    other[:, T // 2] = (other[:, T // 2] + 1) % V
+    for fixed in (False, True):
+        encoder.is_local.fill_(fixed)
+        difference = (encoder(ids, types) - encoder(other, types)).abs().amax((0, 2))
+        far = (torch.arange(T) - T // 2).abs() > layers * reach
+        assert bool((difference[far] == 0).all()) == fixed
+        assert difference[T // 2] > 0
+    assert "is_local" in encoder.state_dict()
+    assert "is_local" not in new_model(config, V, 0).encoder.state_dict()
 
 
 def test_sinusoids_follow_the_formula():
