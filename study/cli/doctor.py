@@ -39,29 +39,33 @@ class ManyFiles(TyperCommand):
         return super().parse_args(ctx, rewritten)
 
 
+Text = Annotated[list[Path] | None, typer.Option(
+    metavar="FILE...", help="Text: .txt, .txt.gz, .jsonl, .json, .csv, .tsv or .parquet.")]
+Tokenizer = Annotated[str, typer.Option(
+    metavar="FOLDER|FILE|ID",
+    help="A saved tokenizer, a tokenizer.json, a vocab.txt or an id on the Hugging Face hub.")]
+Loss = Annotated[float | None, typer.Option(help="The loss, in nats.", show_default="none")]
+Log = Annotated[Path | None, typer.Option(
+    metavar="FILE", help="trainer_state.json, metrics.jsonl, or a CSV with step and loss.")]
+Batches = Annotated[list[Path] | None, typer.Option(
+    metavar="FILE...", help="A collated batch, .npz or .json: input_ids, labels, attention_mask.")]
+Figure = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a figure (.png) or a page (.html).")]
+Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result as JSON.")]
+Corruption = Annotated[str, typer.Option(
+    metavar="MASK/RANDOM/KEEP", help="What is shown for selected tokens, in percent.")]
+BatchSize = Annotated[int | None, typer.Option(
+    min=1, help="Rows per step, over all devices and accumulated batches.", show_default="that in the log")]
+
+
 @commands.command(cls=ManyFiles, rich_help_panel="Examining other runs")
 def doctor(
-        text: Annotated[list[Path] | None, typer.Option(
-            metavar="FILE...", help="Text: .txt, .txt.gz, .jsonl, .json, .csv, .tsv or .parquet.")] = None,
-        tokenizer: Annotated[str, typer.Option(
-            metavar="FOLDER|FILE|ID", help="A saved tokenizer, a tokenizer.json, a vocab.txt or an id on the Hugging "
-                                           "Face hub.")] = ...,
-        loss: Annotated[float | None, typer.Option(help="The loss, in nats.", show_default="none")] = None,
-        log: Annotated[Path | None, typer.Option(
-            metavar="FILE", help="trainer_state.json, metrics.jsonl, or a CSV with step and loss.")] = None,
-        batch: Annotated[list[Path] | None, typer.Option(
-            metavar="FILE...", help="A collated batch, .npz or .json: input_ids, labels, attention_mask.")] = None,
-        figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a figure (.png) or a page (.html).")
-                          ] = None,
-        json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result as JSON.")] = None,
+        tokenizer: Tokenizer, text: Text = None, loss: Loss = None, log: Log = None, batch: Batches = None,
+        figure: Figure = None, json: Json = None,
         column: Annotated[str, typer.Option(help="Column of the text in tables and JSON.")] = "text",
-        corruption: Annotated[str, typer.Option(
-            metavar="MASK/RANDOM/KEEP", help="What is shown for selected tokens, in percent.")] = "80/10/10",
+        corruption: Corruption = "80/10/10",
         mlm_probability: Annotated[float, typer.Option(help="Share of the tokens that is selected.")] = 0.15,
         max_seq_length: Annotated[int, typer.Option(min=8, max=100_000, help="Tokens per row.")] = 128,
-        batch_size: Annotated[int | None, typer.Option(
-            min=1, help="Rows per step, over all devices and accumulated batches.", show_default="that in the log")
-                              ] = None,
+        batch_size: BatchSize = None,
         sample_mb: Annotated[float, typer.Option(help="MiB of text to read at most.")] = 16,
         seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and of the masks.")] = 0):
     """Find out why a masked language model's loss stops where it does.
@@ -79,7 +83,7 @@ def doctor(
     from study.files import write_json
 
     if figure is not None:
-        check_path(figure)
+        check_path(figure, bool(text))
     _check_numbers(mlm_probability, sample_mb, loss)
     request = Request(text or [], tokenizer, loss, log, batch or [], column, parse_corruption(corruption),
                       mlm_probability, max_seq_length, batch_size, int(sample_mb * 2**20), seed)
