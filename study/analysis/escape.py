@@ -2,7 +2,9 @@
 
 A run that never does is censored at its last step: its escape step is larger, and nobody knows by how much. So means of
 escape steps would mislead, and the table has Kaplan-Meier medians and a log-rank test instead. A difference is given
-for the steps spent on the plateau within a limit, which are known for every run.
+for the steps spent on the plateau within a limit, up to which it is known of every run whether it was there. The test
+treats the runs of two arms as independent, although they are paired by seed, and assumes that both arms had the same
+number of steps.
 
 Shapes: n runs.
 """
@@ -19,6 +21,7 @@ from study.analysis.decision_rules import ALPHA
 from study.analysis.learning import learning_curve
 from study.analysis.results import CellResults, StudyResults
 
+RESAMPLES = 4000                            # enough for all ways with seven runs an arm
 COLUMNS = ("arm", "baseline", "n", "escaped", "median", "median_low", "median_high", "median_tokens", "median_seconds",
            "limit", "difference", "low", "high", "p", "p_holm")
 
@@ -32,7 +35,9 @@ class Escapes(NamedTuple):
 def escapes(results: StudyResults, cells: list[CellResults]) -> Escapes:
     """The escape steps of runs, each in its own corruption and format."""
     steps = [learning_curve(results, cell).escape_step for cell in cells]
-    ends = [cell.training["steps"] for cell in cells]
+    # a diverged run would never have escaped, so it counts to the end of the steps that it was meant to have
+    ends = [cell.settings.training.steps if cell.training["status"] == "diverged" else cell.training["steps"]
+            for cell in cells]
     return Escapes(np.array([end if step is None else step for step, end in zip(steps, ends, strict=True)]),
                    np.array([step is not None for step in steps]))
 
@@ -40,11 +45,12 @@ def escapes(results: StudyResults, cells: list[CellResults]) -> Escapes:
 def escape_table(results: StudyResults) -> pd.DataFrame:
     """One row per arm that is trained.
 
-    median: Kaplan-Meier estimate of the escape step, with its 95 % interval (log-log); infinite if fewer than half of
-    the runs escape. median_tokens, median_seconds: what the arm had used there. p: exact log-rank test against the
-    baseline, adjusted by Holm over the arms of the study. difference: mean over seeds of the steps on the plateau, at
-    most `limit`, minus those of the baseline, with its 95 % t interval. limit: the smallest number of steps that a run
-    of the two arms which never escaped was trained for.
+    median: Kaplan-Meier estimate of the escape step, with its 95 % interval (log-log); infinite if at most half of the
+    runs escape. median_tokens, median_seconds: what the arm had used there. p: exact log-rank test against the
+    baseline, adjusted by Holm over the arms of one factor. difference: mean over seeds of the steps on the plateau, at
+    most `limit`, minus those of the baseline, with its 95 % t interval, which can disagree with p. limit: the smallest
+    number of steps that a run of the two arms which never escaped was trained for; without such a run, the latest
+    escape.
     """
     study, rows = results.study, []
     arms = [arm for arm in study.settings.arms if all(cell.training["steps"] for cell in results.of_arm(arm))]
@@ -59,8 +65,9 @@ def escape_table(results: StudyResults) -> pd.DataFrame:
                     **restricted_difference(of[arm], of[baseline])}
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    tested = table.p.notna()
-    table.loc[tested, "p_holm"] = statistics.holm(table.p[tested].tolist())[0]
+    factors = table.arm.map(lambda arm: study.arms[arm].factor)
+    for _, part in table[table.p.notna()].groupby(factors):
+        table.loc[part.index, "p_holm"] = statistics.holm(part.p.tolist())[0]
     return table
 
 
@@ -72,7 +79,8 @@ def _median(runs: Escapes) -> dict[str, float]:
     curve = SurvfuncRight(runs.step, runs.escaped.astype(int))
     with np.errstate(divide="ignore", invalid="ignore"):        # at the last escape, where the curve is 0
         low, high = curve.quantile_ci(0.5, alpha=ALPHA, method="cloglog")
-    return {"median": _finite(curve.quantile(0.5)), "median_low": float(low), "median_high": _finite(high)}
+    high = math.nan if math.isnan(low) else _finite(high)       # all runs escape at one step: no interval
+    return {"median": _finite(curve.quantile(0.5)), "median_low": float(low), "median_high": high}
 
 
 def _finite(value: float) -> float:
@@ -88,7 +96,8 @@ def _per_step(cells: list[CellResults], unit: str) -> float:
 def log_rank_p(first: Escapes, second: Escapes) -> float:
     """The exact p of the log-rank test that two arms leave the plateau alike: over all ways to deal the runs out.
 
-    The usual chi-squared approximation is too small for five runs an arm. 1 if no run of either arm escapes.
+    The p value of the usual normal approximation is too small for five runs an arm. Beyond RESAMPLES ways, so many are
+    drawn at random. 1 if no run of either arm escapes.
     """
     from scipy import stats
 
@@ -104,8 +113,8 @@ def log_rank_p(first: Escapes, second: Escapes) -> float:
                                     for part in (x, y))).statistic
         return 0.0 if math.isnan(value) else value      # all runs leave at one step: nothing to compare
 
-    test = stats.permutation_test((signed(first), signed(second)), statistic, n_resamples=np.inf,
-                                  alternative="two-sided")
+    test = stats.permutation_test((signed(first), signed(second)), statistic, n_resamples=RESAMPLES,
+                                  alternative="two-sided", rng=np.random.default_rng(0))
     return float(test.pvalue)
 
 
@@ -120,7 +129,9 @@ def restricted_steps(first: Escapes, second: Escapes) -> tuple[int, np.ndarray, 
 
 def restricted_difference(first: Escapes, second: Escapes) -> dict[str, float]:
     """Steps on the plateau within the limit, first minus second, paired by seed: `limit`, mean `difference`, `low` and
-    `high`."""
+    `high`. The last three are NaN if no run of either arm escapes, because nothing is known then."""
     limit, ours, theirs = restricted_steps(first, second)
+    if not (first.escaped.any() or second.escaped.any()):
+        return {"limit": limit, "difference": math.nan, "low": math.nan, "high": math.nan}
     estimate = statistics.t_estimate(ours - theirs)
     return {"limit": limit, "difference": estimate.mean, "low": estimate.low, "high": estimate.high}

@@ -145,14 +145,15 @@ def decide_families(tests: dict[str, ClaimTest]) -> dict[str, Verdict]:
 
 def _p(test: ClaimTest) -> float:
     comparison = test.comparison
-    return (comparison.estimate.p_equivalent(test.claim.margin) if isinstance(test.claim, EqualClaim)
-            else comparison.p)
+    return (comparison.estimate.p_equivalent(test.claim.margin)
+            if isinstance(test.claim, EqualClaim) and comparison.survival_p is None else comparison.p)
 
 
 def _decide_test(test: ClaimTest, p: float, p_holm: float, divisor: int, family_size: int) -> Verdict:
     """The verdict with its numbers; divisor: the number by which Holm's procedure divides alpha for this claim."""
     claim, comparison, estimate = test.claim, test.comparison, test.comparison.estimate
-    verdict = test.obstacle or decide(claim, estimate, p_holm, family_size)
+    verdict = test.obstacle or (decide_escape(claim, estimate, p_holm) if comparison.survival_p is not None else
+                                decide(claim, estimate, p_holm, family_size))
     level = 1 - ALPHA / divisor
     if isinstance(claim, EqualClaim):
         level = 1 - 2 * ALPHA / divisor if verdict.verdict == "supported" else 1 - ALPHA / family_size
@@ -180,6 +181,19 @@ def decide(claim: ComparisonClaim, estimate: Estimate, p_holm: float, family_siz
     if estimate.p_equivalent(claim.margin) < ALPHA:
         return _because("equivalent", Flag.WITHIN_MARGIN)
     return _because("inconclusive", Flag.IMPRECISE)
+
+
+def decide_escape(claim: ComparisonClaim, estimate: Estimate, p_holm: float) -> Verdict:
+    """The verdict of a claim about escape steps, from the p of the log-rank test.
+
+    estimate: of the steps on the plateau within a limit. No claim is equivalent: runs that never leave the plateau do
+    not show that two arms are alike. A difference of zero within the limit decides nothing.
+    """
+    if isinstance(claim, EqualClaim) or not math.isfinite(p_holm) or p_holm >= ALPHA or not estimate.mean:
+        return _because("inconclusive", Flag.IMPRECISE)
+    as_claimed = (estimate.mean > 0) == (claim.direction == "higher")
+    return _because("supported" if as_claimed else "contradicted", Flag.AS_CLAIMED if as_claimed else Flag.OPPOSITE,
+                    *([Flag.BELOW_MARGIN] if abs(estimate.mean) < claim.margin else []))
 
 
 def _decide_equal(claim: EqualClaim, estimate: Estimate, p_holm: float, family_size: int) -> Verdict:

@@ -30,5 +30,5 @@ def count_embeddings(train: np.ndarray, vocabulary: int, width: int) -> np.ndarr
     positive = sparse.csr_array((np.maximum(information, 0), (row, column)), shape=counts.shape)
     left, values, _ = svds(positive, k=width, v0=np.ones(vocabulary))
     left = left * np.where(left[np.abs(left).argmax(0), np.arange(width)] < 0, -1, 1)      # svds leaves the sign open
-    vectors = left * np.sqrt(values)
+    vectors = np.where(tokens[:, None] > 0, left * np.sqrt(values), 0)
     return (vectors / np.sqrt(np.mean(vectors**2))).astype(np.float32)

@@ -49,10 +49,10 @@ def check_run(position: Position | None, log: TrainingLog | None, settings: RowS
 
 
 def absolute_positions() -> Finding:
-    """The best known cause of a long plateau, which neither a loss nor a log can show."""
-    return Finding("note", "absolute positions", "Small encoders with learned absolute positions stay on the plateau "
-                   "for long. This is a known cause. No loss or log tells which positions a model has, so it was "
-                   "not checked.",
+    """A likely cause of a long plateau, which neither a loss nor a log can show."""
+    return Finding("note", "absolute positions", "In this project's pilot runs, small encoders with learned absolute "
+                   "positions stayed on the plateau and those with rotary positions left it. A loss or log does not "
+                   "show which positions a model has, so it was not checked.",
                    "See docs/plateau.md. Try rotary positions (RoFormerForMaskedLM in transformers) for a few hundred "
                    "steps.")
 

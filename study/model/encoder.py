@@ -160,8 +160,8 @@ def initialize(module: nn.Module, settings: Model, generator: torch.Generator) -
         torch           PyTorch's defaults: uniform within 1/sqrt(fan_in) in linear layers, biases included; standard
                         normal in embeddings
 
-    `position_initialization: sinusoidal` replaces the position embeddings by sines and cosines of the same standard
-    deviation.
+    `position_initialization: sinusoidal` replaces the position embeddings by sines and cosines of the same root mean
+    square.
 
     With 0.02 and a width of 64 to 256, every layer shrinks its input, and the model stays on the unigram plateau for
     most of a short run. 1/sqrt(fan_in) keeps the scale at any width.

@@ -116,7 +116,7 @@ def attention(qkv: Tensor, mask: Tensor | None, dropout: float, causal: bool, bi
     """
     length = qkv.shape[1]
     in_chunks = qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu"
-    if causal and (in_chunks or mask is not None):
+    if causal and (in_chunks or mask is not None or bias is not None):
         earlier = torch.ones(length, length, dtype=torch.bool, device=qkv.device).tril()
         mask = earlier if mask is None else mask & earlier
     if in_chunks:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 WITH_EMBEDDINGS = ("absolute", "rotary-and-absolute")
 ROTARY_BASE = 10_000.0
-FAR_BELOW = -1e4                            # a score that gets no attention
+LOCAL_SLOPE = 100.0                         # of local attention, in units of a score
 BUCKETS = 32                                # of T5, half of them for each direction
 LARGEST_DISTANCE = 128                      # farther tokens share the last bucket
 
@@ -48,12 +48,12 @@ def alibi_bias(length: int, heads: int) -> Tensor:
 
 
 def local_bias(length: int, heads: int, device: torch.device) -> Tensor:
-    """Returns a bias (A, T, T) that leaves each head one position to attend to: the one at offset -1, 1, -2, 2, ... by
-    head, or the nearest one inside the row."""
+    """Returns a bias (A, T, T) by which each head attends to one position only: the one at offset -1, 1, -2, 2, ... by
+    head, or the nearest one that it sees. Every step away from there costs LOCAL_SLOPE."""
     head, position = torch.arange(heads, device=device), torch.arange(length, device=device)
     offset = torch.where(head % 2 == 0, -1, 1) * (head // 2 + 1)
-    target = (position + offset[:, None]).clamp(0, length - 1)                              # (A, T)
-    return torch.full((heads, length, length), FAR_BELOW, device=device).scatter_(2, target[..., None], 0.0)
+    target = position + offset[:, None]                                                     # (A, T)
+    return -LOCAL_SLOPE * (position - target[..., None]).abs().float()
 
 
 def distance_buckets(length: int) -> Tensor:

@@ -77,7 +77,7 @@ def _extremes(results: StudyResults, facts: dict) -> str:
     gated = sum(fails_gate(row) for row in changes)
     total = f"{len(changes)} change{'s' if len(changes) != 1 else ''} to the baseline"
     excluded = (f"{len(changes) - gated} can be compared with it: the runs of the other{'s' if gated != 1 else ''} "
-                "learnt too little. Of these, ") if gated else ""
+                "learnt too little. Of the comparable ones, ") if gated else ""
     strongest = " and ".join(parts) or "none has an interval for NLL on [MASK] that excludes zero"
     return f"Of {total}, {excluded}{strongest}."
 

@@ -37,9 +37,9 @@ def plateau_section(results: StudyResults, table: pd.DataFrame) -> dict | None:
         drawn["plateau-attention"] = Figure(
             title="Attention to a neighbour, before and after the escape",
             alt="Validation NLL and the largest share of attention to a neighbour, by steps since the escape",
-            caption="Means over the runs of an arm that leave the plateau. Above: validation NLL minus that of unigram "
-                    "frequencies. Below: the largest share of attention that any head pays to the token on its left or "
-                    "to the one on its right.",
+            caption="Means over the runs of an arm that leave the plateau and have a validation there. Above: "
+                    "validation NLL minus that of unigram frequencies. Below: the largest share "
+                    "of attention that any head pays to the token on its left or to the one on its right.",
             svg=around_escape(aligned, colors))
     return {"rows": rows, "figures": drawn, "limit": study.settings.training.steps,
             "stop": study.settings.training.stop_after_escape}
@@ -90,7 +90,7 @@ def _aligned(results: StudyResults, arm: str) -> list[tuple[int, float, float]]:
         attention = {record["step"]: share for record in cell.records
                      if (share := neighbour_attention(record)) is not None}
         points += [(at - step, nll - results.unigram_nll, attention[at]) for at, nll in validations(cell.records)
-                   if escaped and at in attention]
+                   if escaped and at in attention and at % cell.settings.training.eval_steps == 0]
     if not points:
         return []
     means = pd.DataFrame(points, columns=["since", "nll", "attention"]).groupby("since").mean().reset_index()

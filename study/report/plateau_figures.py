@@ -26,7 +26,7 @@ def survival(arms: dict[str, Escapes], colors: dict[str, str]) -> str:
             y = 100 * np.repeat(share, 2) + lift
             axes.plot(x, y[:len(x)], color=colors[arm], linewidth=1.5)
             ended = runs.step[~runs.escaped]
-            axes.plot(ended, np.full(len(ended), y[-1]), "x", color=colors[arm], markersize=5)
+            axes.plot(ended, 100 * curve.evaluate(ended) + lift, "x", color=colors[arm], markersize=5)
             ends.append((x[-1], y[-1], arm))
         name_line_ends(axes, ends, names)
         axes.set_xlabel("training step")

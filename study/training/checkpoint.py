@@ -1,8 +1,8 @@
 """Checkpoints of a cell in training: safetensors files, written atomically and verified when they are read.
 
-A checkpoint has the weights, AdamW's state and, as metadata, the progress. Data order, masks and dropout are functions
-of the step, so nothing else is needed. Checkpoints are outside DVC's outs (`.state/<fingerprint>/`), because DVC
-deletes outs before a stage runs again.
+A checkpoint has the weights, the optimisers' state and, as metadata, the progress. Data order, masks and dropout are
+functions of the step, so nothing else is needed. Checkpoints are outside DVC's outs (`.state/<fingerprint>/`),
+because DVC deletes outs before a stage runs again.
 """
 from __future__ import annotations
 

@@ -83,7 +83,8 @@ class Trainer:
             processes.wait()
 
     def train(self) -> Progress:
-        """Trains to the last step, to divergence, or until `patience` ends the run. Returns the progress.
+        """Trains to the last step, to divergence, or until `patience` or `stop_after_escape` ends the run. Returns the
+        progress.
 
         A diverged run is a result, not an error.
         """
@@ -147,7 +148,9 @@ class Trainer:
         if step == training.count_embeddings_at:
             weight = encoder.token.weight
             made = torch.from_numpy(count_embeddings(self.data.train.ids, *weight.shape)).to(weight)
-            weight.copy_(made * weight.square().mean().sqrt())
+            known = made.any(1)             # tokens of the text; [MASK], [CLS] and [PAD] keep their embeddings
+            size = weight[known].square().mean().sqrt() / made[known].square().mean().sqrt()
+            weight[known] = made[known] * size
 
     def backward(self, batch: Batch) -> tuple[float, float | None]:
         """Adds the gradients of the batch's mean loss to those of the parameters.

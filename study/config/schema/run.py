@@ -143,7 +143,7 @@ class Model(Settings):
 
     position_initialization: Literal["normal", "sinusoidal"] = "normal"
     """Position embeddings at the start: drawn like the other embeddings, or sines and cosines (Vaswani et al. 2017)
-    with the same standard deviation. Both are trained."""
+    with the same root mean square. Both are trained."""
 
     initialization: Literal["width-aware", "bert", "torch"]
     """`width-aware`: standard deviation 1/sqrt(fan_in) for linear layers, 0.1 for embeddings. `bert`: 0.02.
@@ -172,8 +172,8 @@ class Model(Settings):
 class Curriculum(Settings):
     """Short rows first, then full rows. The number of tokens per step does not change."""
 
-    step_fraction: Annotated[float, Field(gt=0, le=1)]
-    """Fraction of the steps with short rows; 1 for all of them."""
+    step_fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Fraction of the steps with short rows."""
 
     length_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Length of the short rows as a fraction of `examples.max_seq_length`."""
@@ -207,7 +207,8 @@ class Training(Settings):
     """Learning rate after warm-up: decay to 0, or none."""
 
     position_learning_rate: Annotated[float, Field(gt=0)] = 1.0
-    """Learning rate of position embeddings and of the bias of relative positions, as a multiple of `learning_rate`."""
+    """Learning rate of position embeddings and of the bias of relative positions, as a multiple of `learning_rate`.
+    Their weight decay is scaled with it."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`adamw` (Loshchilov and Hutter 2019), or `muon` (Jordan et al. 2024) for the weight matrices of the layers and
@@ -252,8 +253,8 @@ class Training(Settings):
     the left, and so on. null: attention is learned."""
 
     count_embeddings_at: Annotated[int, Field(ge=0)] | None = None
-    """At this step, the token embeddings are replaced by ones made from counts of neighbouring tokens
-    (study/data/count_embeddings.py); null: never."""
+    """At this step, the embeddings of the tokens in the text, and with them a tied decoder, are replaced by ones made
+    from counts of neighbouring tokens (study/data/count_embeddings.py). The optimiser's state stays. null: never."""
 
     attention_offsets: bool = False
     """Whether each validation records how much attention every head pays to the nearest positions."""
@@ -300,9 +301,10 @@ class RunConfig(Settings):
         if self.training.patience is not None and causal:
             raise ValueError("training.patience watches the NLL on [MASK], which objective.token_objective causal does "
                              "not have")
-        if self.training.stop_after_escape is not None and (causal or self.inputs.format in PAIR_FORMATS):
-            raise ValueError("training.stop_after_escape watches the NLL on [MASK] in rows of one segment; it needs "
-                             "objective.token_objective mlm and another inputs.format")
+        unlike_validation = causal or self.inputs.format in PAIR_FORMATS or self.masking.mask == 0
+        if self.training.stop_after_escape is not None and unlike_validation:
+            raise ValueError("training.stop_after_escape watches the NLL on [MASK] in rows of one segment, so it needs "
+                             "objective.token_objective mlm, an inputs.format without pairs and masking.mask above 0")
         if self.training.position_learning_rate != 1 and self.model.positions in ("rotary", "alibi"):
             raise ValueError(f"training.position_learning_rate needs positions that are learned, not model.positions "
                              f"{self.model.positions}")

@@ -10,10 +10,11 @@ from scipy import stats
 
 from study.analysis.claims import DirectionClaim
 from study.analysis.comparisons import compare_arms
-from study.analysis.escape import Escapes, escape_table, log_rank_p, restricted_difference
+from study.analysis.escape import Escapes, _median, escape_table, escapes, log_rank_p, restricted_difference
 from study.analysis.results import StudyResults
+from study.analysis.statistics import t_estimate
 from study.analysis.verdicts import ClaimTest, decide_families
-from tests.support.fake_results import fake_study
+from tests.support.fake_results import fake_cell, fake_study
 
 
 def runs(*steps):
@@ -48,7 +49,9 @@ def test_the_exact_test_agrees_with_scipys_for_many_runs():
 def test_without_an_escape_there_is_no_difference():
     stuck, together = runs(-900, -900, -900), runs(60, 60, 60)
     assert log_rank_p(stuck, stuck) == log_rank_p(together, together) == 1
-    assert restricted_difference(stuck, stuck) == {"limit": 900, "difference": 0, "low": 0, "high": 0}
+    nothing = restricted_difference(stuck, stuck)
+    assert nothing["limit"] == 900
+    assert all(math.isnan(nothing[key]) for key in ("difference", "low", "high"))
 
 
 def test_the_difference_is_within_the_steps_that_are_known_of_every_run():
@@ -84,6 +87,40 @@ def test_the_table_has_medians_and_censored_arms(fake):
     assert math.isnan(table.loc["dynamic", "p"])
 
 
+def test_medians_have_the_intervals_of_statsmodels(fake):
+    """The fourth of five escapes bounds the interval of the median from above (Brookmeyer and Crowley)."""
+    row = _median(runs(100, 120, 150, 170, -300))
+    assert row["median"] == 150
+    assert row["median_low"] == 100
+    assert row["median_high"] == math.inf
+    assert math.isnan(_median(runs(60, 60, 60))["median_high"])
+
+
+def test_p_is_adjusted_over_the_arms_of_a_factor(tmp_path):
+    study = fake_study(tmp_path)
+    more = ["dynamic", "static", "static-10", "all-mask"]
+    study = study.model_copy(update={"settings": study.settings.model_copy(update={"arms": more})})
+    for arm in more:
+        for seed in study.settings.seeds:
+            fake_cell(study, arm, seed, 2.0)
+    table = escape_table(StudyResults(study)).set_index("arm")
+    assert table.p[["static", "static-10", "all-mask"]].tolist() == [1, 1, 1]
+    records = [{"step": step, "tokens": 100 * step, "loss": 4.0, "validation_nll": 4.2} for step in range(0, 41, 4)]
+    for seed in study.settings.seeds:
+        for arm in more[1:]:
+            (study.cell(arm, seed) / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+    table = escape_table(StudyResults(study)).set_index("arm")
+    assert table.p_holm["all-mask"] == table.p["all-mask"] == pytest.approx(1 / 3)
+    assert table.p_holm["static"] == table.p_holm["static-10"] == pytest.approx(2 / 3)
+
+
+def test_a_diverged_run_counts_to_the_end_of_its_steps(fake):
+    path = fake.cell("dynamic", 0) / "training.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "diverged", "steps": 7}))
+    planned = StudyResults(fake).cell("dynamic", 0).settings.training.steps
+    assert escapes(StudyResults(fake), StudyResults(fake).of_arm("dynamic")).step.tolist() == [planned, 40]
+
+
 def test_a_claim_about_escape_steps_is_decided_by_the_log_rank_test(fake):
     """Four of four runs differ, but with two seeds an arm no exact test is below 0.05."""
     comparison = compare_arms(StudyResults(fake), "static", "dynamic", "escape_step")
@@ -98,3 +135,9 @@ def test_a_claim_about_escape_steps_is_decided_by_the_log_rank_test(fake):
     assert (verdicts["X"].verdict, verdicts["X"].p) == ("inconclusive", pytest.approx(2 / 6))
     clear = dataclasses.replace(comparison, survival_p=0.008)
     assert decide_families({"X": ClaimTest(claim, clear)})["X"].verdict == "supported"
+    other = claim.model_copy(update={"direction": "higher"})
+    assert decide_families({"X": ClaimTest(other, clear)})["X"].verdict == "contradicted"
+    zero = dataclasses.replace(clear, estimate=t_estimate([0.0, 0.0]))
+    stuck = dataclasses.replace(zero, survival_p=1.0)
+    for undecided in (zero, stuck):
+        assert decide_families({"X": ClaimTest(claim, undecided)})["X"].verdict == "inconclusive"

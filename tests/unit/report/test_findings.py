@@ -49,9 +49,9 @@ def test_the_changes_with_the_strongest_effects_are_named(study):
     rows = [effect("static", -0.2), effect("span", 0.3), effect("all-mask", 2.0, gated_runs=5),
             effect("untrained", 5.0), effect("rate-40", 0.05), effect("pre-ln", -0.4, baseline="static")]
     assert _extremes(results, {"comparisons": rows}) == (
-        "Of 4 changes to the baseline, 3 can be compared with it: the runs of the other learnt too little. Of these, "
-        "static reduces NLL on [MASK] most (-0.200 [-0.300, -0.100] nats) and span increases NLL on [MASK] most "
-        "(+0.300 [+0.200, +0.400] nats).")
+        "Of 4 changes to the baseline, 3 can be compared with it: the runs of the other learnt too little. Of the "
+        "comparable ones, static reduces NLL on [MASK] most (-0.200 [-0.300, -0.100] nats) and span increases NLL on "
+        "[MASK] most (+0.300 [+0.200, +0.400] nats).")
     assert _extremes(results, {"comparisons": rows[4:5]}) == (
         "Of 1 change to the baseline, none has an interval for NLL on [MASK] that excludes zero.")
 

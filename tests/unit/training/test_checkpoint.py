@@ -13,7 +13,12 @@ RESUMED = {"pairs": {"inputs": {"format": "segment-pairs"}, "objective": {"sente
            "curriculum": {"training": {"curriculum": {"step_fraction": 0.5, "length_fraction": 0.5}}},
            "causal": {"objective": {"token_objective": "causal"}},
            "micro-batches": {"training": {"gradient_accumulation_steps": 2}},
-           "static": {"masking": {"schedule": "static", "dupe_factor": 2}}}
+           "static": {"masking": {"schedule": "static", "dupe_factor": 2}},
+           "muon": {"training": {"optimizer": "muon"}},
+           "fast positions": {"model": {"positions": "absolute"}, "training": {"position_learning_rate": 10.0}},
+           "repeated rows": {"inputs": {"repeated_fraction": 0.5}},
+           **{f"local attention from step {step}": {"training": {"local_attention_from": step}} for step in (4, 5, 6)},
+           **{f"count embeddings at step {step}": {"training": {"count_embeddings_at": step}} for step in (4, 5, 6)}}
 
 
 class Interrupted(Exception):

@@ -8,6 +8,7 @@ import torch
 
 from study import StudyError
 from study.config.fingerprint import settings_yaml
+from study.data.count_embeddings import count_embeddings
 from study.evaluation.embedding import load_cell
 from study.objectives.masked_lm import token_nll
 from study.training.pretrain import load_data, write_cell
@@ -27,7 +28,6 @@ SWITCHES = {
     "repeated rows": {"inputs": {"repeated_fraction": 0.5}},
     "local attention": {"training": {"local_attention_from": 5}},
     "count embeddings": {"training": {"count_embeddings_at": 5}},
-    "short rows": {"training": {"curriculum": {"step_fraction": 1.0, "length_fraction": 0.5}}},
     "muon": {"training": {"optimizer": "muon"}},
     "bert init": {"model": {"initialization": "bert"}},
     "torch init": {"model": {"initialization": "torch", "tied_decoder": False}},
@@ -173,6 +173,24 @@ def test_a_run_can_stop_some_steps_after_it_has_left_the_plateau(config, data, m
     stopping = changed(config, training={"steps": 12, "warmup_steps": 0, "logging_steps": 1, "eval_steps": 1,
                                          "stop_after_escape": limit})
     assert trained(stopping, data)[1].step == last
+
+
+def test_count_embeddings_replace_those_of_the_tokens_in_the_text_at_their_step(config, data):
+    config = changed(config, training={"steps": 3, "warmup_steps": 0, "count_embeddings_at": 2})
+    trainer = Trainer(config, data, 0)
+    embeddings = trainer.model.encoder.token.weight
+    absent = torch.tensor(np.setdiff1d(np.arange(len(embeddings)), data.train.ids))
+    present = torch.tensor(np.intersect1d(np.arange(len(embeddings)), data.train.ids))
+    made = torch.from_numpy(count_embeddings(data.train.ids, *embeddings.shape))[present]
+    for step in range(4):
+        before = embeddings.detach().clone()
+        trainer.progress.step = step
+        trainer._intervene()
+        assert torch.equal(embeddings[absent], before[absent])
+        assert torch.equal(embeddings[present], before[present]) == (step != 2)
+    ratio = embeddings[present] / made
+    torch.testing.assert_close(ratio[made != 0], ratio[made != 0][0].expand(int((made != 0).sum())), rtol=1e-3, atol=0)
+    assert len(absent)
 
 
 def test_the_unigram_level_is_that_of_the_references(tiny):
