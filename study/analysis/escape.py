@@ -97,10 +97,12 @@ def log_rank_p(first: Escapes, second: Escapes) -> float:
     """The exact p of the log-rank test that two arms leave the plateau alike: over all ways to deal the runs out.
 
     The p value of the usual normal approximation is too small for five runs an arm. Beyond RESAMPLES ways, so many are
-    drawn at random. 1 if no run of either arm escapes.
+    drawn at random. 1 if no run of either arm escapes; NaN with fewer than two runs an arm.
     """
     from scipy import stats
 
+    if min(len(first.step), len(second.step)) < 2:
+        return math.nan
     if not (first.escaped.any() or second.escaped.any()):
         return 1.0
 

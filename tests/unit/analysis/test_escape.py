@@ -54,6 +54,21 @@ def test_without_an_escape_there_is_no_difference():
     assert all(math.isnan(nothing[key]) for key in ("difference", "low", "high"))
 
 
+def test_one_run_an_arm_gives_no_test_and_no_interval():
+    assert math.isnan(log_rank_p(runs(200), runs(-900)))
+    difference = restricted_difference(runs(200), runs(-900))
+    assert difference["difference"] == -700
+    assert math.isnan(difference["low"])
+
+
+def test_a_study_with_one_seed_has_a_table(fake):
+    one = fake.model_copy(update={"settings": fake.settings.model_copy(update={"seeds": [0]})})
+    table = escape_table(StudyResults(one)).set_index("arm")
+    assert table.escaped.tolist() == [0, 1]
+    assert table.p.isna().all()
+    assert table.p_holm.isna().all()
+
+
 def test_the_difference_is_within_the_steps_that_are_known_of_every_run():
     early, late = runs(200, 180, 220), runs(700, -1000, -900)
     difference = restricted_difference(early, late)
