@@ -50,6 +50,8 @@ def around_escape(arms: dict[str, list[tuple[int, float, float]]], colors: dict[
             panel.axvline(0, color=GREY, linewidth=0.8)
             panel.set_ylabel(label)
         panels[0].set_ylim(top=0.5)
+        last = max(since for points in arms.values() for since, *_ in points)
+        panels[0].set_xlim(-2 * last, last)
         panels[1].set_xlabel("steps since the escape")
         figure.legend(loc="outside right upper")
 

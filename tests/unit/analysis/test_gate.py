@@ -14,7 +14,6 @@ from study.analysis.tables import cell_table
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
 from study.config.schema import Masking
-from study.data.plateau import escape_step
 from tests.support.fake_results import TUNED, fake_study
 from tests.support.studies import changed
 
@@ -45,18 +44,6 @@ def lacks(study, arm="static", seed=1):
 
 
 # ---- the escape step
-
-@pytest.mark.parametrize(("nlls", "expected"), [
-    ([4.2, 3.5, 3.4, 3.3], 1),
-    ([4.2, 3.9, 3.9, 3.9], 1),              # exactly 0.1 nats below the level
-    ([4.2, 3.91, 3.9, 3.9, 3.9], 2),
-    ([4.2, 3.5, 3.95, 3.5, 3.5, 3.5], 3),   # three in a row, broken by one
-    ([4.2, 3.5, 3.4, 3.95, 3.5, 3.4], None),
-    ([4.2, 4.1, 3.5, 3.4], None),           # too few validations are left
-    ([3.0, 2.9], None), ([], None)])
-def test_a_run_has_escaped_at_the_first_of_three_validations_in_a_row(nlls, expected):
-    assert escape_step(list(enumerate(nlls)), PLATEAU) == expected
-
 
 def test_records_without_a_validation_are_no_interruption(fake):
     rewrite(fake, "static", 1, [4.2, 3.5, None, 3.4, None, None, 2.2], 40)
