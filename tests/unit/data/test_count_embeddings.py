@@ -36,3 +36,21 @@ def test_equal_counts_give_equal_vectors(vectors):
     rng = np.random.default_rng(0)
     text = rng.integers(0, 40, 2000)
     assert np.array_equal(count_embeddings(text, 40, 4), count_embeddings(text, 40, 4))
+
+
+def test_they_are_those_of_the_formula():
+    """Positive pointwise mutual information with both neighbours, its left singular vectors times the root of the
+    singular values."""
+    text, size = np.random.default_rng(1).integers(0, 12, 400), 12
+    counts = np.zeros((size, 2 * size))
+    for left, right in zip(text, text[1:], strict=False):
+        counts[right, left] += 1
+        counts[left, size + right] += 1
+    smoothed = counts.sum(0) ** 0.75
+    with np.errstate(divide="ignore"):
+        information = np.log(counts * smoothed.sum() / (counts.sum(1)[:, None] * smoothed))
+    left, values, _ = np.linalg.svd(np.maximum(information, 0))
+    expected = left[:, :3] * np.sqrt(values[:3])
+    expected /= np.sqrt(np.mean(expected**2))
+    vectors = count_embeddings(text, size, 3)[:, ::-1]          # the smallest singular value comes first
+    assert np.abs(np.sum(vectors * expected, 0)) == pytest.approx(np.sum(expected**2, 0), rel=1e-3)
