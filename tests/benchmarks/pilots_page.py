@@ -50,10 +50,12 @@ def _row(name: str, runs: list[dict], base: list[dict]) -> dict:
     paired = [final[run["seed"]] - run["curve"][-1][1] for run in base if run["seed"] in final]
     same_tokens = runs[0]["data"] == base[0]["data"] and name != "baseline"
     settings = runs[0]["settings"]
+    lowest = min((point for run in runs for point in run["curve"]), key=lambda point: point[1])
     per_step = settings["training"]["batch_size"] * settings["examples"]["max_seq_length"]
     return {"name": name, "steps": runs[0]["steps"], "tokens": runs[0]["tokens"], "per_step": per_step,
             "escapes": [escape_step(run["curve"], unigram) for run in runs],
             "final": statistics.mean(final.values()),
+            "seeds": len(runs), "lowest": lowest[1], "lowest_step": lowest[0],
             "spread": statistics.stdev(final.values()) if len(runs) > 1 else None,
             "below_unigram": unigram - statistics.mean(final.values()),
             "above_product": statistics.mean(final.values()) - level(runs[0], PRODUCT),
