@@ -12,7 +12,7 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis import statistics
-from study.analysis.escape import escapes, log_rank_p, restricted_steps
+from study.analysis.escape import escapes, log_rank_p, restricted_estimate
 from study.analysis.gate import failed_gate
 from study.analysis.measures import Value
 from study.analysis.metrics import METRICS, cell_metric
@@ -87,8 +87,7 @@ def _compare_escapes(results: StudyResults, treatment: str, baseline: str) -> Co
     """Escape steps of two arms. Some runs may never leave the plateau, so the test is the log-rank test, and the
     difference is that of the steps on the plateau within a limit (escape.py)."""
     runs = [escapes(results, results.of_arm(arm)) for arm in (treatment, baseline)]
-    _, first, second = restricted_steps(*runs)
-    estimate = statistics.t_estimate(first - second)
+    _, first, second, estimate = restricted_estimate(*runs)
     return Comparison(treatment, baseline, "escape_step", estimate, estimate, first, second, log_rank_p(*runs))
 
 

@@ -20,6 +20,7 @@ from study.analysis import statistics
 from study.analysis.decision_rules import ALPHA
 from study.analysis.learning import learning_curve
 from study.analysis.results import CellResults, StudyResults
+from study.analysis.statistics import Estimate
 
 RESAMPLES = 4000                            # enough for all ways with seven runs an arm
 COLUMNS = ("arm", "baseline", "n", "escaped", "median", "median_low", "median_high", "median_tokens", "median_seconds",
@@ -61,8 +62,9 @@ def escape_table(results: StudyResults) -> pd.DataFrame:
         row |= {f"median_{unit}": row["median"] * _per_step(results.of_arm(arm), unit)
                 for unit in ("tokens", "seconds")}
         if baseline in of:
-            row |= {"baseline": baseline, "p": log_rank_p(of[arm], of[baseline]),
-                    **restricted_difference(of[arm], of[baseline])}
+            limit, _, _, estimate = restricted_estimate(of[arm], of[baseline])
+            row |= {"baseline": baseline, "p": log_rank_p(of[arm], of[baseline]), "limit": limit,
+                    "difference": estimate.mean, "low": estimate.low, "high": estimate.high}
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     factors = table.arm.map(lambda arm: study.arms[arm].factor)
@@ -129,11 +131,10 @@ def restricted_steps(first: Escapes, second: Escapes) -> tuple[int, np.ndarray, 
     return limit, np.minimum(first.step, limit).astype(float), np.minimum(second.step, limit).astype(float)
 
 
-def restricted_difference(first: Escapes, second: Escapes) -> dict[str, float]:
-    """Steps on the plateau within the limit, first minus second, paired by seed: `limit`, mean `difference`, `low` and
-    `high`. The last three are NaN if no run of either arm escapes, because nothing is known then."""
+def restricted_estimate(first: Escapes, second: Escapes) -> tuple[int, np.ndarray, np.ndarray, Estimate]:
+    """The limit, the steps (n,) on the plateau within it of two arms, and their mean difference, first minus second,
+    paired by seed. The estimate is NaN if no run of either arm escapes: which arm would escape first is then unknown.
+    """
     limit, ours, theirs = restricted_steps(first, second)
-    if not (first.escaped.any() or second.escaped.any()):
-        return {"limit": limit, "difference": math.nan, "low": math.nan, "high": math.nan}
-    estimate = statistics.t_estimate(ours - theirs)
-    return {"limit": limit, "difference": estimate.mean, "low": estimate.low, "high": estimate.high}
+    known = first.escaped.any() or second.escaped.any()
+    return limit, ours, theirs, statistics.t_estimate(ours - theirs if known else np.array([]))

@@ -53,7 +53,7 @@ def check_labels(counts: Counts, vocabulary: Vocabulary) -> list[Finding]:
             "Set labels to -100 wherever no token was selected."))
     if counts.labelled and counts.mask + counts.random == 0:
         findings.append(Finding(
-            "problem", "nothing is masked", f"All {counts.labelled:,} labels equal the token that is shown.",
+            "problem", "no token is masked", f"All {counts.labelled:,} labels equal the token that is shown.",
             "Apply the collator once, and make labels from a copy of the ids that is taken before masking."))
     if not counts.labelled:
         findings.append(Finding("problem", "no labels", "Every label is -100, so there is nothing to learn.",
@@ -82,7 +82,7 @@ def check_rate(counts: Counts, mlm_probability: float) -> Finding:
         return Finding("problem", "selected tokens", "The batch has no ordinary token.", "Pass a batch with text.")
     share, low, high = interval(counts.selected, counts.eligible)
     detail = (f"{share:.2%} [{low:.2%}, {high:.2%}] of {counts.eligible:,} ordinary tokens are selected; "
-              f"{counts.selected / max(1, counts.real):.2%} of all positions that are no padding.")
+              f"{counts.selected / max(1, counts.real):.2%} of all positions outside padding.")
     fits = low <= mlm_probability <= high
     return Finding("fine" if fits else "note", "selected tokens", detail, "" if fits else
                    f"The interval does not contain {mlm_probability:.0%}. Pass the intended --mlm-probability, or "

@@ -24,7 +24,7 @@ IGNORED = -100                              # label of positions that are not sc
 
 @dataclass(frozen=True)
 class Batch:
-    """ids, labels (B, T) int64; real (B, T) bool: positions that are no padding."""
+    """ids, labels (B, T) int64; real (B, T) bool: positions outside padding."""
     path: Path
     ids: np.ndarray
     labels: np.ndarray

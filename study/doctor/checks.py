@@ -17,7 +17,7 @@ SHOWN_CHARACTERS = 40                       # of a line that is quoted
 
 @dataclass(frozen=True)
 class Finding:
-    """One check. severity: one of SEVERITIES. remedy: empty where nothing is to be done."""
+    """One check. severity: one of SEVERITIES. remedy: empty if no action is needed."""
     severity: str
     title: str
     detail: str

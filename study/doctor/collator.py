@@ -21,8 +21,8 @@ SPLITS = {
     "81/9/10": ("two independent draws of 10 %, the kept token wins where both hit", (0.81, 0.09, 0.10)),
     "80/2/18": ("the second draw is 10 % of the rest instead of half of it", (0.80, 0.02, 0.18)),
     "80/18/2": ("the second draw keeps 10 % of the rest instead of half of it", (0.80, 0.18, 0.02)),
-    "80/20/0": ("nothing is kept", (0.80, 0.20, 0.0)),
-    "80/0/20": ("nothing is replaced at random", (0.80, 0.0, 0.20)),
+    "80/20/0": ("no token is kept", (0.80, 0.20, 0.0)),
+    "80/0/20": ("no token is replaced at random", (0.80, 0.0, 0.20)),
     "90/10/0": ("[MASK] and random only", (0.90, 0.10, 0.0)),
     "90/0/10": ("[MASK] and kept only", (0.90, 0.0, 0.10)),
     "100/0/0": ("all [MASK]", (1.0, 0.0, 0.0))}
@@ -30,12 +30,12 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of positions in batches. `eligible`: real, with an original id that is no special token; `selected` of
+    """Counts of positions in batches. `eligible`: real, with an original id that is not a special token; `selected` of
     these have a label, shown as [MASK], at random or kept.
 
     labelled: all positions with labels; labelled_special, labelled_padding, labelled_unknown: those whose original id
     is special but for [UNK], those that are padding, and those whose original id is [UNK]. random_special: of the
-    random tokens, how many are special or unused ids. unlabelled_masks: [MASK] shown where there is no label. outside:
+    random tokens, how many are special or unused ids. unlabelled_masks: [MASK] at positions without a label. outside:
     ids or labels that are not in the vocabulary.
     """
     eligible: int = 0

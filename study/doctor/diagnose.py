@@ -62,7 +62,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What came out. text: facts about the text by name. ladder and position: None if there is no text, or no loss."""
+    """What came out. text: facts about the text by name. ladder and position: None without a text or a loss."""
     request: Request
     vocabulary: Vocabulary
     text: dict[str, str]
@@ -92,18 +92,18 @@ def examine(request: Request, progress: Callable = lambda items, **_: items) -> 
     if batches:
         findings += check_batches(batches, vocabulary, request.mlm_probability)
     else:
-        findings.append(Finding("not checked", "collator", "There is no batch.", "Save one and pass it with --batch."))
+        findings.append(Finding("not checked", "collator", "No batch was given.", "Save one and pass it with --batch."))
     return Diagnosis(request, vocabulary, text, ladder, position, sorted_findings(findings))
 
 
 def _run_findings(request: Request, position: Position | None, log: TrainingLog | None,
                   rows: RowShares | None) -> list[Finding]:
     if not request.texts:
-        return [Finding("not checked", "text, levels, loss", "There is no text.", "Pass --text, and --loss or --log.")]
+        return [Finding("not checked", "text, levels, loss", "No text was given.", "Pass --text, and --loss or --log.")]
     settings = RowSettings(request.batch_size, request.max_seq_length, request.mlm_probability)
     findings = check_run(position, log, settings, rows)
     if position is None:
-        findings.append(Finding("not checked", "loss", "There is no loss.", "Pass --loss or --log."))
+        findings.append(Finding("not checked", "loss", "No loss was given.", "Pass --loss or --log."))
     return findings
 
 

@@ -1,7 +1,7 @@
 """The ladder of references for any text and tokenizer, under two corruptions: all [MASK], and the user's own.
 
 The models are the count models of study/data/references.py. Part of the text is counted, another fits weights and
-exponents, a third is scored. Lines are joined to rows; words of another line are no neighbours.
+exponents, a third is scored. Lines are joined to rows; words of other lines do not count as neighbours.
 
 Where a token is shown at random or kept, a model also sees the shown token s. The law of the true token x is then, by
 Bayes' rule and given its law p(x) from the words around it,

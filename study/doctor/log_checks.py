@@ -39,7 +39,7 @@ def check_run(position: Position | None, log: TrainingLog | None, settings: RowS
     findings = [absolute_positions()] if stuck else []
     findings.append(check_batch_size(log, settings, rows))
     if log is None:
-        findings.append(Finding("not checked", "learning rate, warm-up, steps", "There is no log.",
+        findings.append(Finding("not checked", "learning rate, warm-up, steps", "No log was given.",
                                 "Pass the log of the run with --log."))
     else:
         findings += [*check_learning_rate(log, stuck), *check_length(log, settings, stuck), *check_end(position, log)]
@@ -105,7 +105,7 @@ def _warm_up(log: TrainingLog, peak: int, first: int, top: float) -> Finding:
     if peak == first:
         risky = top >= RATE_FOR_WARMUP
         return Finding("note" if risky else "fine", "warm-up", f"The rate is largest at the first logged step, "
-                       f"{first:,}: there is no warm-up, or it ends before.",
+                       f"{first:,}: the run has no warm-up, or it ended earlier.",
                        "Warm up over the first few percent of the steps." if risky else "")
     long = peak > LONG_WARMUP * planned
     return Finding("note" if long else "fine", "warm-up", f"The rate rises until step {peak:,}, {peak / planned:.0%} "
@@ -134,7 +134,7 @@ def check_length(log: TrainingLog, settings: RowSettings, stuck: bool) -> list[F
 def check_end(position: Position, log: TrainingLog) -> list[Finding]:
     """Divergence, and an evaluation loss that rises."""
     if position.diverged is not None:
-        what = ("a loss or gradient norm is no finite number" if log.diverged is not None else
+        what = ("a loss or gradient norm is not a finite number" if log.diverged is not None else
                 f"the loss is above that of a uniform guess, {position.levels.uniform:.2f}")
         return [Finding("problem", "diverged", f"From step {position.diverged:,} on, {what}.",
                         "Lower the learning rate, lengthen the warm-up, clip gradients at 1.0, and use bfloat16 or "

@@ -29,8 +29,8 @@ class TrainingLog:
     """A log, in the order of its steps. `losses` and `evaluations`: (step, nats), finite ones only.
 
     `evaluated_on_mask`: whether evaluations are on tokens that are all shown as [MASK]. `diverged`: the first step with
-    a loss or gradient norm that is no finite number. `batch_size`: rows per device, as the Trainer records it. `steps`:
-    the last step that was logged; `planned`: how many were to be run, if it is known.
+    a loss or gradient norm that is not a finite number. `batch_size`: rows per device, as the Trainer records it.
+    `steps`: the last step that was logged; `planned`: how many were to be run, if it is known.
     """
     path: Path
     losses: Points
@@ -65,7 +65,7 @@ def _trainer_records(path: Path, text: str) -> tuple[dict, Iterable[tuple[str, d
         raise StudyError(f"{path}: not JSON ({error}); name JSON lines .jsonl") from None
     entries = state.get("log_history") if isinstance(state, dict) else state
     if not isinstance(entries, list):
-        raise StudyError(f"{path}: no log_history; trainer_state.json lies in each checkpoint folder of the Trainer")
+        raise StudyError(f"{path}: no log_history; trainer_state.json is in each checkpoint folder of the Trainer")
     return (state if isinstance(state, dict) else {},
             ((f"log_history entry {number}", entry) for number, entry in enumerate(entries, 1)))
 

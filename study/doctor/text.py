@@ -105,7 +105,7 @@ def lines_that_begin_in(file, begin: int, end: int) -> bytes:
     """The lines of a binary file that begin in [begin, end): each line of the file belongs to one such range."""
     file.seek(max(0, begin - 1))
     if begin and not file.readline(LONGEST_LINE).endswith(b"\n"):
-        return b""                          # the range lies inside one very long line, or at the end of the file
+        return b""                          # the range is inside one very long line, or at the end of the file
     start = file.tell()
     if start >= end:
         return b""
@@ -153,7 +153,7 @@ def _records(records: Iterable, part: _Part) -> Iterator[str]:
     for number, record in enumerate(records, 1):
         value = record.get(part.column) if isinstance(record, dict) else record if isinstance(record, str) else None
         if value is None and not (isinstance(record, dict) and part.column in record):
-            have = f"it has {', '.join(map(str, record))}" if isinstance(record, dict) else "it is no object"
+            have = f"it has {', '.join(map(str, record))}" if isinstance(record, dict) else "it is not an object"
             raise StudyError(f"{part.path}: record {number} has no {part.column!r}; {have}; name the column of the "
                              f"text with --column")
         if value is not None and not isinstance(value, str):
@@ -189,7 +189,8 @@ def _read_parquet(part: _Part, sample: TextSample) -> None:
     try:
         file = pq.ParquetFile(part.path)
     except (pa.ArrowException, OSError) as error:
-        raise StudyError(f"{part.path}: no usable parquet file ({str(error).splitlines()[0]}); make it again") from None
+        reason = str(error).splitlines()[0]
+        raise StudyError(f"{part.path}: not a usable parquet file ({reason}); make it again") from None
     if part.column not in file.schema_arrow.names:
         raise StudyError(f"{part.path}: no column {part.column!r}; it has {', '.join(file.schema_arrow.names)}; name "
                          f"the column of the text with --column")

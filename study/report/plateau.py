@@ -56,7 +56,7 @@ def _sentence(row: dict, limit: int) -> str:
         return f"{counted} within {limit:,} steps."
     if not math.isfinite(row["median"]):
         return f"{counted} within {limit:,} steps; the median is beyond."
-    return f"{counted}, at a median of {whole(row['median'])} steps {_interval(row)}.".replace(" .", ".")
+    return f"{counted}, at a median of {' '.join([whole(row['median']), 'steps', _interval(row)]).strip()}."
 
 
 def _interval(row: dict) -> str:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from study.analysis.claims import DirectionClaim
 from study.analysis.comparisons import compare_arms
-from study.analysis.escape import Escapes, _median, escape_table, escapes, log_rank_p, restricted_difference
+from study.analysis.escape import Escapes, _median, escape_table, escapes, log_rank_p, restricted_estimate
 from study.analysis.results import StudyResults
 from study.analysis.statistics import t_estimate
 from study.analysis.verdicts import ClaimTest, decide_families
@@ -49,16 +49,16 @@ def test_the_exact_test_agrees_with_scipys_for_many_runs():
 def test_without_an_escape_there_is_no_difference():
     stuck, together = runs(-900, -900, -900), runs(60, 60, 60)
     assert log_rank_p(stuck, stuck) == log_rank_p(together, together) == 1
-    nothing = restricted_difference(stuck, stuck)
-    assert nothing["limit"] == 900
-    assert all(math.isnan(nothing[key]) for key in ("difference", "low", "high"))
+    limit, *_, estimate = restricted_estimate(stuck, stuck)
+    assert limit == 900
+    assert all(map(math.isnan, (estimate.mean, estimate.low, estimate.high)))
 
 
 def test_one_run_an_arm_gives_no_test_and_no_interval():
     assert math.isnan(log_rank_p(runs(200), runs(-900)))
-    difference = restricted_difference(runs(200), runs(-900))
-    assert difference["difference"] == -700
-    assert math.isnan(difference["low"])
+    estimate = restricted_estimate(runs(200), runs(-900))[-1]
+    assert estimate.mean == -700
+    assert math.isnan(estimate.low)
 
 
 def test_a_study_with_one_seed_has_a_table(fake):
@@ -71,11 +71,12 @@ def test_a_study_with_one_seed_has_a_table(fake):
 
 def test_the_difference_is_within_the_steps_that_are_known_of_every_run():
     early, late = runs(200, 180, 220), runs(700, -1000, -900)
-    difference = restricted_difference(early, late)
-    assert difference["limit"] == 900
-    assert difference["difference"] == pytest.approx(np.mean([200 - 700, 180 - 900, 220 - 900]))
-    interval = stats.t.interval(0.95, 2, difference["difference"], stats.sem([-500, -720, -680]))
-    assert (difference["low"], difference["high"]) == pytest.approx(interval)
+    limit, first, second, estimate = restricted_estimate(early, late)
+    assert limit == 900
+    assert (first - second).tolist() == [200 - 700, 180 - 900, 220 - 900]
+    assert estimate.mean == pytest.approx(np.mean([-500, -720, -680]))
+    interval = stats.t.interval(0.95, 2, estimate.mean, stats.sem([-500, -720, -680]))
+    assert (estimate.low, estimate.high) == pytest.approx(interval)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Findings about text and runs: each threshold is met by what it is meant for, and nothing is claimed unchecked."""
+"""Findings about text and runs: each threshold is met by what it is meant for, and what was not checked is named."""
 from pathlib import Path
 
 import pytest

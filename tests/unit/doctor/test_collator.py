@@ -1,4 +1,4 @@
-"""Batches: known collators are recognised, faults are found, and nothing is unpickled."""
+"""Batches: known collators are recognised, faults are found, and pickles are refused."""
 import json
 import pickle
 
@@ -135,7 +135,7 @@ def test_labels_everywhere_are_found(tmp_path, vocabulary, rows, rng):
 
 def test_a_batch_that_was_masked_in_place_before_its_labels_were_taken_has_nothing_masked(tmp_path, vocabulary, rows):
     found = examined(tmp_path, vocabulary, {"input_ids": rows, "labels": np.where(rows > 6, rows, IGNORED)})
-    assert found["nothing is masked"].severity == "problem"
+    assert found["no token is masked"].severity == "problem"
 
 
 def test_a_batch_without_labels_is_found(tmp_path, vocabulary, rows):

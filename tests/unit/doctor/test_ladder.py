@@ -47,7 +47,7 @@ def test_the_unigram_level_is_that_of_the_formula_for_what_needs_no_context(mix,
 
 @pytest.fixture(scope="module")
 def small():
-    """A text of 4 words (ids 1 to 4; 0 is no word), its count models and some tokens to predict in it."""
+    """A text of 4 words (ids 1 to 4; 0 is not a word), its count models and some tokens to predict in it."""
     rng = np.random.default_rng(2)
     chain = rng.dirichlet(np.ones(WORDS) / 2, WORDS)
     stream = [0]

@@ -81,7 +81,7 @@ def test_entries_are_sorted_by_step_and_a_repeated_step_keeps_its_last_value(tmp
     ("missing.json", None, "missing.json: no such file; --log takes a trainer_state.json"),
     ("log.txt", "loss 7", "log.txt: not a known kind of log; --log takes a trainer_state.json, a metrics.jsonl or"),
     ("a.json", "{", r"a.json: not JSON \(.*\); name JSON lines .jsonl"),
-    ("config.json", '{"lr": 1}', "config.json: no log_history; trainer_state.json lies in each checkpoint folder"),
+    ("config.json", '{"lr": 1}', "config.json: no log_history; trainer_state.json is in each checkpoint folder"),
     ("a.json", '{"log_history": [{"loss": 7}]}', "a.json, log_history entry 1: no step; each entry of a log needs"),
     ("a.json", '{"log_history": []}', "a.json: no entry has a loss"),
     ("a.json", '{"log_history": [{"step": 1, "loss": "low"}]}', "entry 1: loss is 'low'; it must be a number"),

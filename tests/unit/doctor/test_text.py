@@ -127,7 +127,7 @@ def test_compressed_text_is_read_from_its_beginning_and_the_note_says_so(tmp_pat
     ("other.csv", b"a,b\n1,2\n", "other.csv: record 1 has no 'text'; it has a, b; name the column"),
     ("empty.csv", b"", "empty.csv: not a table"),
     ("object.json", b'{"text": "a"}', "object.json: text in JSON must be a list of records; name JSON lines .jsonl"),
-    ("bad.parquet", b"PAR1", "bad.parquet: no usable parquet file"),
+    ("bad.parquet", b"PAR1", "bad.parquet: not a usable parquet file"),
     ("table.csv.gz", b"", "table.csv.gz: only text and JSON lines can be read compressed"),
     ("bad.txt.gz", b"no gzip", "bad.txt.gz: damaged gzip file"),
 ])

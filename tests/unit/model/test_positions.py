@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from study.config.schema.run import WITH_POSITION_EMBEDDINGS
 from study.model import kernels, positions
 from study.model.kernels import ChunkedAttention, attention, rotate
 from study.model.positions import (
@@ -244,6 +245,13 @@ def test_bfloat16_agrees_with_float32(config, kind, padded):
 def test_settings_that_have_no_effect_are_refused(config, changes):
     with pytest.raises(ValueError, match=f"{list(list(changes.values())[-1])[-1]}.* needs"):
         changed(config, **changes)
+
+
+def test_settings_and_model_agree_on_which_positions_have_embeddings(config):
+    assert positions.WITH_EMBEDDINGS == WITH_POSITION_EMBEDDINGS
+    for kind in KINDS:
+        has = new_model(changed(config, model={"positions": kind}), V, 0).encoder.position is not None
+        assert has == (kind in WITH_POSITION_EMBEDDINGS)
 
 
 def test_rotary_positions_need_an_even_width_of_a_head(config):
