@@ -143,7 +143,7 @@ def _since(position: Position, has_log: bool) -> list[str]:
     if position.state == "plateau":
         since = f" It came there by step {position.reached:,}." if has_log and position.reached is not None else ""
         back = f" It was below at step {position.escaped:,} but came back." if position.escaped is not None else ""
-        return [f"A model on the plateau predicts frequent words and uses no context.{since}{back}"]
+        return [f"Word frequencies alone give this loss: the model need not use any context.{since}{back}"]
     if position.state == "diverged":
         return [f"The run diverged at step {position.diverged:,}."]
     if position.state == "above":
