@@ -145,9 +145,11 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, str | int | None]:
-    """Returns the processor, its cores, torch's threads, the GPU (None if there is none) and the platform."""
+    """Returns the processor with its vector instructions, as in "AMD EPYC (AVX512)", its cores, torch's threads, the
+    GPU (None if there is none) and the platform."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"processor": _processor(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(),
+    processor = f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
+    return {"processor": processor, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(),
             "gpu": gpu, "platform": f"{platform.system()} {platform.machine()}"}
 
 
