@@ -1,4 +1,4 @@
-"""Published claims: the keys of experiments/claims.yaml, and the record of the claims made before the first run."""
+"""Published claims: the keys of experiments/claims.yaml."""
 from __future__ import annotations
 
 import hashlib
@@ -11,11 +11,9 @@ from pydantic import Field, model_validator
 from study import StudyError
 from study.analysis.decision_rules import rule_constants
 from study.analysis.metrics import METRICS
-from study.analysis.results import read_json
 from study.config.schema import Name, Settings
 from study.config.study import Study
 from study.config.yaml_files import read_yaml, validated
-from study.files import write_json
 
 MetricName = Literal[tuple(METRICS)]
 FAMILIES = ("masking", "objective and format", "architecture and optimisation", "probe", "calibration")
@@ -23,17 +21,50 @@ SOURCES = "sources"                         # the one key of claims.yaml that is
 MinSeeds = Annotated[int, Field(ge=2)]
 
 
+FIDELITIES = ("same recipe", "same question", "proxy")
+OWN_SOURCE = "this study"                   # the source of the A/A control, which nobody has published
+
+
 class Claim(Settings):
     """The fields that every claim has. They describe it and decide nothing."""
     statement: str                          # the claim, in our words
     source: str
+    quote: str = ""                         # a few words of the source
+    place: str = ""                         # where in the source they are
     published: str                          # the published numbers
     expected: str = ""                      # the outcome that was predicted before any run
     scope: str = ""                         # what the test here can and cannot show
     contradicts: list[str] = []             # ids of claims that say the opposite
 
 
-class ComparisonClaim(Claim):
+class TrainingClaim(Claim):
+    """A claim that training runs decide.
+
+    Fidelity says how close the test is to the source. `same recipe`: its architecture, inputs, objective, optimiser,
+    budget and measure, perhaps on another text. `same question`: the same factor and kind of measure at another scale.
+    `proxy`: another measure, such as NLL where the source fine-tunes.
+    """
+    fidelity: Literal[FIDELITIES]
+    differs: str                            # what differs from the source, in a sentence
+
+
+class Secondary(Settings):
+    """A metric that is shown beside the one that decides. Beyond its margin it may turn the outcome into a split."""
+    metric: MetricName
+    margin: Annotated[float, Field(gt=0)]
+
+
+class PositiveControl(Settings):
+    """What an arm must reach before its failure elsewhere means anything: the interval of its mean is above a number.
+
+    A model that is trained on sentence order, say, has to solve sentence order.
+    """
+    arm: Name
+    metric: MetricName
+    above: float
+
+
+class ComparisonClaim(TrainingClaim):
     """A claim about the difference between two arms."""
     treatment: Name
     baseline: Name | None = None            # None: the metric is a difference already and is compared with 0
@@ -41,6 +72,8 @@ class ComparisonClaim(Claim):
     family: Literal[FAMILIES]
     margin: Annotated[float, Field(gt=0)]   # differences below it count as none; in the metric's unit
     min_seeds: MinSeeds
+    secondary: Secondary | None = None
+    positive_control: PositiveControl | None = None
 
 
 class DirectionClaim(ComparisonClaim):
@@ -54,7 +87,7 @@ class EqualClaim(ComparisonClaim):
     claim_type: Literal["equal"]
 
 
-class RangeClaim(Claim):
+class RangeClaim(TrainingClaim):
     """An arm's metric is in a band."""
     claim_type: Literal["range"]
     arm: Name
@@ -72,7 +105,7 @@ class RangeClaim(Claim):
         return self
 
 
-class PointClaim(Claim):
+class PointClaim(TrainingClaim):
     """A published run gave this number."""
     claim_type: Literal["point"]
     arm: Name
@@ -83,7 +116,7 @@ class PointClaim(Claim):
     studies: list[Name] | None = None
 
 
-class RateClaim(Claim):
+class RateClaim(TrainingClaim):
     """Most runs of the treatment diverge, and more than of the baseline."""
     claim_type: Literal["rate"]
     treatment: Name
@@ -123,7 +156,8 @@ CLAIM_TYPES: dict[str, type[Claim]] = {
     "direction": DirectionClaim, "equal": EqualClaim, "range": RangeClaim, "point": PointClaim, "rate": RateClaim,
     "exact": ExactClaim, "out of scope": UntestedClaim, "untested": UntestedClaim}
 DECIDING = ("claim_type", "treatment", "baseline", "arm", "metric", "direction", "family", "margin", "min_seeds", "low",
-            "high", "number", "rounding", "studies", "check", "claimed", "actual", "tolerance")
+            "high", "number", "rounding", "studies", "check", "claimed", "actual", "tolerance", "secondary",
+            "positive_control")
 
 
 def claims_path(study: Study) -> Path:
@@ -157,11 +191,13 @@ def _check_references(study: Study, claims: dict[str, AnyClaim], claim: AnyClaim
 
 
 def _check_unit(claim: AnyClaim, where: str) -> None:
-    metric = getattr(claim, "metric", None)
-    large = [key for key in ("margin", "low", "high") if abs(getattr(claim, key, None) or 0) > 1]
-    if metric and METRICS[metric].unit == "points" and large:
-        raise StudyError(f"{where}: {large[0]}: {getattr(claim, large[0]):g} is larger than 1; accuracies are shares "
-                         f"here, so two points are 0.02")
+    for part, key in ((claim, ""), (getattr(claim, "secondary", None), "secondary: "),
+                      (getattr(claim, "positive_control", None), "positive_control: ")):
+        metric = getattr(part, "metric", None)
+        large = [name for name in ("margin", "low", "high", "above") if abs(getattr(part, name, None) or 0) > 1]
+        if metric and METRICS[metric].unit == "points" and large:
+            raise StudyError(f"{where}: {key}{large[0]}: {getattr(part, large[0]):g} is larger than 1; accuracies are "
+                             f"shares here, so two points are 0.02")
 
 
 def load_sources(study: Study) -> dict[str, str]:
@@ -174,8 +210,16 @@ def load_sources(study: Study) -> dict[str, str]:
 
 
 def arms_of(claim: AnyClaim) -> list[str]:
-    """The arms that test a claim."""
-    return [arm for key in ("treatment", "baseline", "arm") if (arm := getattr(claim, key, None)) is not None]
+    """The arms that test a claim, with that of its positive control."""
+    control = getattr(claim, "positive_control", None)
+    arms = [getattr(claim, key, None) for key in ("treatment", "baseline", "arm")] + [control and control.arm]
+    return list(dict.fromkeys(arm for arm in arms if arm is not None))
+
+
+def fidelity_of(claim: AnyClaim) -> str | None:
+    """How close the test is to the source; None for a claim that no study tests. A check of code or arithmetic tests
+    what the source states."""
+    return FIDELITIES[0] if isinstance(claim, ExactClaim) else getattr(claim, "fidelity", None)
 
 
 def checks_of(claims: dict[str, AnyClaim]) -> list[str]:
@@ -193,27 +237,3 @@ def claim_hash(claim: AnyClaim) -> str:
     deciding = claim.model_dump(mode="json", include=set(DECIDING), exclude_none=True)
     content = {"claim": deciding, "rules": rule_constants(claim.claim_type, getattr(claim, "metric", None))}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def register_claims(study: Study) -> None:
-    """Records the claims before the first run of a study. A claim that is changed later is exploratory.
-
-    The record is runs/<study>/claims.json (id -> hash). It is written once.
-    """
-    path = study.runs / "claims.json"
-    if path.exists() or any((study.cell(arm, seed) / "training.json").exists() for arm, seed in study.cells):
-        return
-    write_json(path, {name: claim_hash(claim) for name, claim in load_claims(study).items()}, sort_keys=True)
-
-
-def exploratory(study: Study, claims: dict[str, AnyClaim]) -> set[str]:
-    """Ids of the claims that are not decided as recorded before the first run.
-
-    A claim that was added later is among them only if its arms are trained. Without a record, all claims are.
-    """
-    path = study.runs / "claims.json"
-    if not path.exists():
-        return set(claims)
-    recorded, trained = read_json(path), study.settings.arms
-    return {name for name, claim in claims.items() if recorded.get(name) != claim_hash(claim)
-            and (name in recorded or all(arm in trained for arm in arms_of(claim)))}

@@ -12,13 +12,15 @@ from functools import partial
 import pandas as pd
 
 from study.analysis.along_training import along_training_table
-from study.analysis.claims import AnyClaim, exploratory, load_sources
+from study.analysis.claims import AnyClaim, fidelity_of, load_sources
 from study.analysis.comparisons import comparison_table
 from study.analysis.escape import escape_table
 from study.analysis.metrics import table_unit
+from study.analysis.registration import exploratory
 from study.analysis.results import StudyResults
 from study.analysis.tables import arm_table, cell_table, check_comparable, curve_table, token_table
-from study.analysis.verdicts import Verdict, decide_all
+from study.analysis.verdict import Verdict, verdict_on
+from study.analysis.verdicts import decide_all
 from study.config.study import Study
 from study.files import write_json
 
@@ -52,12 +54,13 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     sources = load_sources(study)
     _write(study.reports / "claims.json", {
         name: {**claim.model_dump(mode="json"), "exploratory": name in changed,
-               "source_title": sources.get(claim.source, claim.source), "outcome": _outcome(verdicts[name])}
+               "source_title": sources.get(claim.source, claim.source), "fidelity": fidelity_of(claim),
+               "verdict": verdict_on(claim, verdicts[name].outcome), "result": _numbers(verdicts[name])}
         for name, claim in claims.items()})
     return verdicts
 
 
-def _outcome(verdict: Verdict) -> dict:
+def _numbers(verdict: Verdict) -> dict:
     numbers = {key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(verdict).items()}
     return numbers | {"flags": sorted(verdict.flags)}
 
@@ -65,13 +68,15 @@ def _outcome(verdict: Verdict) -> dict:
 def _claims_table(claims: dict[str, AnyClaim], verdicts: dict[str, Verdict], changed: set[str]) -> pd.DataFrame:
     rows = []
     for name, claim in claims.items():
-        outcome = asdict(verdicts[name])
-        del outcome["values"], outcome["flags"]
+        result = asdict(verdicts[name])
+        del result["values"], result["flags"]
         test = {key: getattr(claim, key, None) for key in ("treatment", "baseline", "metric", "family", "margin")}
         test["treatment"] = test["treatment"] or getattr(claim, "arm", None)
-        rows.append({"claim": name, **outcome, **test, "claim_type": claim.claim_type,
-                     "unit": table_unit(test["metric"]), "exploratory": name in changed, "statement": claim.statement,
-                     "published": claim.published, "source": claim.source, "expected": claim.expected})
+        rows.append({"claim": name, "fidelity": fidelity_of(claim), "outcome": result.pop("outcome"),
+                     "verdict": verdict_on(claim, verdicts[name].outcome), **result, **test,
+                     "claim_type": claim.claim_type, "unit": table_unit(test["metric"]),
+                     "exploratory": name in changed, "statement": claim.statement, "published": claim.published,
+                     "source": claim.source, "expected": claim.expected})
     return pd.DataFrame(rows)
 
 

@@ -20,7 +20,7 @@ from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
 
 HEADLINES = ("nll", "probe_accuracy")       # metrics that figures show
-COMPARED = (*HEADLINES, "probe_chosen")     # metrics on which every arm is compared with its baseline
+COMPARED = (*HEADLINES, "probe_last_layer")     # metrics on which every arm is compared with its baseline
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 from study.data.plateau import ESCAPE_NATS, ESCAPE_VALIDATIONS  # noqa: F401, part of the hash
 
 ALPHA = 0.05            # error rate of every test, adjusted by Holm within a family
+RULES = 2               # raised when a rule changes that has no constant of its own
 TIMES_ESCAPE = 10       # a run has to train for so many times its escape step
+SPIKE_NATS = 1.0        # a loss so far above the mean of the logging interval before is a spike
 MAJORITY = 0.5          # rate of divergence that a rate claim must exceed
 MEMORISED = 0.5         # a training loss below this share of the unigram NLL: the run has memorised its text
 OVERFIT_NATS = 0.1      # a run overfits only if its validation NLL ends more than this above its lowest value
@@ -13,8 +15,8 @@ _ESCAPE = ("ESCAPE_NATS", "ESCAPE_VALIDATIONS")
 _OVERFIT = ("MEMORISED", "OVERFIT_NATS")
 _GATE = (*_ESCAPE, "TIMES_ESCAPE", *_OVERFIT)
 _USED_BY = {
-    "direction": ("ALPHA", *_GATE),
-    "equal": ("ALPHA", *_GATE),
+    "direction": ("ALPHA", "RULES", *_GATE),
+    "equal": ("ALPHA", "RULES", *_GATE),
     "range": ("ALPHA",),
     "point": ("ALPHA",),
     "rate": ("ALPHA", "MAJORITY", *_OVERFIT),
@@ -22,6 +24,13 @@ _USED_BY = {
 
 
 def rule_constants(claim_type: str, metric: str | None = None) -> dict[str, float]:
-    """The constants that decide claims of a type about a metric, by name; empty if none does."""
-    used = _USED_BY.get(claim_type, ()) + (_ESCAPE if metric == "escape_step" else ())
-    return {name: globals()[name] for name in sorted(set(used))}
+    """The constants that decide claims of a type about a metric, by name; empty if none does.
+
+    The rule on escape steps is a log-rank test, which has not changed since the first one.
+    """
+    used = set(_USED_BY.get(claim_type, ()))
+    if metric == "loss_spikes":
+        used.add("SPIKE_NATS")
+    if metric in ("escape_step", "escape_tokens"):
+        used = (used | set(_ESCAPE)) - {"RULES"}
+    return {name: globals()[name] for name in sorted(used)}

@@ -17,9 +17,10 @@ from study.analysis.results import CellResults, StudyResults, headline_probe
 
 @dataclass(frozen=True)
 class Value:
-    """A metric of one cell. `texts` (N,) holds one number per text, with mean `cell`, where there are such numbers.
+    """A metric of one cell. `texts` (N,) holds one number per document, with mean `cell`, where there are such numbers.
 
-    A comparison with numbers per text treats both seeds and texts as random.
+    A comparison with numbers per document treats both seeds and documents as random. The rows of one document are not
+    independent, so they share a number.
     """
     cell: float
     texts: np.ndarray | None = None
@@ -27,6 +28,19 @@ class Value:
     @classmethod
     def of_texts(cls, texts: np.ndarray) -> Value:
         return cls(float(texts.mean()), texts)
+
+    @classmethod
+    def of_rows(cls, sums: np.ndarray, counts: np.ndarray, documents: np.ndarray | None) -> Value:
+        """The mean of sums (N,) over counts (N,) per row, with a number per document.
+
+        With D documents of sums s and counts t, and the mean m, that of a document is m + D (s - m t) / sum(t): the
+        linear approximation of a ratio, whose mean is m. documents (N,): of each row; None: each row is one.
+        """
+        if documents is not None:
+            _, index = np.unique(documents, return_inverse=True)
+            sums, counts = np.bincount(index, weights=sums), np.bincount(index, weights=counts)
+        mean = float(sums.sum() / counts.sum())
+        return cls(mean, mean + len(sums) * (sums - mean * counts) / counts.sum())
 
     def __sub__(self, other: Value) -> Value:
         if self.texts is None or other.texts is None:
@@ -55,8 +69,9 @@ def nll(masks: str) -> Measure:
             return None
         if cell.training["status"] == "diverged":
             return Value(min(scores["nll"] or math.inf, scores["unigram_nll"]))
-        arrays = cell.evaluation_arrays
-        return Value(scores["nll"], arrays[f"{masks}/nll"] / arrays[f"{masks}/tokens"].mean())
+        arrays, rows = cell.evaluation_arrays, "nsp/documents" if masks.endswith("_pairs") else "documents"
+        value = Value.of_rows(arrays[f"{masks}/nll"], arrays[f"{masks}/tokens"], arrays.get(rows))
+        return Value(scores["nll"], value.texts)
     return measure
 
 
@@ -66,6 +81,13 @@ def nll_at(corruption: str) -> Measure:
         scores = (cell.evaluation["mixed"] or {"by_kind": {}})["by_kind"].get(corruption)
         return Value(scores["nll"]) if scores else None
     return measure
+
+
+def escape_tokens(results: StudyResults, cell: CellResults) -> Value | None:
+    """The training tokens, padding among them, that the run has seen when it leaves the plateau; None if it never
+    does."""
+    step = learning.learning_curve(results, cell).escape_step
+    return None if step is None else Value(step * cell.training["tokens"] / cell.training["steps"])
 
 
 def initial_excess(_: StudyResults, cell: CellResults) -> Value | None:
@@ -89,11 +111,22 @@ def diverged(results: StudyResults, cell: CellResults) -> Value:
 
 # ---- probes of the first task
 
-def probe(pooling: str | None = None, encoder: str = "trained") -> Measure:
-    """Accuracy of the linear probe, as a share. pooling None: the headline pooling."""
+def probe(encoder: str = "trained") -> Measure:
+    """Accuracy of the linear probe, as a share: mean pooling at the layer that cross-validation chooses. The last layer
+    where only that one was probed, or where no layer of a diverged run could be."""
+    def measure(results: StudyResults, cell: CellResults) -> Value | None:
+        task, pooling = headline_probe(results.study)
+        chosen = chosen_layer(results, cell, encoder)
+        return _probe_accuracy(cell, task, pooling if chosen is None else f"layer-{chosen[0]}", encoder)
+    return measure
+
+
+def last_layer(features: str | None = None, encoder: str = "trained") -> Measure:
+    """Accuracy on the vectors of the last layer, as a share. features: cls, mean, or cosine-cls and cosine-mean for the
+    nearest neighbour by cosine similarity; None: the headline pooling."""
     def measure(results: StudyResults, cell: CellResults) -> Value | None:
         task, headline = headline_probe(results.study)
-        return _probe_accuracy(cell, task, pooling or headline, encoder)
+        return _probe_accuracy(cell, task, features or headline, encoder)
     return measure
 
 
@@ -101,21 +134,16 @@ def _probe_accuracy(cell: CellResults, task: str, features: str, encoder: str = 
     arrays, key = cell.probe_arrays, f"{task}/{features}/{encoder}/predicted"
     if key not in arrays:
         return None
-    return Value.of_texts((arrays[key] == arrays[f"{task}/label"]).astype(float))
+    right = (arrays[key] == arrays[f"{task}/label"]).astype(float)     # (N,) or (draws, N)
+    return Value.of_texts(right.reshape(-1, right.shape[-1]).mean(0))
 
 
-def probe_chosen(results: StudyResults, cell: CellResults) -> Value | None:
-    """Probe accuracy at the layer that cross-validation on the training rows chooses."""
-    task, chosen = headline_probe(results.study).task, chosen_layer(results, cell)
-    return None if chosen is None else _probe_accuracy(cell, task, f"layer-{chosen[0]}")
-
-
-def chosen_layer(results: StudyResults, cell: CellResults) -> tuple[int, float] | None:
+def chosen_layer(results: StudyResults, cell: CellResults, encoder: str = "trained") -> tuple[int, float] | None:
     """The layer (0: embeddings) that cross-validation on the training rows chooses, and the probe accuracy there.
 
     None if layers were not probed, or if no layer of a diverged run could be probed.
     """
-    layers = cell.probe[headline_probe(results.study).task].get("more", {}).get("trained", {}).get("layers", [])
+    layers = cell.probe[headline_probe(results.study).task].get("more", {}).get(encoder, {}).get("layers", [])
     probed = [number for number, layer in enumerate(layers) if layer["cv_accuracy"] is not None]
     if not probed:
         return None
@@ -126,7 +154,8 @@ def chosen_layer(results: StudyResults, cell: CellResults) -> tuple[int, float] 
 def penultimate_over_last(results: StudyResults, cell: CellResults) -> Value | None:
     """Probe accuracy at the last layer but one minus that at the last layer."""
     task = headline_probe(results.study).task
-    keys = [key.split("/")[1] for key in cell.probe_arrays if key.startswith(f"{task}/layer-")]
+    keys = [key.split("/")[1] for key in cell.probe_arrays
+            if key.startswith(f"{task}/layer-") and key.endswith("/trained/predicted")]
     layers = sorted(set(keys), key=lambda key: int(key.removeprefix("layer-")))[-2:]
     accuracies = [_probe_accuracy(cell, task, layer) for layer in layers]
     if len(accuracies) < 2 or None in accuracies:
@@ -145,7 +174,7 @@ def over_tfidf(results: StudyResults, cell: CellResults) -> Value | None:
 
 def selectivity(results: StudyResults, cell: CellResults) -> Value | None:
     """Probe accuracy minus that of a probe trained on shuffled labels (Hewitt and Liang 2019)."""
-    task, pooling = headline_probe(results.study)
+    task, pooling = headline_probe(results.study)           # the last layer, as the control
     shuffled = _control(cell, task, "trained", "shuffled")
     return None if shuffled is None else Value(cell.probe[task][pooling]["accuracy"] - shuffled)
 
@@ -189,7 +218,9 @@ def sentence_accuracy(task: str, over_chance: bool = False) -> Measure:
         if scores is None:
             return None
         chance = scores["base_rate"] if over_chance else 0.0
-        return Value.of_texts((cell.evaluation_arrays[f"{task}/correct"] - chance).astype(float))
+        arrays = cell.evaluation_arrays
+        right = (arrays[f"{task}/correct"] - chance).astype(float)
+        return Value.of_rows(right, np.ones(len(right)), arrays.get(f"{task}/documents"))
     return measure
 
 
@@ -200,5 +231,6 @@ def below_ceiling(task: str) -> Measure:
         if (cell.evaluation[task] or {}).get("ceiling") is None:
             return None
         arrays = cell.evaluation_arrays
-        return Value.of_texts(arrays[f"{task}/best_correct"].astype(float) - arrays[f"{task}/correct"])
+        missed = arrays[f"{task}/best_correct"].astype(float) - arrays[f"{task}/correct"]
+        return Value.of_rows(missed, np.ones(len(missed)), arrays.get(f"{task}/documents"))
     return measure

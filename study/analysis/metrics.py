@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from study.analysis import measures
+from study.analysis import measures, stability
 from study.analysis.measures import Measure, Value, difference
 from study.analysis.results import CellResults, StudyResults
 
@@ -18,14 +18,14 @@ class Metric:
     """
     name: str
     label: str
-    unit: Literal["nats", "points", "steps", "share"]
+    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes"]
     better: Literal["lower", "higher"]
     measure: Measure
     defined_on_plateau: bool = False
 
 
 _MASK_ONLY, _MIXED = measures.nll("mask_only"), measures.nll("mixed")
-_MEAN, _CLS, _UNTRAINED_CLS = measures.probe("mean"), measures.probe("cls"), measures.probe("cls", "untrained")
+_MEAN, _CLS, _UNTRAINED_CLS = (measures.last_layer(*key) for key in (("mean",), ("cls",), ("cls", "untrained")))
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     # NLL on the fixed sets of masks
@@ -42,17 +42,18 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            difference(_MIXED, _MASK_ONLY)),
     # probes
     Metric("probe_accuracy", "probe accuracy", "points", "higher", measures.probe()),
+    Metric("probe_last_layer", "probe accuracy at the last layer", "points", "higher", measures.last_layer()),
     Metric("probe_cls", "probe accuracy on [CLS]", "points", "higher", _CLS),
     Metric("probe_gain", "probe accuracy minus that of the untrained encoder", "points", "higher",
            difference(measures.probe(), measures.probe(encoder="untrained"))),
     Metric("probe_cls_gain", "probe accuracy on [CLS] minus that of the untrained encoder", "points", "higher",
            difference(_CLS, _UNTRAINED_CLS)),
     Metric("mean_over_cls", "probe accuracy, mean pooling minus [CLS]", "points", "higher", difference(_MEAN, _CLS)),
+    Metric("cosine_mean_over_cls", "accuracy of the nearest neighbour by cosine, mean pooling minus [CLS]", "points",
+           "higher", difference(measures.last_layer("cosine-mean"), measures.last_layer("cosine-cls"))),
     Metric("over_tfidf", "probe accuracy minus that of TF-IDF", "points", "higher", measures.over_tfidf),
     Metric("probe_untrained_cls", "probe accuracy on [CLS] of the untrained encoder", "points", "higher",
            _UNTRAINED_CLS),
-    Metric("probe_chosen", "probe accuracy at the layer chosen by cross-validation", "points", "higher",
-           measures.probe_chosen),
     Metric("penultimate_over_last", "probe accuracy, penultimate layer minus last", "points", "higher",
            measures.penultimate_over_last),
     Metric("selectivity", "probe accuracy minus that on shuffled labels", "points", "higher", measures.selectivity),
@@ -76,8 +77,17 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     # the course of training
     Metric("escape_step", "step at which the run leaves the unigram plateau", "steps", "lower", measures.escape_step,
            defined_on_plateau=True),
+    Metric("escape_tokens", "training tokens when the run leaves the unigram plateau", "tokens", "lower",
+           measures.escape_tokens, defined_on_plateau=True),
     Metric("initial_excess", "NLL before training minus ln V", "nats", "lower", measures.initial_excess,
            defined_on_plateau=True),
+    Metric("largest_gradient_norm", "largest gradient norm after the warm-up", "norm", "lower",
+           stability.largest_gradient_norm, defined_on_plateau=True),
+    Metric("clipped_share", "share of steps after the warm-up whose gradient was clipped", "share", "lower",
+           stability.clipped_share, defined_on_plateau=True),
+    Metric("loss_spikes", "number of loss spikes", "spikes", "lower", stability.loss_spikes, defined_on_plateau=True),
+    Metric("loss_above_start", "share of logging intervals with a loss above the initial one", "share", "lower",
+           stability.loss_above_start, defined_on_plateau=True),
     Metric("diverged", "share of runs that diverged", "share", "lower", measures.diverged, defined_on_plateau=True),
 )}
 

@@ -24,20 +24,24 @@ class Flag(StrEnum):
     MOST_RUNS_DIVERGE = auto()              # rate claims
     FEW_RUNS_DIVERGE = auto()
     RATE_UNRESOLVED = auto()
+    OWN_CONDITIONS_DISAGREE = auto()        # of a split
+    SECONDARY_DISAGREES = auto()
     NO_INTERVAL = auto()                    # anything that keeps a claim from being decided
     TOO_FEW_SEEDS = auto()
     NEVER_ESCAPED = auto()                  # of the learning gate (gate.py)
     TRAINED_TOO_SHORT = auto()
     ABOVE_COUNT_MODEL = auto()
+    CONTROL_FAILED = auto()                 # of the positive control
     NOT_MEASURED = auto()
     NOT_TRAINED = auto()
     OTHER_STUDIES = auto()
+    ENDS_EARLY = auto()
 
 
 _SENTENCES = {
     Flag.AS_CLAIMED: "the difference is in the claimed direction",
     Flag.OPPOSITE: "the difference is in the opposite direction",
-    Flag.BELOW_MARGIN: "but smaller than the margin",
+    Flag.BELOW_MARGIN: "but the estimate is smaller than the margin",
     Flag.WITHIN_MARGIN: "any difference is smaller than the margin set beforehand",
     Flag.BEYOND_MARGIN: "the difference is larger than the margin",
     Flag.MARGIN_UNRESOLVED: "there is a difference, but it could be smaller or larger than the margin",
@@ -51,7 +55,7 @@ _SENTENCES = {
     Flag.UNLIKE_ONE_MORE_RUN: "the published number is outside the range where one more run would fall",
     Flag.MOST_RUNS_DIVERGE: "most runs diverge, and more than those of the baseline",
     Flag.FEW_RUNS_DIVERGE: "fewer than half of the runs diverge",
-    Flag.RATE_UNRESOLVED: "the interval of the rate includes one half; a decision needs at least six runs",
+    Flag.RATE_UNRESOLVED: "the interval of the rate includes one half",
     Flag.NO_INTERVAL: "no interval can be computed",
     Flag.TOO_FEW_SEEDS: "too few seeds: {n}, but the claim requires {min_seeds}",
     Flag.NEVER_ESCAPED: "{failing} of {n} runs of {arm} never left the unigram plateau",
@@ -59,9 +63,14 @@ _SENTENCES = {
                             "(escape at step {escape:,} of {steps:,})",
     Flag.ABOVE_COUNT_MODEL: "{failing} of {n} runs of {arm} ended above the best count model ({measure} {nll:.2f} "
                             "against {level:.2f} nats)",
+    Flag.OWN_CONDITIONS_DISAGREE: "under {label} the difference has the opposite sign ({shown})",
+    Flag.SECONDARY_DISAGREES: "the second metric disagrees beyond its margin ({label}: {shown})",
+    Flag.CONTROL_FAILED: "the positive control failed: {arm} should exceed {above} ({label}), but the interval of its "
+                         "mean is {shown}",
     Flag.NOT_MEASURED: "{metric} was not measured in every cell of its arms",
     Flag.NOT_TRAINED: "this study does not train {arms}",
     Flag.OTHER_STUDIES: "not at this scale: it is tested in {studies}",
+    Flag.ENDS_EARLY: "the runs of this study end soon after they have left the plateau",
 }
 
 

@@ -10,15 +10,15 @@ from study import StudyError
 from study.analysis import learning, statistics
 from study.analysis.gate import shortfall
 from study.analysis.learning import FAILED
-from study.analysis.measures import chosen_layer
+from study.analysis.measures import chosen_layer, last_layer, probe
 from study.analysis.metrics import cell_metric
-from study.analysis.results import CellResults, StudyResults, headline_probe
+from study.analysis.results import CellResults, StudyResults
 from study.config.arms import resolve
 from study.config.fingerprint import flat
 
 ARM_COLUMNS = {             # columns of cells.csv that arms.csv averages -> the largest possible value; None: no bounds
-    "nll": math.inf, "nll_pairs": math.inf, "probe_accuracy": 1.0, "untrained_accuracy": 1.0, "chosen_accuracy": 1.0,
-    "share_closed": None, "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
+    "nll": math.inf, "nll_pairs": math.inf, "probe_accuracy": 1.0, "untrained_accuracy": 1.0,
+    "last_layer_accuracy": 1.0, "share_closed": None, "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
 TOKEN_GROUPS = (("kind", "mixed"), ("decile", "mask_only"), ("piece", "mask_only"), ("place", "mask_only"))
 
 
@@ -78,10 +78,11 @@ def _probe_columns(results: StudyResults, cell: CellResults) -> dict:
         for pooling in results.study.settings.probe.poolings:
             row[f"{task}_{pooling}_accuracy"] = scores[pooling]["accuracy"]
             row[f"{task}_{pooling}_untrained_accuracy"] = scores[pooling]["untrained_accuracy"]
-    row["chosen_layer"], row["chosen_accuracy"] = chosen_layer(results, cell) or (None, None)
-    task, pooling = headline_probe(results.study)
-    row["probe_accuracy"] = cell.probe[task][pooling]["accuracy"]
-    row["untrained_accuracy"] = cell.probe[task][pooling]["untrained_accuracy"]
+    row["chosen_layer"], _ = chosen_layer(results, cell) or (None, None)
+    for name, measure in (("probe_accuracy", probe()), ("untrained_accuracy", probe("untrained")),
+                          ("last_layer_accuracy", last_layer())):
+        value = measure(results, cell)
+        row[name] = None if value is None else value.cell
     return row
 
 

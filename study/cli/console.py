@@ -13,8 +13,9 @@ from rich.table import Table
 
 console = Console(stderr=True)
 PLAIN_WIDTH = 120                           # columns of a table that is written to a file or a pipe
+CLAIMS_WIDTH = 100                          # columns of the table of outcomes
 LOG_INTERVAL = 30                           # seconds between progress lines without a terminal
-VERDICT_COLOURS = {"supported": "green", "contradicted": "red", "equivalent": "blue"}
+OUTCOME_COLOURS = {"holds": "green", "reversed": "red", "no difference": "blue", "split": "magenta"}
 
 
 def _columns(*texts: str) -> list:
@@ -201,28 +202,38 @@ def show_ladder(rows: list[dict]) -> None:
 
 
 def show_claims(rows: list[dict]) -> None:
-    """The verdict table."""
-    table = Table()
-    for name in ("claim", "statement", "published", "measured", "verdict"):
-        table.add_column(name, no_wrap=name == "claim")
-    for row in rows:
-        verdict = row["verdict"] + (" (exploratory)" if row["exploratory"] else "")
-        table.add_row(escape(row["id"]), escape(row["statement"]), escape(row["published"]), escape(row["measured"]),
-                      verdict, style=VERDICT_COLOURS.get(row["verdict"], ""))
-    _print(table)
+    """The table of outcomes, grouped by question, and how many claims are not in it."""
+    from study.report.claims import by_question, with_runs
+
+    shown = with_runs(rows)
+    for question, part in by_question(shown).items():
+        table = Table(title=question, title_justify="left", width=CLAIMS_WIDTH)
+        for name in ("claim", "statement", "outcome", "measured", "fidelity"):
+            table.add_column(name, no_wrap=name == "claim")
+        for row in part:
+            outcome = row["outcome"] + (" (exploratory)" if row["exploratory"] else "")
+            table.add_row(escape(row["id"]), escape(row["statement"]), outcome, escape(row["measured"]),
+                          row["fidelity"], style=OUTCOME_COLOURS.get(row["outcome"], ""))
+        _print(table)
+    checks = sum(row["claim_type"] == "exact" for row in rows)
+    _print(f"{len(shown)} claims tested by training runs; {checks} checks of code and arithmetic and "
+           f"{len(rows) - len(shown) - checks} claims that are not testable here are in tables/claims.csv")
 
 
 def show_claim(row: dict) -> None:
     """Everything about one claim."""
     _print(f"[bold]{escape(row['id'])}[/bold]  {escape(row['statement'])}",
-           f"verdict: [bold]{row['verdict']}[/bold] - {escape(row['reason'])}")
+           f"outcome: [bold]{row['outcome']}[/bold] - {escape(row['reason'])}")
+    fidelity = f"{row['fidelity']} ({row['differs']})" if row.get("differs") else row["fidelity"] or ""
     facts = {"measured": row["measured"], "published": f"{row['published']} ({row['source']})",
+             "in its words": ": ".join(filter(None, (row["place"], row["quote"]))), "fidelity": fidelity,
+             "the claim is": row["verdict"],
              "predicted": row["expected"], "scope": row["scope"], "contradicts": ", ".join(row["contradicts"]),
-             "exploratory": "yes: added or changed after the first run" if row["exploratory"] else ""}
+             "exploratory": "yes: not registered before its arms were trained" if row["exploratory"] else ""}
     for name, text in facts.items():
         if text:
             _print(f"{name}: {escape(text)}")
-    for arm, values in row["outcome"]["values"].items():
+    for arm, values in row["result"]["values"].items():
         _print(f"{escape(arm)}, per seed: {', '.join(f'{value:.4g}' for value in values)}")
     for sentence in row["details"]:
         _print(escape(sentence))

@@ -20,8 +20,8 @@ command = study_command(commands, "Looking at results")
 def claims(study: Study,
            claim: Annotated[str | None, typer.Argument(
                metavar="CLAIM", help="Id of a claim.", show_default="all claims")] = None,
-           strict: Annotated[bool, typer.Option(help="Exit with status 1 if a claim is contradicted.")] = False):
-    """Show the verdicts of a study, or everything about one claim.
+           strict: Annotated[bool, typer.Option(help="Exit with status 1 if a claim is reversed.")] = False):
+    """Show the outcomes of the claims that a study tests, or everything about one claim.
 
     Writes nothing.
 
@@ -40,7 +40,7 @@ def claims(study: Study,
         show_claims(rows)
     else:
         show_claim(chosen[0])
-    if strict and any(row["verdict"] == "contradicted" for row in chosen):
+    if strict and any(row["outcome"] == "reversed" for row in chosen):
         raise typer.Exit(1)
 
 

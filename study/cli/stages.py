@@ -138,8 +138,8 @@ def pretrain(study: Study, arm: Arm, seed: Seed):
     if not processes.first:
         train_cell(study, arm, seed, processes=processes, code_hash=version)
         return
-    if not (study.runs / "claims.json").exists():
-        from study.analysis.claims import register_claims  # only the first cell of a study needs this import
+    if not any((study.cell(arm, other) / "training.json").exists() for other in study.settings.seeds):
+        from study.analysis.registration import register_claims  # only the first cell of an arm needs this import
 
         register_claims(study)
     with LiveRun(study) as live, TrainingBar(f"{arm}-{seed}", cell_settings(study, arm).training.steps) as bar:
@@ -181,7 +181,7 @@ def evaluate(study: Study, arm: Arm, seed: Seed):
 
 @stage
 def compare(study: Study):
-    """Compare the arms seed by seed and give each claim a verdict.
+    """Compare the arms seed by seed and decide each claim.
 
     Writes: tables and claims.json to reports/STUDY.
 
@@ -195,8 +195,8 @@ def compare(study: Study):
 
     claims = load_claims(study)
     verdicts = run_comparisons(study, claims, run_checks(study, checks_of(claims)))
-    counts = Counter(verdict.verdict for verdict in verdicts.values())
-    echo("compare: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
+    counts = Counter(verdict.outcome for verdict in verdicts.values())
+    echo("compare: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()))
 
 
 @stage

@@ -54,10 +54,12 @@ class MaskSet:
 @dataclass(frozen=True)
 class PairSet:
     """Pairs of segments: `rows` (N, T) with labels; `masks` of nsp, None for sop; and `log_odds` (N,), in nats, that a
-    pair is consecutive given all its words, None if unknown."""
+    pair is consecutive given all its words, None if unknown. `documents` (N,): that of the first segment; None if not
+    recorded."""
     rows: Rows
     masks: MaskSet | None
     log_odds: np.ndarray | None
+    documents: np.ndarray | None = None
 
     @property
     def best_is_correct(self) -> np.ndarray | None:
@@ -70,13 +72,14 @@ class PairSet:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A fixed evaluation set: true `ids` (N, T), mask sets, `pairs` by task (nsp and sop), and `unigram` (V,) nats per
-    token."""
+    """A fixed evaluation set: true `ids` (N, T), mask sets, `pairs` by task (nsp and sop), `unigram` (V,) nats per
+    token, and the document of each row, `documents` (N,), None if not recorded."""
     ids: np.ndarray
     sets: dict[str, MaskSet]
     pairs: dict[str, PairSet]
     unigram: np.ndarray
     hash: str
+    documents: np.ndarray | None = None
 
     @property
     def unigram_nll(self) -> float:
@@ -140,17 +143,19 @@ def document_windows(store: TokenStore, length: int, rows: int, limit: int | Non
 
 
 def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndarray, tokenizer: TokenizerInfo,
-                         rows: int, exact: ExactFloor | None = None) -> dict[str, np.ndarray]:
+                         rows: int, exact: ExactFloor | None = None, documents: bool = False) -> dict[str, np.ndarray]:
     """Returns the arrays of one evaluation set, as `load_evaluation_set` reads them.
 
     store: a held-out split. unigram (V,): nats per token. rows: how many at most; no more pairs either. exact: the
-    floor, None if unknown.
+    floor, None if unknown. documents: whether to record the document of each row, for comparisons over texts.
     """
     limit = None if exact is None else exact.document_tokens
     starts, offsets = document_windows(store, settings.max_seq_length, rows, limit, settings.seed)
     spans = Spans(starts, np.full(len(starts), settings.max_seq_length - 2))
     ids = gather(store.ids, spans, settings.max_seq_length, tokenizer, padded=False).ids
     arrays = {"ids": ids.astype(np.int32), "unigram": unigram}
+    if documents:
+        arrays["documents"] = store.document_of(starts).astype(np.int32)
     for name in SETS:
         masking = masking_of(name)
         masked = mask_rows(ids, tokenizer.is_ordinary[ids], ~tokenizer.is_continuation[ids], tokenizer, masking,
@@ -163,11 +168,11 @@ def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndar
             floor = arrays[f"{same}/floor"] if same else exact.nll(ids, masked.shown, masked.corruption, offsets,
                                                                    masking)
             arrays[f"{name}/floor"] = floor.round(12) + 0.0     # the last bit and -0 differ between machines
-    return arrays | _pairs(settings, store, tokenizer, min(rows, settings.pair_rows), exact)
+    return arrays | _pairs(settings, store, tokenizer, min(rows, settings.pair_rows), exact, documents)
 
 
 def _pairs(settings: Examples, store: TokenStore, tokenizer: TokenizerInfo, count: int,
-           exact: ExactFloor | None) -> dict[str, np.ndarray]:
+           exact: ExactFloor | None, documents: bool) -> dict[str, np.ndarray]:
     arrays = {}
     for task, swap in (("nsp", False), ("sop", True)):
         layout = pair_layout(store, "segment-pairs", settings.max_seq_length, swap)
@@ -177,6 +182,8 @@ def _pairs(settings: Examples, store: TokenStore, tokenizer: TokenizerInfo, coun
         pairs = gather(store.ids, spans, settings.max_seq_length, tokenizer, padded=True)
         arrays |= {f"{task}/ids": pairs.ids.astype(np.int32), f"{task}/types": pairs.token_type_ids.astype(np.uint8),
                    f"{task}/attention": pairs.attention_mask, f"{task}/label": pairs.label.astype(np.uint8)}
+        if documents:
+            arrays[f"{task}/documents"] = store.document_of(segments.first).astype(np.int32)
         if exact is not None:
             arrays[f"{task}/log_odds"] = exact.pair_log_odds(store, segments, spans, swap).round(6) + 0.0
         if not swap:
@@ -210,7 +217,8 @@ def load_evaluation_set(path: Path) -> EvaluationSet:
                            arrays.get(f"{name}/floor")) for name in (*SETS, PAIR_SET)}
     pairs = {task: PairSet(Rows(arrays[f"{task}/ids"].astype(np.int64), arrays[f"{task}/types"].astype(np.int64),
                                 arrays[f"{task}/attention"], arrays[f"{task}/label"].astype(np.int64)),
-                           masks[PAIR_SET] if task == "nsp" else None, arrays.get(f"{task}/log_odds"))
+                           masks[PAIR_SET] if task == "nsp" else None, arrays.get(f"{task}/log_odds"),
+                           arrays.get(f"{task}/documents"))
              for task in ("nsp", "sop")}
     return EvaluationSet(arrays["ids"].astype(np.int64), {name: masks[name] for name in SETS}, pairs,
-                         arrays["unigram"], content_hash(arrays))
+                         arrays["unigram"], content_hash(arrays), arrays.get("documents"))

@@ -25,11 +25,27 @@ def read_task(study: Study, task: ProbeTask, split: str):
                          f"repro`)") from None
 
 
-def fit_classifier(build, train, train_label, test, test_label, settings: Probe) -> tuple[dict, np.ndarray]:
+def training_rows(task: ProbeTask, labels: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Returns the indices of the training rows of each draw, with the classes in the proportions of labels (N,).
+
+    One draw has all rows. More draws depend on the seed, so that the noise of the draw is part of that of the seeds.
+    """
+    from sklearn.model_selection import train_test_split
+
+    if task.draws == 1:
+        return [np.arange(len(labels))]
+    states = np.random.default_rng([seed, 20190524]).integers(2**31, size=task.draws).tolist()
+    return [np.sort(train_test_split(np.arange(len(labels)), train_size=task.train_rows, stratify=labels,
+                                     random_state=state)[0]) for state in states]
+
+
+def fit_classifier(build, train, train_label, test, test_label, settings: Probe,
+                   choose: bool = True) -> tuple[dict, np.ndarray]:
     """Returns the scores of a classifier and its predictions for the test rows, (rows,).
 
     C of `build(C)` is chosen by cross-validated accuracy on the training rows, with the same folds for every
-    classifier. The classifier is then fitted to all training rows, and the test rows are used once.
+    classifier. The classifier is then fitted to all training rows, and the test rows are used once. choose: False takes
+    the first C without cross-validation.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -38,8 +54,8 @@ def fit_classifier(build, train, train_label, test, test_label, settings: Probe)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)      # with a large C, the iteration limit may be reached
         scores = [float(cross_val_score(build(c), train, train_label, cv=folds).mean())
-                  for c in settings.regularization]
-        best = int(np.argmax(scores))
+                  for c in settings.regularization] if choose else [None]
+        best = int(np.argmax(scores)) if choose else 0
         predicted = build(settings.regularization[best]).fit(train, train_label).predict(test)
     return {"accuracy": float((predicted == test_label).mean()), "c": settings.regularization[best],
             "cv_accuracy": scores[best]}, predicted
@@ -55,7 +71,8 @@ def logistic(c: float):
 def write_baselines(study: Study, folder: Path) -> dict:
     """Writes baselines.json and returns its content: the scores of TF-IDF and of the majority class on each task.
 
-    TF-IDF features are not standardised, so logistic regression gets a hundred times the C of the probes.
+    TF-IDF features are not standardised, so logistic regression gets a hundred times the C of the probes. It has as
+    many training rows as a probe has.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
@@ -63,6 +80,7 @@ def write_baselines(study: Study, folder: Path) -> dict:
     result = {}
     for task in study.settings.probe.tasks:
         train, test = read_task(study, task, "train"), read_task(study, task, "test")
+        train = train.iloc[training_rows(task, train.label.to_numpy(), 0)[0]]
         tfidf, _ = fit_classifier(lambda c: make_pipeline(TfidfVectorizer(sublinear_tf=True), logistic(100 * c)),
                                   train.text.to_numpy(), train.label.to_numpy(), test.text.to_numpy(),
                                   test.label.to_numpy(), study.settings.probe)

@@ -35,6 +35,7 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
                    pair_scores(model, heldout, settings.batch_size)):
         result |= scores[0]
         arrays |= scores[1]
+    arrays |= documents_of(heldout)
     quotes = model.objective.token.predicts_masked_tokens and study.quotable
     samples = top_predictions(model, heldout, backend, settings.samples) if quotes else []
     save_arrays(arrays, folder / "evaluation.npz")
@@ -68,6 +69,12 @@ def mask_scores(model: PretrainingModel, heldout: EvaluationSet, is_continuation
         arrays[f"{name}/tokens"] = (masks.corruption > 0).sum(1).astype(np.int32)
     result[PAIR_SET]["by_label"] = by_label(nll[PAIR_SET], pairs.masks, pairs.rows.label)
     return result, arrays
+
+
+def documents_of(heldout: EvaluationSet) -> dict[str, np.ndarray]:
+    """Returns the document of each row and of each sentence pair, for comparisons that take documents as random."""
+    arrays = {f"{task}/documents": pairs.documents for task, pairs in heldout.pairs.items()}
+    return {name: array for name, array in ({"documents": heldout.documents} | arrays).items() if array is not None}
 
 
 def _equal(first: MaskSet, second: MaskSet) -> bool:

@@ -1,10 +1,11 @@
 """The probe stage: can a linear classifier read the label of a text from the vectors of the frozen encoder?
 
 Features are standardised on the training rows. The classifier is multinomial logistic regression; C is chosen by
-cross-validation on the training rows, with the same folds for every arm; the test rows are used once. The encoder as
+cross-validation on the training rows, with the same folds for every arm; the test rows are used once. If the training
+rows are drawn several times, C is chosen on the first draw and scores are means over the draws. The encoder as
 initialised with the same seed, TF-IDF with the same classifier, and the majority class are scored as references.
 
-Shapes: N rows, H features.
+Shapes: N rows, D draws, H features.
 """
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from threadpoolctl import threadpool_limits
 from study import StudyError
 from study.config.schema import Probe, ProbeTask, RunConfig
 from study.config.study import Study
+from study.data.batches import blocks
 from study.data.tokenizer import load
-from study.evaluation.baselines import fit_classifier, logistic, read_task
+from study.evaluation.baselines import fit_classifier, logistic, read_task, training_rows
 from study.evaluation.embedding import PooledStates, embed_layers, load_cell, tokenize
 from study.files import save_arrays, write_json
 from study.objectives.pretraining_model import PretrainingModel, new_model
@@ -48,14 +50,19 @@ def _probe(study: Study, arm: str, seed: int, config: RunConfig, model: Pretrain
     for task in settings.tasks:
         frames = {split: read_task(study, task, split) for split in ("train", "test")}
         labels = {split: frame.label.to_numpy() for split, frame in frames.items()}
-        scores = {"rows": {split: len(frame) for split, frame in frames.items()}, "labels": task.labels}
+        draws = training_rows(task, labels["train"], seed)
+        scores = {"rows": {"train": len(draws[0]), "test": len(frames["test"])}, "draws": len(draws),
+                  "labels": task.labels}
         for name, encoder in (("trained", model), ("untrained", untrained)):
             vectors = {split: _vectors(encoder, backend, frame.text.tolist(), config.examples.max_seq_length, settings)
                        for split, frame in frames.items()}
-            of_encoder, predicted = _scores(vectors, labels, settings, every_layer=name == "trained")
+            of_encoder, predicted = _scores(vectors, labels, draws, settings)
+            predicted |= {f"cosine-{pooling}": nearest_labels(getattr(vectors["test"][-1], pooling), labels["test"])
+                          for pooling in settings.poolings}
             if name == "trained":
                 scores |= {pooling: of_encoder[pooling] for pooling in settings.poolings}
-                scores["confusion"] = _confusion(labels["test"], predicted[_main_pooling(settings)], len(task.labels))
+                scores["confusion"] = _confusion(labels["test"], predicted[_main_pooling(settings)].reshape(
+                    len(draws), -1)[0], len(task.labels))
             else:
                 for pooling in settings.poolings:
                     scores[pooling]["untrained_accuracy"] = of_encoder[pooling]["accuracy"]
@@ -74,46 +81,84 @@ def _main_pooling(settings: Probe) -> str:
     return "mean" if "mean" in settings.poolings else settings.poolings[0]
 
 
-def _scores(vectors: dict[str, list[PooledStates]], labels: dict[str, np.ndarray], settings: Probe,
-            every_layer: bool) -> tuple[dict, dict[str, np.ndarray]]:
-    """Scores and test predictions of all probes of one encoder.
+def _scores(vectors: dict[str, list[PooledStates]], labels: dict[str, np.ndarray], draws: list[np.ndarray],
+            settings: Probe) -> tuple[dict, dict[str, np.ndarray]]:
+    """Scores and test predictions, (N,) or (D, N), of all probes of one encoder.
 
     These are the poolings of the last layer and, if the settings ask for them, every layer, fewer training rows and
     the controls.
     """
     def fit(layer: int, pooling: str, targets: dict = labels) -> tuple[dict, np.ndarray]:
-        return linear_probe(getattr(vectors["train"][layer], pooling), targets["train"],
-                            getattr(vectors["test"][layer], pooling), targets["test"], settings)
+        return probe_draws(getattr(vectors["train"][layer], pooling), targets["train"],
+                           getattr(vectors["test"][layer], pooling), targets["test"], draws, settings)
 
     scores: dict = {}
     predicted: dict[str, np.ndarray] = {}
     for pooling in settings.poolings:
         scores[pooling], predicted[pooling] = fit(-1, pooling)
     main = _main_pooling(settings)
-    if settings.layers == "all" and every_layer:
+    if settings.layers == "all":
         scores["layers"] = []
         for layer in range(len(vectors["train"])):
             score, predicted[f"layer-{layer}"] = fit(layer, "mean")
             scores["layers"].append(score)
-    train, test = (getattr(vectors[split][-1], main) for split in ("train", "test"))
+    first = draws[0]
+    train, test = getattr(vectors["train"][-1], main)[first], getattr(vectors["test"][-1], main)
+    train_labels = labels["train"][first]
     if settings.train_sizes:
-        scores["sizes"] = {str(size): learning_curve(train, labels["train"], test, labels["test"], size,
+        scores["sizes"] = {str(size): learning_curve(train, train_labels, test, labels["test"], size,
                                                      scores[main]["c"]) for size in settings.train_sizes}
     if settings.controls:
         shuffled = {split: np.random.default_rng([0, number]).permutation(labels[split])
                     for number, split in enumerate(("train", "test"))}
         scores["shuffled"] = fit(-1, main, shuffled)[0]
-        scores["tutorial"] = tutorial_probe(vectors["train"][-1].cls, labels["train"], vectors["test"][-1].cls,
+        scores["tutorial"] = tutorial_probe(vectors["train"][-1].cls[first], train_labels, vectors["test"][-1].cls,
                                             labels["test"])
     return scores, predicted
 
 
+def probe_draws(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, test_label: np.ndarray,
+                draws: list[np.ndarray], settings: Probe) -> tuple[dict, np.ndarray]:
+    """Returns the accuracy on the test rows and the predictions: (N,) for one draw, else (D, N).
+
+    The scores are those of `linear_probe` on the first draw. With several draws, the accuracy is their mean, and
+    `spread` its standard deviation over the draws.
+    """
+    first = draws[0]
+    scores, predicted = linear_probe(train[first], train_label[first], test, test_label, settings)
+    if len(draws) == 1:
+        return scores, predicted
+    fixed = settings.model_copy(update={"regularization": [scores["c"]]}) if scores["c"] else settings
+    rows = [predicted, *(linear_probe(train[draw], train_label[draw], test, test_label, fixed, choose=False)[1]
+                         for draw in draws[1:])]
+    accuracies = [float((row == test_label).mean()) for row in rows]
+    scores |= {"accuracy": float(np.mean(accuracies)), "spread": float(np.std(accuracies, ddof=1))}
+    return scores, np.stack(rows)
+
+
+def nearest_labels(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the label of the nearest other text by cosine similarity, (N,), as a measure without training.
+
+    vectors (N, H); labels (N,) int. The most frequent label if a vector is not finite, as in a diverged run.
+    """
+    if not np.isfinite(vectors).all():
+        return np.full(len(labels), np.bincount(labels).argmax())
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    nearest = np.empty(len(unit), int)
+    for block in blocks(len(unit), 1024):
+        similarity = unit[block] @ unit.T                                       # (block, N)
+        rows = np.arange(len(unit))[block]
+        similarity[np.arange(len(rows)), rows] = -np.inf
+        nearest[block] = similarity.argmax(1)
+    return labels[nearest]
+
+
 def linear_probe(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, test_label: np.ndarray,
-                 settings: Probe) -> tuple[dict, np.ndarray]:
+                 settings: Probe, choose: bool = True) -> tuple[dict, np.ndarray]:
     """Returns the accuracy on the test rows, with C chosen on the training rows, and the predictions (N,).
 
-    train, test (N, H) float; labels (N,) int. If a vector is not finite, as in a diverged run, the majority class is
-    predicted.
+    train, test (N, H) float; labels (N,) int. choose: whether to cross-validate; else the first C is used. If a vector
+    is not finite, as in a diverged run, the majority class is predicted.
     """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -122,7 +167,7 @@ def linear_probe(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, t
         predicted = np.full(len(test), np.bincount(train_label).argmax())
         return {"accuracy": float((predicted == test_label).mean()), "c": None, "cv_accuracy": None}, predicted
     return fit_classifier(lambda c: make_pipeline(StandardScaler(), logistic(c)), train, train_label, test, test_label,
-                          settings)
+                          settings, choose)
 
 
 def learning_curve(train: np.ndarray, train_label: np.ndarray, test: np.ndarray, test_label: np.ndarray, size: int,

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study import StudyError
-from study.analysis.claims import register_claims
+from study.analysis.registration import register_claims
 from study.config.study import STORAGE, Study
 from study.files import write_atomically
 from study.orchestration.dvc_commands import CELL_STAGES, DVC, STUDY, environment, trials_command

@@ -28,6 +28,7 @@ NLL_TOLERANCE = 0.05                        # nats; on other hardware, results w
 ACCURACY_TOLERANCE = 0.02                   # share of rows
 ACCURACIES = re.compile(r"probe\.[^.]+\.(cls|mean)\.accuracy|evaluation\.(nsp|sop)\.accuracy")
 LOSSES = re.compile(r"evaluation\.\w+\.nll")
+ADDED_KEYS = {"clipped", "largest_gradient_norm", "largest_loss"}       # of records; older versions lack them
 MUST_BE_EQUAL = re.compile(r"training\.(status|steps|tokens|rows_seen|parameters|data)|evaluation\.\w+")
 # of training.json: depend on the machine, or are compared apart
 MACHINE_KEYS = ("seconds", "tokens_per_second", "versions", "hardware", "commit", "weights")
@@ -105,6 +106,7 @@ def compare_cells(recorded: Path, retrained: Path) -> dict:
     old, new = (read_json(folder / "training.json").get("weights") for folder in (recorded, retrained))
     weights_equal = None if old is None else old == new
     curves = [read_records(folder / "metrics.jsonl") for folder in (recorded, retrained)]
+    curves[1] = _with_recorded_keys(*curves)
     pairs = [*_pairs(*curves, "curve"), *_file_pairs(recorded, retrained)]
     differing = [pair.key for pair in pairs if pair.old != pair.new]
     last = f"curve.{len(curves[0]) - 1}."
@@ -117,6 +119,12 @@ def compare_cells(recorded: Path, retrained: Path) -> dict:
     return {"outcome": outcome, "weights_equal": weights_equal, "numbers": len(pairs), "differing": len(differing),
             "first_differing": differing[0] if differing else None, "largest": largest,
             "parts_at": first_differing_step(*curves)}
+
+
+def _with_recorded_keys(old: list[dict], new: list[dict]) -> list[dict]:
+    """The new records without the keys of ADDED_KEYS that an older version did not record yet."""
+    missing = ADDED_KEYS - {key for record in old for key in record}
+    return [{key: value for key, value in record.items() if key not in missing} for record in new]
 
 
 def _file_pairs(recorded: Path, retrained: Path) -> Iterator[Pair]:

@@ -1,31 +1,52 @@
-"""Claims as readers see them, from reports/<study>/claims.json: a row of the verdict table and a section each."""
+"""Claims as readers see them, from reports/<study>/claims.json: a row of the table of outcomes and a section each."""
 from __future__ import annotations
 
 import math
 import re
 
+from study.analysis.claims import OWN_SOURCE
 from study.analysis.metrics import METRICS, display_unit
 from study.analysis.reasons import Flag
 from study.analysis.results import read_json
+from study.analysis.verdict import OUTCOMES
 from study.config.study import Study
 from study.report import figures
 from study.report.formatting import p_value, slug, span
 
-DIGITS = {"nats": 3, "points": 1, "steps": 0, "share": 2, "": 2}
-VERDICTS = ("supported", "contradicted", "equivalent", "inconclusive", "untested", "out of scope")
-NOT_TESTED = ("untested", "out of scope")
+DIGITS = {"nats": 3, "points": 1, "steps": 0, "tokens": 0, "norm": 2, "spikes": 1, "share": 2, "": 2}
+NOT_TESTABLE = OUTCOMES[-1]
 BY_RUNS = ("direction", "equal", "range", "point", "rate")      # claim types that training runs decide
-OWN_SOURCE = "this study"                   # the source of the A/A control, which nobody has published
+# the questions that the claims answer, in the order of the report -> factors of experiments/arms.yaml
+QUESTIONS = {
+    "Noise": ("baseline",), "Mask schedule": ("mask schedule",), "Corruption": ("corruption",),
+    "Mask rate and selection": ("mask rate", "selection", "targets"),
+    "Objective and input format": ("objective", "input format"),
+    "Norm, warm-up and optimiser": ("norm and warm-up", "optimiser", "batch size"),
+    "Length of the rows": ("length curriculum",), "Positions and the plateau": ("positions", "plateau"),
+    "Size and architecture": ("size", "architecture"), "The tutorials' recipes": ("recipe",),
+    "What the baseline learns": ()}
 
 
 def claim_rows(study: Study) -> list[dict]:
-    """Every claim with its verdict, in the order of the verdicts and then of the ids.
+    """Every claim with its outcome, in the order of the questions and then of the ids.
 
-    A row has the keys of the claim in claims.json and: id, anchor (of its section), file (of its figure), verdict,
-    reason, below_margin, measured, test, details (sentences).
+    A row has the keys of the claim in claims.json and: id, anchor (of its section), file (of its figure), question,
+    outcome, reason, below_margin, measured, test, details (sentences).
     """
-    rows = [_row(name, claim) for name, claim in read_json(study.reports / "claims.json").items()]
-    return sorted(rows, key=lambda row: (VERDICTS.index(row["verdict"]), natural(row["id"])))
+    rows = [_row(study, name, claim) for name, claim in read_json(study.reports / "claims.json").items()]
+    return sorted(rows, key=lambda row: (list(QUESTIONS).index(row["question"]), natural(row["id"])))
+
+
+def question(study: Study, claim: dict) -> str:
+    """The question that a claim belongs to: that of the factor of its arm. Claims about the baseline alone ask what it
+    learns."""
+    arm, baseline = claim.get("treatment") or claim.get("arm"), claim.get("baseline")
+    factor = study.arms[arm].factor if arm in study.arms else None
+    if baseline and factor == "baseline" and arm == study.settings.baseline:
+        factor = study.arms[baseline].factor            # the baseline against another arm
+    if not baseline and factor in (None, "baseline"):
+        return "What the baseline learns"
+    return next(name for name, factors in QUESTIONS.items() if factor in factors)
 
 
 def natural(name: str) -> list:
@@ -33,25 +54,25 @@ def natural(name: str) -> list:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _row(name: str, claim: dict) -> dict:
-    outcome = claim["outcome"]
-    return {**claim, "id": name, "anchor": slug(f"{name}: {claim['statement']}"),
-            "file": "claim-" + re.sub(r"[^A-Za-z0-9]+", "-", name), "verdict": outcome["verdict"],
-            "reason": outcome["reason"], "below_margin": Flag.BELOW_MARGIN in outcome["flags"],
+def _row(study: Study, name: str, claim: dict) -> dict:
+    result = claim["result"]
+    return {**claim, "id": name, "anchor": slug(f"{name}: {claim['statement']}"), "question": question(study, claim),
+            "file": "claim-" + re.sub(r"[^A-Za-z0-9]+", "-", name), "outcome": result["outcome"],
+            "reason": result["reason"], "below_margin": Flag.BELOW_MARGIN in result["flags"],
             "measured": measured(claim), "test": arms_and_metric(claim), "details": _details(claim)}
 
 
 def measured(claim: dict) -> str:
     """The effect with its unit and interval, or the measurement in words; empty if nothing was measured."""
-    outcome = claim["outcome"]
-    if outcome["measured"] or outcome["effect"] is None:
-        return outcome["measured"]
+    result = claim["result"]
+    if result["measured"] or result["effect"] is None:
+        return result["measured"]
     scale, unit = display_unit(claim.get("metric"))
     sign = "+" if claim["claim_type"] in ("direction", "equal") else ""
-    text = f"{scale * outcome['effect']:{sign}z.{DIGITS[unit]}f} {unit}".strip()
-    if outcome["low"] is None:
+    text = f"{scale * result['effect']:{sign}z.{DIGITS[unit]}f} {unit}".strip()
+    if result["low"] is None:
         return text
-    return f"{text} {span(outcome['low'], outcome['high'], DIGITS[unit], scale, sign)}"
+    return f"{text} {span(result['low'], result['high'], DIGITS[unit], scale, sign)}"
 
 
 def failed_runs(claim: dict, failed: dict[str, int]) -> str:
@@ -59,7 +80,7 @@ def failed_runs(claim: dict, failed: dict[str, int]) -> str:
 
     failed: arm -> number of its runs that diverged or overfitted.
     """
-    if display_unit(claim.get("metric"))[1] != "nats" or claim["outcome"]["effect"] is None:
+    if display_unit(claim.get("metric"))[1] != "nats" or claim["result"]["effect"] is None:
         return ""
     arms = dict.fromkeys(claim.get(key) for key in ("treatment", "baseline", "arm"))
     parts = [f"{failed[arm]} of {arm}" for arm in arms if failed.get(arm)]
@@ -78,16 +99,16 @@ def arms_and_metric(claim: dict) -> str:
 
 def _details(claim: dict) -> list[str]:
     """How a claim was tested and how much the test can show, in sentences."""
-    outcome = claim["outcome"]
+    result = claim["result"]
     scale, unit = display_unit(claim.get("metric"))
     sentences = [sentence for sentence in (_design(claim, scale, unit), _alone(claim, scale, unit)) if sentence]
-    if outcome["smallest_detectable_effect"] is not None:
-        effect = f"{scale * outcome['smallest_detectable_effect']:.{DIGITS[unit]}f} {unit}"
-        needed = outcome["seeds_needed"] or "more than 200"
-        sentences.append(f"With {outcome['n']} seeds the smallest detectable effect is {effect} (80 % power); an "
+    if result["smallest_detectable_effect"] is not None:
+        effect = f"{scale * result['smallest_detectable_effect']:.{DIGITS[unit]}f} {unit}"
+        needed = result["seeds_needed"] or "more than 200"
+        sentences.append(f"With {result['n']} seeds the smallest detectable effect is {effect} (80 % power); an "
                          f"effect as small as the margin needs {needed} seeds.")
-    if outcome["correlation"] is not None:
-        sentences.append(f"Correlation between the two arms over seeds: {outcome['correlation']:+.2f}.")
+    if result["correlation"] is not None:
+        sentences.append(f"Correlation between the two arms over seeds: {result['correlation']:+.2f}.")
     return sentences
 
 
@@ -106,37 +127,46 @@ def _design(claim: dict, scale: float, unit: str) -> str:
 
 def _alone(claim: dict, scale: float, unit: str) -> str:
     """The interval and the p value of a comparison before and after the correction within its family."""
-    outcome = claim["outcome"]
-    if outcome["plain_low"] is None or claim["claim_type"] not in ("direction", "equal"):
+    result = claim["result"]
+    if result["plain_low"] is None or claim["claim_type"] not in ("direction", "equal"):
         return ""
-    interval = span(outcome["plain_low"], outcome["plain_high"], DIGITS[unit], scale, "+")
-    tost = "two one-sided tests for a difference inside the margin, " if claim["claim_type"] == "equal" else ""
-    holm = "" if outcome["p_holm"] is None else f", after Holm's correction {p_value(outcome['p_holm'])}"
-    return f"On its own: 95 % interval {interval}; {tost}p = {p_value(outcome['p'])}{holm}.".replace("= <", "<")
+    interval = span(result["plain_low"], result["plain_high"], DIGITS[unit], scale, "+")
+    holm = "" if result["p_holm"] is None else f", after Holm's correction {p_value(result['p_holm'])}"
+    tests = "p" if claim["metric"] == "escape_step" else "the smaller p of its two tests"
+    return f"On its own: 95 % interval {interval}; {tests} = {p_value(result['p'])}{holm}.".replace("= <", "<")
 
 
 def claim_figure(row: dict) -> dict | None:
     """svg and alt of the figure of a claim that compares arms; None for other claims and those without an interval."""
-    outcome = row["outcome"]
-    if row["claim_type"] not in ("direction", "equal") or outcome["low"] is None:
+    result = row["result"]
+    if row["claim_type"] not in ("direction", "equal") or result["low"] is None:
         return None
     scale, unit = display_unit(row["metric"])
-    values = outcome["values"][row["treatment"]]
+    values = result["values"][row["treatment"]]
     if row["baseline"]:
-        values = [a - b for a, b in zip(values, outcome["values"][row["baseline"]], strict=True)]
-    numbers = [scale * outcome[key] for key in ("effect", "low", "high")] + [scale * row["margin"]]
+        values = [a - b for a, b in zip(values, result["values"][row["baseline"]], strict=True)]
+    numbers = [scale * result[key] for key in ("effect", "low", "high")] + [scale * row["margin"]]
     label = f"{row['treatment']}{' − ' + row['baseline'] if row['baseline'] else ''} ({unit})"
     seeds = ", ".join(f"{scale * value:+z.{DIGITS[unit]}f}" for value in values if math.isfinite(value))
     return {"svg": figures.claim(numbers, [scale * value for value in values], label),
             "alt": f"{row['id']}: {row['measured']}; per seed: {seeds}; margin {numbers[3]:g} {unit}"}
 
 
-def verdict_counts(rows: list[dict]) -> dict[str, int]:
-    """Verdict -> number of claims, in the order of the verdicts."""
-    return {name: sum(row["verdict"] == name for row in rows) for name in VERDICTS}
+def outcome_counts(rows: list[dict]) -> dict[str, int]:
+    """Outcome -> number of claims, in the order of the outcomes."""
+    return {name: sum(row["outcome"] == name for row in rows) for name in OUTCOMES}
+
+
+def with_runs(rows: list[dict]) -> list[dict]:
+    """The claims that the study's training runs test, the A/A control among them."""
+    return [row for row in rows if row["claim_type"] in BY_RUNS and row["outcome"] != NOT_TESTABLE]
 
 
 def published_tests(rows: list[dict]) -> list[dict]:
     """The published claims that the study's training runs test."""
-    return [row for row in rows if row["claim_type"] in BY_RUNS and row["source"] != OWN_SOURCE
-            and row["verdict"] not in NOT_TESTED]
+    return [row for row in with_runs(rows) if row["source"] != OWN_SOURCE]
+
+
+def by_question(rows: list[dict]) -> dict[str, list[dict]]:
+    """Question -> its rows, for the questions that have any."""
+    return {name: part for name in QUESTIONS if (part := [row for row in rows if row["question"] == name])}

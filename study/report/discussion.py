@@ -4,7 +4,7 @@ The file holds paragraphs of plain text, `### ` headings and places for numbers:
 
     {{ arm("dynamic").perplexity_mean | number }}        a row of tables/arms.csv
     {{ effect("all-mask", "nll") | signed(3) }}          a row of tables/comparisons.csv (nll, probe_accuracy or
-                                                         probe_chosen): effect and interval, in nats
+                                                         probe_last_layer): effect and interval, in nats
     {{ effect("span", "probe_accuracy") | signed(1, 100) }}    the same in points
     {{ tenth("span", 1).nll }}                           NLL on [MASK] in a tenth of the masked tokens (1: the most
                                                          frequent), in nats. Also: .difference from the arm's baseline;
@@ -12,7 +12,7 @@ The file holds paragraphs of plain text, `### ` headings and places for numbers:
                                                          all tokens; .rest, that of the other nine.
                                                          tenth("span", 1, "static") compares with another arm
     {{ layer("dynamic", 0) | percent }}                  accuracy of the mean-pooled probe at a layer (0: embeddings)
-    {{ claim("L13").measured }}  {{ claim("L13").verdict }}
+    {{ claim("L13").measured }}  {{ claim("L13").outcome }}
     {{ reference.unigram_perplexity | number }}          the baseline's evaluation.json, under `mask_only`
     {{ ladder("neighbours-product").perplexity | number }}      a reference on the test tokens (study/analysis/ladder.py
                                                          has the names). Also: .nll, in nats; .label

@@ -4,13 +4,12 @@ from __future__ import annotations
 import math
 
 from study.analysis.along_training import Course
-from study.analysis.comparisons import HEADLINES
 from study.analysis.metrics import METRICS, display_unit
 from study.analysis.results import StudyResults
 from study.config.fingerprint import flat
 from study.report.claims import DIGITS
 from study.report.formatting import signed, slug, span
-from study.report.overview import REFERENCE, Figure, arm_colors, curve_figure, effects_figure
+from study.report.overview import REFERENCE, Figure, arm_colors, curve_figure
 
 
 def factor_sections(results: StudyResults, facts: dict) -> list[dict]:
@@ -64,8 +63,8 @@ def effect_sentence(row: dict) -> str:
         return text + ("better." if (row["low"] > 0) == (metric.better == "higher") else "worse.")
     detectable = scale * row["smallest_detectable_effect"]
     if not math.isfinite(detectable):
-        return text + "inconclusive."
-    return f"{text}inconclusive (smallest detectable effect: {detectable:.{digits}f} {unit})."
+        return text + "undecided."
+    return f"{text}undecided (smallest detectable effect: {detectable:.{digits}f} {unit})."
 
 
 def fails_gate(row: dict) -> bool:
@@ -94,10 +93,4 @@ def _figures(results: StudyResults, facts: dict, factor: str, arms: list[str]) -
     study, file = results.study, slug(factor)
     shown = {study.arms[arm].baseline for arm in arms} | set(arms)
     colors = {arm: color for arm, color in arm_colors(study).items() if arm in shown}
-    drawn = {f"curves-{file}": curve_figure(results, colors, list(colors), facts["data"])}
-    comparisons = facts["frames"]["comparisons"]
-    for metric in HEADLINES:
-        table = comparisons[(comparisons.metric == metric) & comparisons.treatment.isin(arms)].dropna(subset="effect")
-        if len(table):
-            drawn[f"effects-{file}-{metric.replace('_', '-')}"] = effects_figure(table, colors, metric)
-    return drawn
+    return {f"curves-{file}": curve_figure(results, colors, list(colors), facts["data"])}

@@ -9,12 +9,13 @@ from study import StudyError
 from study.analysis.along_training import summary
 from study.analysis.learning import FAILED
 from study.analysis.metrics import METRICS
+from study.analysis.registration import read_registrations
 from study.analysis.results import StudyResults, headline_probe, read_json
 from study.config.fingerprint import flat
-from study.report.claims import claim_rows, failed_runs, verdict_counts
+from study.report.claims import NOT_TESTABLE, by_question, claim_rows, failed_runs, outcome_counts, with_runs
 from study.report.discussion import cited_claims, discussion
 from study.report.ladder import ladder_rows
-from study.report.overview import confusion, further_tasks
+from study.report.overview import further_tasks
 from study.report.search import chosen, importances, trial_counts
 
 TABLES = ("cells", "arms", "comparisons", "along_training", "tokens", "escape")
@@ -32,7 +33,6 @@ def gather(results: StudyResults) -> dict:
              "comparisons": frames["comparisons"].to_dict("records"), "cells": frames["cells"].to_dict("records"),
              "along": summary(frames["along_training"]),
              "labels": {name: metric.label for name, metric in METRICS.items()},
-             "confusion": confusion(results),
              "totals": _totals(results, frames["cells"]), "samples": _samples(results), "quotable": study.quotable,
              "settings": dict(flat(settings.model_dump(mode="json"))), "verified": verified(results),
              "searched": trial_counts(results.trials), "chosen": chosen(results.tuned),
@@ -40,7 +40,8 @@ def gather(results: StudyResults) -> dict:
     failed = {arm["arm"]: sum(arm[status] for status in FAILED) for arm in facts["arms"]}
     cited = cited_claims(study)
     claims = [row | {"failed": failed_runs(row, failed), "discussed": row["id"] in cited} for row in claim_rows(study)]
-    facts |= {"claims": claims, "further": further_tasks(results, facts), "counts": _counts(claims),
+    facts |= {"claims": claims, "questions": by_question(with_runs(claims)), "counts": _counts(claims),
+              "registrations": read_registrations(study), "further": further_tasks(results, facts),
               "sources": {row["source"]: row["source_title"] for row in claims
                           if row["source_title"] != row["source"]}}
     baseline = next(arm for arm in facts["arms"] if arm["arm"] == settings.baseline)
@@ -61,10 +62,11 @@ def _arms(results: StudyResults, table: pd.DataFrame) -> list[dict]:
             for row in table.to_dict("records")]
 
 
-def _counts(claims: list[dict]) -> dict[str, dict[str, int]]:
-    """Verdict -> number of claims, for claims that runs decide and for checks of code and arithmetic."""
-    return {"runs": verdict_counts([row for row in claims if row["claim_type"] != "exact"]),
-            "checks": verdict_counts([row for row in claims if row["claim_type"] == "exact"])}
+def _counts(claims: list[dict]) -> dict:
+    """Outcome -> number of claims, for claims that runs test and for checks of code and arithmetic."""
+    return {"runs": outcome_counts(with_runs(claims)),
+            "checks": outcome_counts([row for row in claims if row["claim_type"] == "exact"]),
+            "untested": sum(row["outcome"] == NOT_TESTABLE for row in claims)}
 
 
 def _totals(results: StudyResults, cells: pd.DataFrame) -> dict:

@@ -67,8 +67,10 @@ def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], levels:
     return draw(7.2, max(4.2, height_for_names(colors)), paint)
 
 
-def forest(table: pd.DataFrame, colors: dict[str, str], label: str, digits: int) -> str:
-    """Effects with their 95 % intervals, one row per comparison. table: treatment, baseline, effect, low, high."""
+def forest(table: pd.DataFrame, colors: dict[str, str], label: str, digits: int,
+           noise: tuple[float, float] | None = None) -> str:
+    """Effects with their 95 % intervals, one row per comparison. table: treatment, baseline, effect, low, high and
+    gated, whether an arm fails the learning gate (drawn hollow). noise: the interval of the A/A control, as a band."""
     rows = table.to_dict("records")
 
     def paint(axes) -> None:
@@ -77,11 +79,14 @@ def forest(table: pd.DataFrame, colors: dict[str, str], label: str, digits: int)
             if math.isfinite(row["low"]):
                 axes.plot([row["low"], row["high"]], [place, place], color=color, linewidth=2.2,
                           solid_capstyle="butt")
-            axes.plot(row["effect"], place, "o", color=color, markersize=6)
+            axes.plot(row["effect"], place, "o", color=color, markersize=6,
+                      markerfacecolor="white" if row["gated"] else color)
             axes.annotate(f"{row['effect']:+z.{digits}f}", (row["effect"], place), xytext=(0, 8),
                           textcoords="offset points", ha="center", va="center", fontsize=8, color=color,
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
         axes.axvline(0, color=GREY, linewidth=0.9, zorder=0)
+        if noise is not None:
+            axes.axvspan(*noise, color=GREY, alpha=0.18, linewidth=0, zorder=0)
         axes.set_yticks(range(len(rows)), [f"{row['treatment']} − {row['baseline']}" for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.7)
         axes.set_xlabel(label)

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import math
 
+from study.analysis.claims import FIDELITIES
 from study.analysis.ladder import best_count_model, read_ladder
 from study.analysis.results import StudyResults
-from study.report.claims import published_tests, verdict_counts
+from study.report.claims import outcome_counts, published_tests
 from study.report.factors import fails_gate
 from study.report.formatting import counts, number, percent, signed, span
 from study.report.overview import REFERENCE
@@ -13,24 +14,26 @@ from study.report.plateau import escape_findings
 
 
 def findings(results: StudyResults, facts: dict) -> list[str]:
-    """At most five sentences: verdicts, perplexity, probe, strongest effects, A/A control. In a study whose runs end
-    after they have left the plateau, one sentence per arm says when that was."""
+    """At most five sentences: perplexity, strongest effects, probe, A/A control, outcomes of the claims. In a study
+    whose runs end after they have left the plateau, one sentence per arm says when that was."""
     training = facts["study"].training
     if training.stop_after_escape is not None:
         return escape_findings(facts["frames"]["escape"], training.steps)
-    sentences = [_verdicts(facts), _perplexity(results, facts), _probe(results, facts), _extremes(results, facts),
-                 _control(facts)]
+    sentences = [_perplexity(results, facts), _extremes(results, facts), _probe(results, facts), _control(facts),
+                 _outcomes(facts)]
     return [sentence for sentence in sentences if sentence]
 
 
-def _verdicts(facts: dict) -> str:
+def _outcomes(facts: dict) -> str:
     tested = published_tests(facts["claims"])
     if not tested:
         return ""
     model, training = facts["study"].model, facts["study"].training
+    literal = sum(row["fidelity"] == FIDELITIES[0] for row in tested)
+    recipe = f"{literal or 'none'} of them with the source's own recipe"
     layers = f"{model.num_hidden_layers} layer{'s' if model.num_hidden_layers != 1 else ''}"
     return (f"At this scale ({layers} of width {model.hidden_size}, {training.steps:,} steps), the training runs test "
-            f"{len(tested)} published claims: {counts(verdict_counts(tested))}.")
+            f"{len(tested)} published claims, {recipe}: {counts(outcome_counts(tested))}.")
 
 
 def _baseline(results: StudyResults, facts: dict) -> dict:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from study.report.formatting import TEMPLATES, render, slug
 
 FOLD = re.compile(r"<details>\n<summary>[^<>]*</summary>\n?|</details>\n?")
-VERDICTS = "verdicts"                       # the anchor of the section whose table can be sorted and filtered
+OUTCOMES = "claims-tested"                       # the anchor of the section whose table can be sorted and filtered
 LONG_CELL = 40                              # characters; such a cell gets a wider column
 OWN = "own"                                 # meta key of the HTML that this module inserts
 
@@ -90,8 +90,8 @@ def _tables(tokens: list[Token]) -> list[Token]:
             caption = _caption(result, len(result) - 3)
             label = _text(caption or section)
             result = result[:-3] if caption else result
-            if slug(_text(section)) == VERDICTS:
-                token.attrSet("id", "verdict-table")
+            if slug(_text(section)) == OUTCOMES:
+                token.attrSet("id", "outcome-table")
             result += [_own(f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'), token]
             if caption:
                 result += [_own("<caption><span>"), caption, _own("</span></caption>")]
@@ -104,7 +104,7 @@ def _tables(tokens: list[Token]) -> list[Token]:
 
 
 def _mark_cells(tokens: list[Token]) -> None:
-    """Scopes of the header cells, the class of numbers and of verdicts, in the table that these tokens start with."""
+    """Scopes of the header cells, the class of numbers and of outcomes, in the table that these tokens start with."""
     heads: list[str] = []
     column = 0
     for index, token in enumerate(tokens):
@@ -119,8 +119,8 @@ def _mark_cells(tokens: list[Token]) -> None:
             if token.type == "th_open":
                 heads.append(text)
                 token.attrSet("scope", "col")
-            elif heads[column] == "verdict":
-                token.attrSet("class", f"verdict {slug(text.split(',')[0])}")
+            elif heads[column] == "outcome":
+                token.attrSet("class", f"outcome {slug(text.split(',')[0])}")
             elif heads[column] == "fingerprint":
                 _link(tokens[index + 1], f"mlflow.html#{text}")
             elif len(text) > LONG_CELL:

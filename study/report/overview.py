@@ -11,6 +11,7 @@ from study.analysis.ladder import best_count_model, read_ladder
 from study.analysis.metrics import METRICS, display_unit
 from study.analysis.results import StudyResults
 from study.config.arms import resolve
+from study.config.fingerprint import flat
 from study.config.study import Study
 from study.report import figures
 from study.report.canvas import palette
@@ -49,7 +50,7 @@ def overview_figures(results: StudyResults, facts: dict) -> dict[str, Figure]:
         table = table.dropna(subset="effect")
         table = table.sort_values("effect", ascending=METRICS[metric].better == "lower", kind="stable")
         if len(table):
-            drawn[f"effects-{metric.replace('_', '-')}"] = effects_figure(table, colors, metric)
+            drawn[f"effects-{metric.replace('_', '-')}"] = effects_figure(study, comparisons, table, colors, metric)
     drawn |= _along_figure(facts["frames"]["along_training"], colors)
     drawn |= _decile_figure(study, facts["frames"]["tokens"]) | _probe_figures(results, facts, colors, named)
     if any(trial["value"] is not None for trial in results.trials):
@@ -76,16 +77,31 @@ def curve_figure(results: StudyResults, colors: dict[str, str], arms: list[str],
                   f"Validation perplexity against training tokens for {', '.join(drawn)}")
 
 
-def effects_figure(table: pd.DataFrame, colors: dict[str, str], metric: str) -> Figure:
-    """A forest plot of one metric. table: rows of comparisons.csv."""
+def control_interval(study: Study, comparisons: pd.DataFrame, metric: str) -> tuple[float, float] | None:
+    """The 95 % interval of the A/A control: the arm that differs from the baseline in its seeds alone."""
+    rows = comparisons[(comparisons.metric == metric) & (comparisons.baseline == study.settings.baseline)]
+    rows = rows[[[key for key, _ in flat(study.arms[arm].changes)] == ["training.seed_offset"]
+                 for arm in rows.treatment]].dropna(subset="low")
+    return None if rows.empty else (float(rows.low.iloc[0]), float(rows.high.iloc[0]))
+
+
+def effects_figure(study: Study, comparisons: pd.DataFrame, table: pd.DataFrame, colors: dict[str, str],
+                   metric: str) -> Figure:
+    """A forest plot of one metric over the band of the A/A control. table: the rows of comparisons.csv to draw."""
     scale, unit = display_unit(metric)
     digits, label = DIGITS[unit], METRICS[metric].label
-    table = table.assign(**{key: scale * table[key] for key in ("effect", "low", "high")})
+    table = table.assign(gated=table.gated_runs + table.baseline_gated_runs > 0,
+                         **{key: scale * table[key] for key in ("effect", "low", "high")})
+    noise = control_interval(study, comparisons, metric)
+    noise = None if noise is None else (scale * noise[0], scale * noise[1])
     effects = (f"{row['treatment']} minus {row['baseline']} {row['effect']:+z.{digits}f}"
                for row in table.to_dict("records"))
     return Figure(f"Effects on {label}",
-                  figures.forest(table, colors, f"difference in {label} ({unit}; {DIRECTION[metric]})", digits),
-                  f"Each arm minus the arm it is compared with, with 95 % intervals; {DIRECTION[metric]}.",
+                  figures.forest(table, colors, f"difference in {label} ({unit}; {DIRECTION[metric]})", digits,
+                                 noise),
+                  f"Each arm minus the arm it is compared with, with 95 % intervals; {DIRECTION[metric]}. Grey band: "
+                  "the interval of the A/A control, where the arms differ in their seeds alone. Hollow: an arm fails "
+                  "the learning gate.",
                   f"Difference in {label} ({unit}): {', '.join(effects)}")
 
 
@@ -154,19 +170,6 @@ def probe_lines(results: StudyResults, name: str) -> dict[str, list[tuple[float,
         points = [(int(x), [score[x]["accuracy"] for score in scores if score[x]]) for x in scores[0]]
         lines[arm] = [(x, sum(values) / len(values)) for x, values in points if len(values) == len(scores)]
     return {arm: line for arm, line in lines.items() if line}
-
-
-def confusion(results: StudyResults) -> dict | None:
-    """Confusion matrix of the baseline's probe, summed over seeds; None if it was not recorded.
-
-    Keys: labels; rows: (true label, counts per predicted label).
-    """
-    task = results.study.settings.probe.tasks[0]
-    matrices = [cell.probe[task.name].get("confusion") for cell in results.of_arm(results.study.settings.baseline)]
-    if any(matrix is None for matrix in matrices):
-        return None
-    total = [[sum(counts) for counts in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
-    return {"labels": task.labels, "rows": list(zip(task.labels, total, strict=True))}
 
 
 def further_tasks(results: StudyResults, facts: dict) -> list[dict]:

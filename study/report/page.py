@@ -8,7 +8,7 @@ from pathlib import Path
 
 from study.analysis.results import StudyResults
 from study.config.study import Study
-from study.report.claims import claim_figure
+from study.report.claims import by_question, claim_figure, with_runs
 from study.report.factors import factor_sections
 from study.report.facts import gather
 from study.report.findings import findings
@@ -33,7 +33,8 @@ def write_report(study: Study) -> Path:
     plateau = plateau_section(results, facts["frames"]["escape"])
     drawings |= {name: figure.svg for name, figure in (plateau["figures"] if plateau else {}).items()}
     drawings |= {row["file"]: row["figure"]["svg"] for row in claims if row["figure"]}
-    text = render("report.md", facts | {"claims": claims, "figures": figures, "sections": sections,
+    text = render("report.md", facts | {"claims": claims, "questions": by_question(with_runs(claims)),
+                                        "figures": figures, "sections": sections,
                                         "findings": findings(results, facts), "linked": True,
                                         "plateau": plateau,
                                         "pairs": pair_section(results, facts["arms"], facts["data"]["references"])})

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import nn
 
 from study import StudyError
 from study.config.fingerprint import fingerprint, read_settings
+from study.config.git import git_commit
 from study.config.schema import RunConfig
 from study.config.study import Study
 from study.data.evaluation_sets import load_evaluation_set
@@ -159,9 +159,3 @@ def _processor() -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def git_commit(root: Path) -> str | None:
-    """Returns the commit that is checked out, None outside a git repository."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -136,7 +136,11 @@ class Trainer:
         progress.rows += len(batch.input_ids)
         sums = {"token_loss": token_loss, "targets": len(batch.targets), "sentence_loss": sentence_loss or 0.0,
                 "pairs": 0 if sentence_loss is None else len(batch.input_ids), "gradient_norm": norm, "steps": 1}
-        progress.pending = {key: progress.pending.get(key, 0.0) + value for key, value in sums.items()}
+        sums["clipped"] = int(norm > max_norm)
+        largest = {"largest_gradient_norm": norm, "largest_loss": token_loss / max(1, len(batch.targets))}
+        before = progress.pending
+        progress.pending = ({key: before.get(key, 0.0) + value for key, value in sums.items()}
+                            | {key: max(before.get(key, value), value) for key, value in largest.items()})
         self.rate = rate
 
     @torch.no_grad()
@@ -190,13 +194,16 @@ class Trainer:
         return step % every == 0 or self._is_last_step or (step < every and step & (step - 1) == 0)
 
     def _record(self, speed: float) -> None:
-        """Records the means since the last record, with the validation loss if it is due."""
+        """Records the means since the last record, how many steps were clipped, the largest gradient norm and loss of a
+        step, and the validation loss if it is due."""
         sums, progress = self.progress.pending, self.progress
         record = {"step": progress.step, "tokens": progress.tokens,
                   "loss": _rounded(sums["token_loss"] / max(1, sums["targets"])), "learning_rate": _rounded(self.rate),
                   "gradient_norm": _rounded(sums["gradient_norm"] / sums["steps"])}
         if sums["pairs"]:
             record["pair_loss"] = _rounded(sums["sentence_loss"] / sums["pairs"])
+        record |= {"clipped": int(sums["clipped"]), "largest_gradient_norm": _rounded(sums["largest_gradient_norm"]),
+                   "largest_loss": _rounded(sums["largest_loss"])}
         progress.pending = {}
         if self._is_validation_step:
             self.validate(record, speed)

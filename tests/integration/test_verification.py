@@ -110,6 +110,17 @@ def test_what_is_compared_and_how_closely(study, file, keys, value, outcome):
     assert compare(study)["outcome"] == outcome
 
 
+def test_what_an_older_version_did_not_record_is_no_difference(study):
+    path = study.cell("dynamic", 0) / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert any("clipped" in record for record in records)
+    for record in records:
+        for key in ("clipped", "largest_gradient_norm", "largest_loss"):
+            record.pop(key, None)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert compare(study)["outcome"] == "equal"
+
+
 def test_another_final_loss_is_different(study):
     edit_curve(study, -1, "validation_nll", 1.0)
     assert compare(study)["outcome"] == "different"

@@ -8,7 +8,7 @@ import yaml
 
 from study.analysis.claims import checks_of, load_claims
 from study.analysis.compare import compare as run_compare
-from study.analysis.verdicts import Verdict
+from study.analysis.verdict import Verdict
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
 from study.config.load import load_study

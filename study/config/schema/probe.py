@@ -41,6 +41,16 @@ class ProbeTask(Settings):
     test_rows: PositiveInt | None
     """Test rows to draw, with classes as equal in size as possible; null uses all."""
 
+    draws: PositiveInt = 1
+    """How often `train_rows` training rows are drawn. With more than one, every seed has draws of its own, which all
+    arms share; accuracies are means over the draws."""
+
+    @model_validator(mode="after")
+    def _rows_to_draw(self):
+        if self.draws > 1 and self.train_rows is None:
+            raise ValueError(f"draws: {self.draws} draws need train_rows, the number of rows in each")
+        return self
+
 
 class Probe(Settings):
     """Logistic regression on the vectors of the frozen encoder."""

@@ -1,5 +1,6 @@
 """claims.yaml: every published claim is there, invalid ones are refused, and changes after the first run are seen."""
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -10,21 +11,24 @@ from study.analysis.claims import (
     CLAIM_TYPES,
     DECIDING,
     ExactClaim,
+    PositiveControl,
+    Secondary,
+    TrainingClaim,
     UntestedClaim,
     checks_of,
     claim_hash,
-    exploratory,
     load_claims,
     load_sources,
-    register_claims,
 )
+from study.analysis.registration import exploratory, read_registrations, register_claims
 from study.config.load import load_study
 from study.evaluation.exact_claims import CHECKS
 from tests.support.fake_results import compare, fake_cell, fake_study
 from tests.support.published import published_studies
 from tests.support.studies import ROOT
 
-DESCRIBING = {"statement", "source", "published", "expected", "scope", "contradicts", "evidence", "reason"}
+DESCRIBING = {"statement", "source", "published", "expected", "scope", "contradicts", "evidence", "reason", "quote",
+              "place", "fidelity", "differs"}
 
 
 @pytest.fixture
@@ -105,7 +109,8 @@ def test_every_field_of_a_claim_either_decides_or_describes_it():
 def test_rewording_a_claim_leaves_its_hash(claims):
     for name, claim in claims.items():
         reworded = {"statement": "x", "source": "x", "published": "x", "expected": "x", "scope": "x",
-                    "contradicts": ["x"]}
+                    "contradicts": ["x"], "quote": "x", "place": "x"}
+        reworded |= {"fidelity": "proxy", "differs": "x"} if isinstance(claim, TrainingClaim) else {}
         reworded |= {"reason": "x"} if isinstance(claim, UntestedClaim) else {}
         reworded |= {"evidence": "x"} if isinstance(claim, ExactClaim) and claim.evidence else {}
         assert claim_hash(claim.model_copy(update=reworded)) == claim_hash(claim), name
@@ -114,7 +119,9 @@ def test_rewording_a_claim_leaves_its_hash(claims):
 @pytest.mark.parametrize(("claim", "change"), [
     ("L2", {"margin": 0.06}), ("L2", {"treatment": "rate-40"}), ("L2", {"baseline": None}),
     ("L2", {"metric": "nll_span"}), ("L2", {"direction": "higher"}), ("L2", {"family": "probe"}),
-    ("L2", {"min_seeds": 4}), ("L2c", {"claim_type": "direction"}), ("S0.6", {"low": 2.9}), ("S0.6", {"high": None}),
+    ("L2", {"min_seeds": 4}), ("L2", {"secondary": Secondary(metric="nll_span", margin=0.1)}),
+    ("L2", {"positive_control": PositiveControl(arm="dynamic", metric="nll", above=0.1)}),
+    ("L2c", {"claim_type": "direction"}), ("S0.6", {"low": 2.9}), ("S0.6", {"high": None}),
     ("S0.6", {"studies": ["wikitext2"]}), ("S0.6", {"arm": "dynamic"}), ("S0.2", {"check": "mix_overlapping"}),
     ("S4.8", {"actual": 82.0}), ("S4.8", {"claimed": 92.0}), ("S4.8", {"tolerance": 0.1})])
 def test_changing_how_a_claim_is_decided_changes_its_hash(claims, claim, change):
@@ -124,6 +131,7 @@ def test_changing_how_a_claim_is_decided_changes_its_hash(claims, claim, change)
 @pytest.mark.parametrize(("constant", "changed"), [
     ("ALPHA", {"direction", "equal", "range", "rate"}), ("ESCAPE_NATS", {"direction", "equal", "range"}),
     ("ESCAPE_VALIDATIONS", {"direction", "equal", "range"}), ("TIMES_ESCAPE", {"direction", "equal"}),
+    ("RULES", {"direction", "equal"}),
     ("MAJORITY", {"rate"}), ("MEMORISED", {"direction", "equal", "rate"}),
     ("OVERFIT_NATS", {"direction", "equal", "rate"})])
 def test_changing_a_constant_of_the_rules_changes_the_claims_that_it_decides(claims, monkeypatch, constant, changed):
@@ -131,7 +139,7 @@ def test_changing_a_constant_of_the_rules_changes_the_claims_that_it_decides(cla
     monkeypatch.setattr(decision_rules, constant, 0.07)
     now = {name: claim for name, claim in claims.items() if claim_hash(claim) != before[name]}
     assert {claim.claim_type for claim in now.values()} == changed
-    assert all(claim.metric == "escape_step" for claim in now.values() if constant != "ALPHA"
+    assert all(claim.metric in ("escape_step", "escape_tokens") for claim in now.values() if constant != "ALPHA"
                and claim.claim_type == "range")
 
 
@@ -141,34 +149,59 @@ def test_a_claim_that_is_changed_after_the_first_run_is_exploratory(tmp_path):
     before = (study.runs / "claims.json").read_text()
     assert exploratory(study, load_claims(study)) == set()
     fake_cell(study, "dynamic", 0, 2.0)
-    rewritten(study, lambda content: (content["L2"].update(margin=0.5), content["L3"].update(statement="Reworded.")))
+    rewritten(study, lambda content: (content["S0.10"].update(margin=0.5), content["S0.11"].update(statement="New."),
+                                      content["L2"].update(margin=0.5)))         # all-mask is not in this study
     register_claims(study)
     assert (study.runs / "claims.json").read_text() == before
-    assert exploratory(study, load_claims(study)) == {"L2"}
+    assert exploratory(study, load_claims(study)) == {"S0.10"}
 
 
-def test_a_claim_that_is_added_after_the_first_run_is_exploratory_where_its_arms_are_trained(tmp_path):
+def test_a_registration_has_the_time_the_commit_and_the_families(tmp_path):
+    study = unregistered(tmp_path)
+    assert read_registrations(study) == []
+    register_claims(study)
+    (entry,), claims = read_registrations(study), load_claims(study)
+    assert entry.date.endswith(" UTC")
+    assert entry.commit is None             # the folder is no git repository
+    assert entry.claims.keys() >= {"S0.10", "S0.11"}        # of the baseline alone
+    assert not entry.claims.keys() & {"L2", "S0.2"}         # arms that are not in the study; no runs
+    assert all(entry.claims[name] == claim_hash(claims[name]) for name in entry.claims)
+    assert {"S0.10", "S0.11"} <= set(entry.families["S0.10"])
+    assert len(entry.hash) == 12
+    assert replace(entry, claims=entry.claims | {"L2": "x"}).hash != entry.hash
+    assert replace(entry, date="later").hash == entry.hash
+
+
+def test_claims_about_an_arm_without_runs_can_still_be_registered(tmp_path):
     study = unregistered(tmp_path)
     register_claims(study)
+    fake_cell(study, "dynamic", 0, 2.0)
 
     def add(content):
-        content["X1"] = content["L2"] | {"treatment": "static"}
-        content["X2"] = content["L2"] | {"treatment": "all-mask"}
+        content["X1"] = content["L2"] | {"treatment": "static", "baseline": "dynamic"}
+        content["X2"] = content["L2"] | {"treatment": "dynamic", "baseline": None}
 
     rewritten(study, add)
-    assert exploratory(study, load_claims(study)) == {"X1"}
+    assert exploratory(study, load_claims(study)) == {"X1", "X2"}
+    register_claims(study)                  # dynamic has a run, static has none
+    first, second = read_registrations(study)
+    assert second.claims.keys() == {"X1"}
+    assert set(second.families["X1"]) == {name for name in first.claims.keys() | {"X1"}
+                                          if getattr(load_claims(study)[name], "family", None) == "masking"}
+    assert exploratory(study, load_claims(study)) == {"X2"}
 
 
 def test_another_rule_makes_the_claims_that_it_decides_exploratory(tmp_path, monkeypatch):
     study = unregistered(tmp_path)
     register_claims(study)
-    monkeypatch.setattr(decision_rules, "MAJORITY", 0.6)
-    assert exploratory(study, load_claims(study)) == {"L12", "S4.4"}
+    monkeypatch.setattr(decision_rules, "TIMES_ESCAPE", 20)
+    assert {"S0.10", "S0.11"} <= exploratory(study, load_claims(study))
 
 
 def test_runs_without_a_record_make_every_claim_exploratory(fake):
     register_claims(fake)                   # too late: there are runs
-    assert exploratory(fake, load_claims(fake)) == load_claims(fake).keys()
+    assert not (fake.runs / "claims.json").exists()
+    assert exploratory(fake, load_claims(fake)) >= {"S0.10", "S0.11"}
 
 
 @pytest.mark.parametrize("folder", published_studies().values())
@@ -181,25 +214,25 @@ def test_verdicts_reach_the_tables(fake):
     verdicts = compare(fake)
     content = json.loads((fake.reports / "claims.json").read_text())
     assert content.keys() == verdicts.keys()
-    assert verdicts["S0.13"].verdict == "out of scope"
-    assert verdicts["L2"].verdict == "untested"
+    assert verdicts["S0.13"].outcome == "not testable here"
+    assert verdicts["L2"].outcome == "not testable here"
     assert verdicts["L2"].reason == "this study does not train all-mask"
-    assert content["L2"]["outcome"]["flags"] == ["not_trained"]
-    assert verdicts["S0.2"].verdict == "supported"
-    assert verdicts["S0.11"].verdict == "inconclusive"
+    assert content["L2"]["result"]["flags"] == ["not_trained"]
+    assert verdicts["S0.2"].outcome == "holds"
+    assert (content["S0.2"]["fidelity"], content["S0.2"]["verdict"]) == ("same recipe", "supported")
+    assert verdicts["S0.11"].outcome == "undecided"
     assert verdicts["S0.11"].reason == "too few seeds: 2, but the claim requires 5"
-    assert content["S0.11"]["outcome"]["flags"] == ["too_few_seeds"]
+    assert content["S0.11"]["result"]["flags"] == ["too_few_seeds"]
     header = (fake.reports / "tables/claims.csv").read_text().splitlines()[0]
-    assert header.startswith("claim,verdict,")
+    assert header.startswith("claim,fidelity,outcome,verdict,")
     assert {"effect", "low", "high", "p_holm", "smallest_detectable_effect", "treatment", "baseline",
             "metric"} <= set(header.split(","))
 
 
 def test_claims_held_against_documents(fake):
     outcomes = compare(fake)
-    assert {name: outcomes[name].verdict for name in ("S4.1", "S4.8", "S0.18", "S3.4", "S3.5")} == {
-        "S4.1": "supported", "S4.8": "contradicted", "S0.18": "contradicted", "S3.4": "contradicted",
-        "S3.5": "supported"}
+    assert {name: outcomes[name].outcome for name in ("S4.1", "S4.8", "S0.18", "S3.4", "S3.5")} == {
+        "S4.1": "holds", "S4.8": "reversed", "S0.18": "reversed", "S3.4": "reversed", "S3.5": "holds"}
     assert outcomes["S4.8"].measured == "91 against 81.9"
     assert outcomes["S4.8"].reason.startswith("claimed: 91; actual: 81.9 (")
 

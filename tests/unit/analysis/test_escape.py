@@ -10,10 +10,10 @@ from scipy import stats
 
 from study.analysis.claims import DirectionClaim
 from study.analysis.comparisons import compare_arms
+from study.analysis.difference_claims import ClaimTest, decide_families
 from study.analysis.escape import Escapes, _median, escape_table, escapes, log_rank_p, restricted_estimate
 from study.analysis.results import StudyResults
 from study.analysis.statistics import t_estimate
-from study.analysis.verdicts import ClaimTest, decide_families
 from tests.support.fake_results import fake_cell, fake_study
 
 
@@ -146,14 +146,14 @@ def test_a_claim_about_escape_steps_is_decided_by_the_log_rank_test(fake):
     assert comparison.estimate.mean == -32
     claim = DirectionClaim(statement="", source="", published="", claim_type="direction", treatment="static",
                            baseline="dynamic", metric="escape_step", direction="lower", margin=10, min_seeds=2,
-                           family="masking")
-    verdicts = decide_families({"X": ClaimTest(claim, comparison)})
-    assert (verdicts["X"].verdict, verdicts["X"].p) == ("inconclusive", pytest.approx(2 / 6))
+                           family="masking", fidelity="same question", differs="")
+    verdicts = decide_families({"X": ClaimTest(claim, comparison)}, {})
+    assert (verdicts["X"].outcome, verdicts["X"].p) == ("undecided", pytest.approx(2 / 6))
     clear = dataclasses.replace(comparison, survival_p=0.008)
-    assert decide_families({"X": ClaimTest(claim, clear)})["X"].verdict == "supported"
+    assert decide_families({"X": ClaimTest(claim, clear)}, {})["X"].outcome == "holds"
     other = claim.model_copy(update={"direction": "higher"})
-    assert decide_families({"X": ClaimTest(other, clear)})["X"].verdict == "contradicted"
+    assert decide_families({"X": ClaimTest(other, clear)}, {})["X"].outcome == "reversed"
     zero = dataclasses.replace(clear, estimate=t_estimate([0.0, 0.0]))
     stuck = dataclasses.replace(zero, survival_p=1.0)
     for undecided in (zero, stuck):
-        assert decide_families({"X": ClaimTest(claim, undecided)})["X"].verdict == "inconclusive"
+        assert decide_families({"X": ClaimTest(claim, undecided)}, {})["X"].outcome == "undecided"

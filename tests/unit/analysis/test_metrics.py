@@ -7,10 +7,11 @@ import pytest
 
 from study import StudyError
 from study.analysis.learning import run_status
-from study.analysis.measures import between_share, chosen_layer
+from study.analysis.measures import Value, between_share, chosen_layer
 from study.analysis.metrics import METRICS, cell_metric, display_unit, table_unit
 from study.analysis.results import StudyResults
 from study.analysis.tables import arm_table, cell_table, check_comparable
+from study.files import save_arrays
 from tests.support.fake_results import fake_cell, fake_study
 
 
@@ -55,7 +56,7 @@ def test_units():
     assert display_unit(None) == (1.0, "")
 
 
-@pytest.mark.parametrize("name", ["probe_accuracy", "probe_cls", "mean_over_cls", "over_tfidf", "probe_chosen"])
+@pytest.mark.parametrize("name", ["probe_accuracy", "probe_cls", "mean_over_cls", "over_tfidf", "probe_last_layer"])
 def test_numbers_of_texts_average_to_the_number_of_the_cell(fake, name):
     value = metric(fake, name)
     assert value.texts.shape == (40,)
@@ -64,10 +65,45 @@ def test_numbers_of_texts_average_to_the_number_of_the_cell(fake, name):
 
 def test_a_difference_is_that_of_its_parts(fake):
     assert metric(fake, "mean_over_cls").cell == pytest.approx(
-        metric(fake, "probe_accuracy").cell - metric(fake, "probe_cls").cell)
+        metric(fake, "probe_last_layer").cell - metric(fake, "probe_cls").cell)
     assert metric(fake, "penultimate_over_last").cell == pytest.approx(
-        metric(fake, "probe_chosen").cell - accuracy(fake, "layer-1"))
+        metric(fake, "probe_accuracy").cell - accuracy(fake, "layer-1"))
     assert metric(fake, "probe_gain") is None       # no untrained encoder was probed
+    assert metric(fake, "cosine_mean_over_cls") is None
+
+
+def test_the_number_of_a_document_is_that_of_a_linearised_ratio():
+    """Leaving a document out changes the mean as its number says, up to terms of second order."""
+    rng = np.random.default_rng(3)
+    documents = rng.integers(0, 300, 2000)
+    counts = rng.integers(1, 12, 2000)
+    sums = counts * (2 + 0.5 * rng.normal(size=300)[documents] + 0.5 * rng.normal(size=2000))
+    value = Value.of_rows(sums, counts, documents)
+    names = np.unique(documents)
+    assert value.texts.shape == names.shape
+    assert value.cell == pytest.approx(sums.sum() / counts.sum())
+    assert value.texts.mean() == pytest.approx(value.cell)
+    left_out = np.array([sums[documents != name].sum() / counts[documents != name].sum() for name in names])
+    jackknife = value.cell - (len(names) - 1) * (left_out - value.cell)
+    assert value.texts == pytest.approx(jackknife, abs=0.02)
+    assert np.std(value.texts) == pytest.approx(np.std(jackknife), rel=0.01)
+
+
+def test_rows_without_documents_are_documents():
+    value = Value.of_rows(np.array([2.0, 4.0, 9.0]), np.array([1, 2, 2]), None)
+    assert value.cell == 3.0
+    assert value.texts == pytest.approx(3.0 + 3 * np.array([-1.0, -2.0, 3.0]) / 5)
+
+
+def test_several_draws_of_training_rows_are_averaged(fake):
+    path = fake.cell("dynamic", 0) / "probe.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    right, wrong = arrays["topic/label"], (arrays["topic/label"] + 1) % 4
+    save_arrays(arrays | {"topic/layer-0/trained/predicted": np.stack([right, right, wrong, right])}, path)
+    value = metric(fake, "probe_accuracy")
+    assert value.cell == 0.75
+    assert value.texts.tolist() == [0.75] * 40
 
 
 def accuracy(study, features):
@@ -78,7 +114,7 @@ def accuracy(study, features):
 def test_cross_validation_chooses_the_layer(fake):
     results = StudyResults(fake)
     assert chosen_layer(results, results.cell("dynamic", 0)) == (0, 0.6)
-    assert metric(fake, "probe_chosen").cell == accuracy(fake, "layer-0")
+    assert metric(fake, "probe_accuracy").cell == accuracy(fake, "layer-0")
 
 
 def test_a_layer_that_could_not_be_probed_is_not_chosen(fake):
@@ -92,7 +128,7 @@ def test_a_layer_that_could_not_be_probed_is_not_chosen(fake):
         edit(path, lambda content, number=number: content["topic"]["more"]["trained"]["layers"][number].update(
             cv_accuracy=None))
         assert chosen() == expected
-    assert metric(fake, "probe_chosen") is None
+    assert metric(fake, "probe_accuracy").cell == metric(fake, "probe_last_layer").cell
 
 
 def test_controls_of_the_probe(fake):

@@ -18,6 +18,12 @@ def test_t_interval_is_scipys():
     assert (ours.low, ours.high, ours.p) == pytest.approx((bounds.low, bounds.high, theirs.pvalue))
 
 
+@pytest.mark.parametrize("df", [1, 2.5, 40])
+def test_the_tail_of_t_is_scipys(df):
+    for t in (-2.0, 0.0, 0.5, 3.0, 40.0):
+        assert statistics.t_tail(t, df) == pytest.approx(stats.t.sf(t, df), rel=1e-9)
+
+
 def test_two_way_t_by_hand():
     differences = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 7.0]])
     # seed means 2, 4; text means 1.5, 2.5, 5; grand mean 3; residuals: +-.5, +-.5, -+1
@@ -122,9 +128,40 @@ def test_prediction_interval_covers_one_more_run():
 
 
 def test_seeds_needed_are_the_published_ones():
-    """The smallest detectable effect is 1.68 spreads with 5 seeds and 1.00 with 10."""
-    spread = np.array([-1.0, 0.0, 1.0])
+    """Over seeds alone, the smallest detectable effect is 1.68 spreads with 5 seeds and 1.00 with 10."""
+    spread = statistics.t_estimate(np.array([-1.0, 0.0, 1.0]))
     assert statistics.seeds_needed(spread, 1.7) == 5
     assert statistics.seeds_needed(spread, 1.003) == 10
+    assert statistics.seeds_needed(spread, 1.7, alpha=0.005) > 5
     assert statistics.seeds_needed(spread, 1e-6) is None
-    assert statistics.seeds_needed(np.array([1.0]), 1.0) is None
+    assert statistics.seeds_needed(statistics.t_estimate(np.array([1.0])), 1.0) is None
+
+
+def test_more_seeds_do_not_remove_the_noise_of_the_texts():
+    rng = np.random.default_rng(1)
+    texts = rng.normal(size=(1, 12))
+    estimate = statistics.two_way_estimate(texts + 0.01 * rng.normal(size=(4, 12)))
+    assert statistics.seeds_needed(estimate, 0.1 * estimate.error) is None
+    assert statistics.seeds_needed(estimate, 10 * estimate.error) == 2
+
+
+@pytest.mark.parametrize("seeds", [2, 5, 20])
+def test_the_expected_variance_of_more_seeds_is_that_of_a_simulation(seeds):
+    rng = np.random.default_rng(seeds)
+
+    def simulate(n):
+        return (rng.normal(size=(n, 1)) + 2 * rng.normal(size=(1, 30)) + 3 * rng.normal(size=(n, 30)))
+
+    expected = np.mean([statistics.two_way_estimate(simulate(4)).components.with_seeds(seeds).variance
+                        for _ in range(2000)])
+    observed = np.var([simulate(seeds).mean() for _ in range(4000)])
+    assert expected == pytest.approx(observed, rel=0.15)
+
+
+def test_a_difference_beyond_the_margin_is_one_whose_interval_is_outside():
+    for mean in np.linspace(-3, 3, 13):
+        estimate = statistics.Estimate(mean, 0.5, 6)
+        low, high = estimate.interval()
+        assert (estimate.p_beyond(1.0) < 0.05) == (low > 1 or high < -1)
+    assert statistics.Estimate(2.0, 0.0, 4).p_beyond(1.0) == 0
+    assert statistics.Estimate(0.5, 0.0, 4).p_beyond(1.0) == 1

@@ -1,30 +1,27 @@
 """Verdicts: the truth table, and Holm within a family. Their error rates are in integration/test_verdict_rates.py."""
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from study.analysis import statistics, verdicts
+from study.analysis import conditions, difference_claims, number_claims, statistics
 from study.analysis.claims import DirectionClaim, EqualClaim, PointClaim, RangeClaim, RateClaim
 from study.analysis.comparisons import Comparison, compare_arms, comparison_table
+from study.analysis.difference_claims import ClaimTest, decide, decide_families, obstacle, second_look
 from study.analysis.gate import GateFailure
+from study.analysis.number_claims import decide_band
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
-from study.analysis.statistics import Estimate
-from study.analysis.verdicts import (
-    ClaimTest,
-    decide,
-    decide_all,
-    decide_band,
-    decide_families,
-    obstacle,
-    why_untested,
-)
+from study.analysis.statistics import Components, Estimate
+from study.analysis.verdict import Verdict, too_few, verdict_on, why_untested
+from study.analysis.verdicts import decide_all
+from study.config.arms import resolve
 from tests.support.fake_results import fake_study
 
-TEXT = {"statement": "", "source": "", "published": ""}
+TEXT = {"statement": "", "source": "", "published": "", "fidelity": "same question", "differs": ""}
 TESTED = TEXT | {"treatment": "a", "baseline": "b", "metric": "nll", "family": "masking", "margin": 0.05,
                  "min_seeds": 3}
 HIGHER, LOWER = (DirectionClaim(**TESTED, claim_type="direction", direction=direction)
@@ -35,80 +32,93 @@ EQUAL = EqualClaim(**TESTED, claim_type="equal")
 def decided(claim, mean, error, df=4, size=1):
     """The verdict in a family of `size` claims of which this one comes first."""
     estimate = Estimate(mean, error, df)
-    p = estimate.p_equivalent(claim.margin) if isinstance(claim, EqualClaim) else estimate.p
-    return decide(claim, estimate, float(np.minimum(1.0, size * p)), size)
+    test = ClaimTest(claim, Comparison("a", "b", "nll", estimate, estimate, np.zeros(2), np.zeros(2)))
+    return decide(claim, estimate, float(np.minimum(1.0, size * test.p)), size)
 
 
-@pytest.mark.parametrize(("claim", "mean", "error", "verdict", "flags"), [
-    (HIGHER, 0.2, 0.03, "supported", {Flag.AS_CLAIMED}), (LOWER, 0.2, 0.03, "contradicted", {Flag.OPPOSITE}),
-    (LOWER, -0.2, 0.03, "supported", {Flag.AS_CLAIMED}), (HIGHER, -0.2, 0.03, "contradicted", {Flag.OPPOSITE}),
-    (HIGHER, 0.0, 0.01, "equivalent", {Flag.WITHIN_MARGIN}), (LOWER, 0.005, 0.01, "equivalent", {Flag.WITHIN_MARGIN}),
-    (HIGHER, 0.02, 0.05, "inconclusive", {Flag.IMPRECISE}),
-    (HIGHER, 0.02, 0.005, "supported", {Flag.AS_CLAIMED, Flag.BELOW_MARGIN}),
-    (LOWER, 0.02, 0.005, "contradicted", {Flag.OPPOSITE, Flag.BELOW_MARGIN}),
-    (EQUAL, 0.0, 0.01, "supported", {Flag.WITHIN_MARGIN}), (EQUAL, 0.3, 0.03, "contradicted", {Flag.BEYOND_MARGIN}),
-    (EQUAL, -0.3, 0.03, "contradicted", {Flag.BEYOND_MARGIN}),
-    (EQUAL, 0.04, 0.02, "inconclusive", {Flag.CROSSES_MARGIN}),
-    (EQUAL, 0.07, 0.02, "inconclusive", {Flag.MARGIN_UNRESOLVED}),
-    (EQUAL, 0.0, 0.0, "supported", {Flag.WITHIN_MARGIN}), (HIGHER, 0.0, 0.0, "equivalent", {Flag.WITHIN_MARGIN}),
-    (HIGHER, math.nan, math.nan, "inconclusive", {Flag.NO_INTERVAL})])
-def test_truth_table(claim, mean, error, verdict, flags):
-    outcome = decided(claim, mean, error)
-    assert (outcome.verdict, outcome.flags) == (verdict, flags)
+@pytest.mark.parametrize(("claim", "mean", "error", "outcome", "flags"), [
+    (HIGHER, 0.2, 0.03, "holds", {Flag.AS_CLAIMED}), (LOWER, 0.2, 0.03, "reversed", {Flag.OPPOSITE}),
+    (LOWER, -0.2, 0.03, "holds", {Flag.AS_CLAIMED}), (HIGHER, -0.2, 0.03, "reversed", {Flag.OPPOSITE}),
+    (HIGHER, 0.0, 0.01, "no difference", {Flag.WITHIN_MARGIN}),
+    (LOWER, 0.005, 0.01, "no difference", {Flag.WITHIN_MARGIN}),
+    (HIGHER, 0.02, 0.05, "undecided", {Flag.IMPRECISE}),
+    (HIGHER, 0.02, 0.005, "no difference", {Flag.WITHIN_MARGIN}),       # there is one, smaller than the margin
+    (HIGHER, 0.045, 0.01, "holds", {Flag.AS_CLAIMED, Flag.BELOW_MARGIN}),
+    (LOWER, 0.045, 0.01, "reversed", {Flag.OPPOSITE, Flag.BELOW_MARGIN}),
+    (EQUAL, 0.0, 0.01, "holds", {Flag.WITHIN_MARGIN}), (EQUAL, 0.3, 0.03, "reversed", {Flag.BEYOND_MARGIN}),
+    (EQUAL, -0.3, 0.03, "reversed", {Flag.BEYOND_MARGIN}),
+    (EQUAL, 0.04, 0.02, "undecided", {Flag.CROSSES_MARGIN}),
+    (EQUAL, 0.07, 0.02, "undecided", {Flag.MARGIN_UNRESOLVED}),
+    (EQUAL, 0.0, 0.0, "holds", {Flag.WITHIN_MARGIN}), (HIGHER, 0.0, 0.0, "no difference", {Flag.WITHIN_MARGIN}),
+    (HIGHER, math.nan, math.nan, "undecided", {Flag.NO_INTERVAL})])
+def test_truth_table(claim, mean, error, outcome, flags):
+    verdict = decided(claim, mean, error)
+    assert (verdict.outcome, verdict.flags) == (outcome, flags)
+
+
+@pytest.mark.parametrize(("fidelity", "outcome", "verdict"), [
+    ("same recipe", "holds", "supported"), ("same recipe", "reversed", "contradicted"),
+    ("same recipe", "no difference", "contradicted"), ("same recipe", "split", ""), ("same recipe", "undecided", ""),
+    ("same question", "holds", ""), ("proxy", "reversed", "")])
+def test_only_the_sources_own_recipe_supports_or_contradicts_a_claim(fidelity, outcome, verdict):
+    assert verdict_on(HIGHER.model_copy(update={"fidelity": fidelity}), outcome) == verdict
 
 
 def test_every_flag_has_a_sentence():
     facts = {"n": 2, "min_seeds": 3, "failing": 1, "arm": "a", "times": 10, "escape": 5, "steps": 40, "nll": 2.0,
-             "level": 1.0, "measure": "NLL", "arms": "a and b", "metric": "nll", "studies": "quick"}
+             "level": 1.0, "measure": "NLL", "arms": "a and b", "metric": "nll", "studies": "quick", "label": "NLL",
+             "shown": "+1", "above": "2 points"}
     assert all(sentence([flag], **facts) for flag in Flag)
     assert sentence({Flag.BELOW_MARGIN, Flag.AS_CLAIMED}) == \
-        "the difference is in the claimed direction, but smaller than the margin"
+        "the difference is in the claimed direction, but the estimate is smaller than the margin"
 
 
-def compared(n, metric="nll"):
+def compared(n, metric="nll", error=0.001):
     """A comparison of `n` seeds with an effect of 1.0, known well."""
     first, second = np.arange(n) / 100 + 2, np.arange(n) / 100 + 1
-    estimate = Estimate(1.0, 0.001, n - 1)
+    estimate = Estimate(1.0, error, n - 1, Components(n, 1, error**2))
     return Comparison("a", "b", metric, estimate, estimate, first, second)
 
 
 # ---- what keeps a claim from being decided
 
-def test_too_few_seeds_decide_nothing_and_do_not_count_in_the_family(monkeypatch):
-    monkeypatch.setattr(verdicts, "failed_gate", lambda results, arms: None)
-    few, enough = compared(2), compared(3)
-    outcomes = decide_families({name: ClaimTest(claim, comparison, obstacle(None, claim, comparison)) for
-                                name, claim, comparison in (("few", HIGHER, few), ("enough", HIGHER, enough),
-                                                            ("equal", EQUAL, few))})
-    assert [outcome.verdict for outcome in outcomes.values()] == ["inconclusive", "supported", "inconclusive"]
-    assert outcomes["few"].flags == {Flag.TOO_FEW_SEEDS}
-    assert outcomes["few"].reason == "too few seeds: 2, but the claim requires 3"
-    assert outcomes["few"].effect == 1.0    # shown, though nothing is decided
-    assert outcomes["enough"].p_holm == outcomes["enough"].p
+def test_too_few_seeds_decide_nothing(monkeypatch):
+    monkeypatch.setattr(difference_claims, "failed_gate", lambda results, arms: None)
+    few = compared(2)
+    verdict = decide_families({"few": ClaimTest(HIGHER, few, obstacle(None, HIGHER, few))}, {})["few"]
+    assert (verdict.outcome, verdict.flags) == ("undecided", {Flag.TOO_FEW_SEEDS})
+    assert verdict.reason == "too few seeds: 2, but the claim requires 3"
+    assert verdict.effect == 1.0            # shown, though nothing is decided
+    assert math.isnan(verdict.p_holm)
 
 
 def test_arms_that_fail_the_learning_gate_decide_nothing(monkeypatch):
     failure = GateFailure(frozenset({Flag.NEVER_ESCAPED}), "2 of 3 runs of b never left the unigram plateau", {"b": 2})
-    monkeypatch.setattr(verdicts, "failed_gate", lambda results, arms: failure if "b" in arms else None)
+    monkeypatch.setattr(difference_claims, "failed_gate", lambda results, arms: failure if "b" in arms else None)
     outcome = obstacle(None, HIGHER, compared(3))
-    assert (outcome.verdict, outcome.reason, outcome.flags) == ("inconclusive", failure.reason, failure.flags)
+    assert (outcome.outcome, outcome.reason, outcome.flags) == ("undecided", failure.reason, failure.flags)
 
 
 @pytest.mark.parametrize("metric", ["escape_step", "initial_excess", "diverged"])
 def test_metrics_of_the_course_of_training_need_no_gate(monkeypatch, metric):
-    monkeypatch.setattr(verdicts, "failed_gate", lambda results, arms: pytest.fail("the gate was asked"))
+    monkeypatch.setattr(difference_claims, "failed_gate", lambda results, arms: pytest.fail("the gate was asked"))
     assert obstacle(None, HIGHER.model_copy(update={"metric": metric}), compared(3, metric)) is None
 
 
 def test_a_claim_that_a_study_cannot_test_names_why():
-    study = SimpleNamespace(settings=SimpleNamespace(arms=["b"], name="quick"))
+    training = SimpleNamespace(stop_after_escape=None)
+    study = SimpleNamespace(settings=SimpleNamespace(arms=["b"], name="quick", training=training))
     assert why_untested(study, HIGHER).reason == "this study does not train a"
     assert why_untested(study, HIGHER).flags == {Flag.NOT_TRAINED}
     band = RangeClaim(**TEXT, claim_type="range", arm="b", metric="nll", low=3.0, high=7.0, min_seeds=3,
                       studies=["other"])
     assert why_untested(study, band).flags == {Flag.OTHER_STUDIES}
     assert "tested in other" in why_untested(study, band).reason
-    assert why_untested(study, band.model_copy(update={"studies": None})) is None
+    band = band.model_copy(update={"studies": None})
+    assert why_untested(study, band) is None
+    training.stop_after_escape = 200        # as in the plateau study
+    assert why_untested(study, band).flags == {Flag.ENDS_EARLY}
+    assert why_untested(study, band.model_copy(update={"metric": "escape_step"})) is None
 
 
 def test_a_metric_that_was_not_measured_is_untested(tmp_path):
@@ -117,21 +127,22 @@ def test_a_metric_that_was_not_measured_is_untested(tmp_path):
     claims["range"] = RangeClaim(**TEXT, claim_type="range", arm="dynamic", metric="nsp_accuracy", low=0, high=1,
                                  min_seeds=2)
     outcomes = decide_all(StudyResults(fake_study(tmp_path)), claims, {})
-    assert all(outcome.verdict == "untested" and outcome.flags == {Flag.NOT_MEASURED} for outcome in outcomes.values())
+    assert {outcome.outcome for outcome in outcomes.values()} == {"not testable here"}
+    assert {outcome.flags for outcome in outcomes.values()} == {frozenset({Flag.NOT_MEASURED})}
     assert outcomes["range"].reason == "nsp_accuracy was not measured in every cell of its arms"
 
 
 # ---- other kinds of claims
 
 @pytest.mark.parametrize(("mean", "verdict", "flag"), [
-    (5.0, "supported", Flag.INSIDE_BAND), (9.0, "contradicted", Flag.ABOVE_BAND),
-    (1.0, "contradicted", Flag.BELOW_BAND), (7.0, "inconclusive", Flag.CROSSES_BAND)])
+    (5.0, "holds", Flag.INSIDE_BAND), (9.0, "reversed", Flag.ABOVE_BAND),
+    (1.0, "reversed", Flag.BELOW_BAND), (7.0, "undecided", Flag.CROSSES_BAND)])
 def test_bands(mean, verdict, flag):
     band = RangeClaim(**TEXT, claim_type="range", arm="a", metric="nll", low=3.0, high=7.0, min_seeds=3)
     outcome = decide_band(band, Estimate(mean, 0.2, 4))
-    assert (outcome.verdict, outcome.flags) == (verdict, {flag})
+    assert (outcome.outcome, outcome.flags) == (verdict, {flag})
     open_band = band.model_copy(update={"low": None})
-    assert decide_band(open_band, Estimate(-99.0, 0.2, 4)).verdict == "supported"
+    assert decide_band(open_band, Estimate(-99.0, 0.2, 4)).outcome == "holds"
 
 
 def test_a_published_number_is_held_against_one_more_run(tmp_path):
@@ -145,22 +156,23 @@ def test_a_published_number_is_held_against_one_more_run(tmp_path):
 
     assert outcome(high + 0.005).flags == {Flag.LIKE_ONE_MORE_RUN}
     assert outcome(high + 0.02).flags == {Flag.UNLIKE_ONE_MORE_RUN}
-    assert [outcome(number).verdict for number in (low - 0.02, 2.05)] == ["contradicted", "supported"]
+    assert [outcome(number).outcome for number in (low - 0.02, 2.05)] == ["reversed", "holds"]
     assert (outcome(2.05).low, outcome(2.05).high) == pytest.approx((low, high))
     assert outcome(2.05, min_seeds=3).flags == {Flag.TOO_FEW_SEEDS}
 
 
 @pytest.mark.parametrize(("diverged", "of_baseline", "verdict", "flag"), [
-    (6, 0, "supported", Flag.MOST_RUNS_DIVERGE), (6, 6, "inconclusive", Flag.RATE_UNRESOLVED),
-    (0, 0, "contradicted", Flag.FEW_RUNS_DIVERGE), (5, 0, "inconclusive", Flag.RATE_UNRESOLVED)])
+    (6, 0, "holds", Flag.MOST_RUNS_DIVERGE), (6, 6, "undecided", Flag.RATE_UNRESOLVED),
+    (0, 0, "reversed", Flag.FEW_RUNS_DIVERGE), (5, 0, "undecided", Flag.RATE_UNRESOLVED)])
 def test_rates(monkeypatch, diverged, of_baseline, verdict, flag):
-    counts = {"a": diverged, "b": of_baseline}
-    monkeypatch.setattr(verdicts, "_diverged", lambda results, arm: [1.0] * counts[arm] + [0.0] * (6 - counts[arm]))
-    settings = SimpleNamespace(arms=["a", "b"], seeds=range(6), name="quick")
-    results = SimpleNamespace(study=SimpleNamespace(settings=settings))
+    runs = {arm: [1.0] * count + [0.0] * (6 - count) for arm, count in (("a", diverged), ("b", of_baseline))}
+    monkeypatch.setattr(number_claims, "_diverged", lambda results, arm: runs[arm])
+    settings = SimpleNamespace(arms=["a", "b"], seeds=range(6), name="quick",
+                               training=SimpleNamespace(stop_after_escape=None))
+    results = SimpleNamespace(study=SimpleNamespace(settings=settings, runs=Path("no-runs")))
     claim = RateClaim(**TEXT, claim_type="rate", treatment="a", baseline="b", min_seeds=5)
     outcome = decide_all(results, {"claim": claim}, {})["claim"]
-    assert (outcome.verdict, outcome.flags) == (verdict, {flag})
+    assert (outcome.outcome, outcome.flags) == (verdict, {flag})
     assert outcome.measured == f"{diverged} of 6 runs diverged; of the baseline, {of_baseline} of 6"
 
 
@@ -195,38 +207,124 @@ def test_the_effect_over_surviving_seeds_leaves_out_diverged_runs(tmp_path):
 
 def test_what_a_family_costs():
     """A difference that a single test would call real is not called real among twenty tests."""
-    assert decided(HIGHER, 0.2, 0.06).verdict == "supported"
-    assert decided(HIGHER, 0.2, 0.06, size=20).verdict == "inconclusive"
-    assert decided(EQUAL, 0.3, 0.06).verdict == "contradicted"
-    assert decided(EQUAL, 0.3, 0.06, size=20).verdict == "inconclusive"
+    assert decided(HIGHER, 0.2, 0.06).outcome == "holds"
+    assert decided(HIGHER, 0.2, 0.06, size=20).outcome == "undecided"
+    assert decided(EQUAL, 0.3, 0.06).outcome == "reversed"
+    assert decided(EQUAL, 0.3, 0.06, size=20).outcome == "undecided"
+    assert decided(EQUAL, 0.0, 0.02).outcome == decided(HIGHER, 0.0, 0.02).outcome.replace("no difference", "holds")
+    assert decided(EQUAL, 0.0, 0.02, size=20).outcome == "undecided"    # equivalence is adjusted too
+    assert decided(HIGHER, 0.0, 0.02, size=20).outcome == "undecided"
+
+
+def alike(error=0.001):
+    """A comparison without a difference."""
+    estimate, numbers = Estimate(0.0, error, 4), np.arange(5) / 100
+    return Comparison("a", "b", "nll", estimate, estimate, numbers, numbers)
 
 
 def test_an_interval_has_the_level_at_which_its_claim_was_decided():
-    apart = compared(5)                     # differs by 1.0, margin 0.05
-    alike = Comparison("a", "b", "nll", Estimate(0.0, 0.001, 4), Estimate(0.0, 0.001, 4), apart.first, apart.first)
-    few = verdicts._too_few(2, 3)
-    outcomes = decide_families({"apart": ClaimTest(EQUAL, apart), "alike": ClaimTest(EQUAL, alike),
-                                "higher": ClaimTest(HIGHER, apart), "few": ClaimTest(HIGHER, apart, few)})
-    assert [outcome.verdict for outcome in outcomes.values()] == ["contradicted", "supported", "supported",
-                                                                  "inconclusive"]
-    assert (outcomes["apart"].low, outcomes["apart"].high) == pytest.approx(apart.estimate.interval(1 - 0.05 / 3))
-    assert (outcomes["few"].low, outcomes["few"].high) == pytest.approx(apart.estimate.interval(0.95))
-    assert {(outcomes["alike"].low, outcomes["higher"].low)} <= {
-        (alike.estimate.interval(1 - 0.1 / a)[0], apart.estimate.interval(1 - 0.05 / b)[0])
-        for a, b in ((2, 3), (3, 2))}
+    apart, same = compared(5), alike()      # the first differs by 1.0; the margin is 0.05
+    tests = {"apart": ClaimTest(EQUAL, apart), "alike": ClaimTest(EQUAL, same), "higher": ClaimTest(HIGHER, apart),
+             "few": ClaimTest(HIGHER, apart, too_few(2, 3))}
+    verdicts = decide_families(tests, dict.fromkeys(tests, list(tests)))
+    assert [verdict.outcome for verdict in verdicts.values()] == ["reversed", "holds", "holds", "undecided"]
+    divisors = statistics.holm([*(tests[name].p for name in ("apart", "alike", "higher")), 1.0])[1]
+    assert sorted(divisors) == [1, 2, 3, 4]
+    for name, divisor, level in zip(tests, divisors, (1, 2, 1, 1), strict=True):
+        interval = tests[name].comparison.estimate.interval(1 - level * 0.05 / divisor)
+        assert (verdicts[name].low, verdicts[name].high) == pytest.approx(interval), name
 
 
-def test_an_undecided_equal_claim_has_an_interval_at_the_level_of_its_family():
-    apart, estimate = compared(5), Estimate(0.06, 0.03, 4)
-    unclear = Comparison("a", "b", "nll", estimate, estimate, apart.first, apart.first)
-    outcome = decide_families({"unclear": ClaimTest(EQUAL, unclear), "apart": ClaimTest(EQUAL, apart)})["unclear"]
-    assert outcome.verdict == "inconclusive"
-    assert (outcome.low, outcome.high) == pytest.approx(estimate.interval(1 - 0.05 / 2))
+def test_the_smallest_detectable_effect_and_the_seeds_needed_have_the_level_of_the_claim():
+    alone, shared = (decide_families({"claim": ClaimTest(HIGHER, compared(5, error=0.03))},
+                                     {"claim": ["claim", *others]})["claim"] for others in ([], list("abcdefghi")))
+    estimate = compared(5, error=0.03).estimate
+    assert alone.smallest_detectable_effect == estimate.smallest_detectable(alpha=0.05)
+    assert shared.smallest_detectable_effect == estimate.smallest_detectable(alpha=0.005)
+    assert shared.seeds_needed > alone.seeds_needed
+
+
+def test_families_are_those_that_were_registered_whatever_became_of_their_arms():
+    registered = dict.fromkeys("ab", ["a", "b", "never-trained"])
+    tests = {"a": ClaimTest(HIGHER, compared(5)), "b": ClaimTest(HIGHER, compared(5), too_few(2, 3))}
+    verdict = decide_families(tests, registered)["a"]
+    assert verdict.p_holm == pytest.approx(3 * verdict.p)
+    later = tests | {name: ClaimTest(HIGHER, compared(5)) for name in ("x", "y")}
+    verdicts = decide_families(later, registered)
+    assert verdicts["a"] == verdict         # claims that were added later do not count for the registered ones
+    assert verdicts["x"].p_holm == pytest.approx(5 * verdicts["x"].p)
 
 
 def test_families_do_not_affect_each_other():
     other = HIGHER.model_copy(update={"family": "probe"})
-    outcomes = decide_families({"a": ClaimTest(HIGHER, compared(5)), "b": ClaimTest(other, compared(5)),
-                                "c": ClaimTest(other, compared(5))})
+    tests = {"a": ClaimTest(HIGHER, compared(5)), "b": ClaimTest(other, compared(5)),
+             "c": ClaimTest(other, compared(5))}
+    outcomes = decide_families(tests, {})
     assert outcomes["a"].p_holm == outcomes["a"].p
     assert outcomes["b"].p_holm == pytest.approx(2 * outcomes["b"].p)
+
+
+# ---- the positive control and the second look
+
+@pytest.mark.parametrize(("above", "flags"), [(0.5, None), (3.0, {Flag.CONTROL_FAILED})])
+def test_a_failed_positive_control_decides_nothing(tmp_path, monkeypatch, above, flags):
+    monkeypatch.setattr(difference_claims, "failed_gate", lambda results, arms: None)
+    results = StudyResults(fake_study(tmp_path))            # dynamic has NLL 2.0 and 2.1
+    control = {"arm": "dynamic", "metric": "nll", "above": above}
+    claim = DirectionClaim(**TESTED | {"positive_control": control, "min_seeds": 2}, claim_type="direction",
+                           direction="higher")
+    verdict = obstacle(results, claim, compared(2))
+    assert flags == (verdict and verdict.flags)
+    assert verdict is None or "dynamic should exceed 3 nats (NLL on [MASK])" in verdict.reason
+
+
+def looked_at(monkeypatch, outcome, secondary=None, own=(), claim=HIGHER, mean=0.2):
+    """The verdict on a difference of `mean` nats after a second look. secondary: the difference on a second metric,
+    and its standard error. own: the differences under the arms' own conditions."""
+    others = {"probe_accuracy": secondary, **{f"own-{number}": (mean, 0.01) for number, mean in enumerate(own)}}
+
+    def compare(results, treatment, baseline, metric):
+        estimate = Estimate(*others[metric], 4)
+        name = "nll_mixed" if metric.startswith("own") else metric
+        return Comparison("a", "b", name, estimate, estimate, np.zeros(2), np.zeros(2))
+
+    monkeypatch.setattr(conditions, "compare_arms", compare)
+    monkeypatch.setattr(conditions, "own_metrics", lambda *_: [name for name in others if name.startswith("own")])
+    second = {"secondary": {"metric": "probe_accuracy", "margin": 0.02}} if secondary else {}
+    claim = type(claim)(**claim.model_dump() | second)
+    estimate = Estimate(mean, 0.03, 4)
+    test = ClaimTest(claim, Comparison("a", "b", "nll", estimate, estimate, np.zeros(2), np.zeros(2)))
+    flags = frozenset({Flag.WITHIN_MARGIN} if outcome == "no difference" or claim is EQUAL else {Flag.AS_CLAIMED})
+    return second_look(None, test, Verdict(outcome, "because", flags=flags))
+
+
+@pytest.mark.parametrize(("outcome", "secondary", "own", "expected"), [
+    ("holds", None, (), "holds"), ("undecided", (0.3, 0.01), (-1.0,), "undecided"),
+    # a higher NLL is worse: a higher accuracy disagrees
+    ("holds", (0.05, 0.005), (), "split"), ("reversed", (0.05, 0.005), (), "split"),
+    ("holds", (-0.05, 0.005), (), "holds"),
+    ("holds", (0.015, 0.001), (), "holds"),             # inside the margin
+    ("holds", (0.05, 0.04), (), "holds"),               # too uncertain to disagree
+    ("no difference", (0.05, 0.005), (), "split"), ("no difference", (-0.05, 0.005), (), "split"),
+    ("no difference", (0.015, 0.001), (), "no difference"),
+    ("holds", None, (0.1,), "holds"), ("holds", None, (0.1, -0.01), "split"), ("reversed", None, (-0.01,), "split"),
+    ("no difference", None, (-0.01,), "no difference")])
+def test_a_second_look_splits_what_disagrees(monkeypatch, outcome, secondary, own, expected):
+    verdict = looked_at(monkeypatch, outcome, secondary, own)
+    assert verdict.outcome == expected
+    assert (verdict.reason == "because") == (expected != "split")
+
+
+def test_arms_are_compared_under_their_own_conditions_where_these_differ(study):
+    configs = {arm: resolve(study, arm) for arm in ("dynamic", "static", "all-mask", "whole-word", "span", "rate-40",
+                                                    "mlm-nsp", "left-to-right")}
+    results = SimpleNamespace(of_arm=lambda arm: [SimpleNamespace(settings=configs[arm])])
+    assert {arm: conditions.own_metric(config) for arm, config in configs.items()} == {
+        "dynamic": "nll_mixed", "static": "nll_mixed", "all-mask": "nll", "whole-word": "nll_whole_word",
+        "span": "nll_span", "rate-40": "nll_mask_only_40", "mlm-nsp": "nll_pairs", "left-to-right": None}
+    assert conditions.own_metrics(results, ("static", "dynamic"), "nll") == []
+    assert conditions.own_metrics(results, ("all-mask", "dynamic"), "nll") == ["nll_mixed"]
+    assert conditions.own_metrics(results, ("mlm-nsp", "dynamic"), "nll") == ["nll_pairs", "nll_mixed"]
+    assert conditions.own_metrics(results, ("whole-word", "dynamic"), "nll_whole_word") == ["nll_mixed"]
+    assert conditions.own_metrics(results, ("whole-word", "dynamic"), "probe_accuracy") == []
+    assert conditions.own_metrics(results, ("dynamic",), "nll") == []

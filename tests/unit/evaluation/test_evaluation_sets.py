@@ -34,6 +34,24 @@ def test_windows_are_inside_single_documents(store):
     assert len(np.unique(starts)) == len(starts)
 
 
+def test_the_document_of_each_row_and_pair_is_recorded_if_asked_for(arrays, study, store, tokenizer, tmp_path):
+    recorded = build_evaluation_set(study.settings.examples, store, unigram_nll(store.ids, tokenizer), tokenizer,
+                                    rows=20, documents=True)
+    assert recorded.keys() - arrays.keys() == {"documents", "nsp/documents", "sop/documents"}
+    for row, document in zip(recorded["ids"], recorded["documents"], strict=True):
+        text = store.ids[store.documents[document]:store.document_ends[document]]
+        windows = np.lib.stride_tricks.sliding_window_view(text, len(row) - 2)
+        assert (windows == row[1:-1]).all(1).any()
+    for ids, document in zip(recorded["nsp/ids"], recorded["nsp/documents"], strict=True):
+        text = store.ids[store.documents[document]:store.document_ends[document]].tolist()
+        assert ids[1] in text
+    save_arrays(recorded, tmp_path / "test.npz")
+    save_arrays(arrays, tmp_path / "validation.npz")
+    assert load_evaluation_set(tmp_path / "test.npz").documents.tolist() == recorded["documents"].tolist()
+    assert load_evaluation_set(tmp_path / "test.npz").pairs["sop"].documents is not None
+    assert load_evaluation_set(tmp_path / "validation.npz").documents is None
+
+
 def test_mask_sets_share_their_rows_and_select_only_ordinary_tokens(arrays, tokenizer):
     ids = arrays["ids"]
     for name, (_, mix, _) in SETS.items():

@@ -3,8 +3,16 @@ import numpy as np
 import pytest
 import torch
 
+from study.evaluation.baselines import training_rows
 from study.evaluation.embedding import embed_layers, tokenize
-from study.evaluation.probe import learning_curve, linear_probe, principal_plane, tutorial_probe
+from study.evaluation.probe import (
+    learning_curve,
+    linear_probe,
+    nearest_labels,
+    principal_plane,
+    probe_draws,
+    tutorial_probe,
+)
 from study.objectives.pretraining_model import new_model
 
 
@@ -104,3 +112,62 @@ def test_the_principal_plane_has_the_largest_variance():
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_vectors_that_are_alike_or_not_finite_have_no_plane(value):
     assert not principal_plane(np.full((50, 4), value, np.float32)).any()
+
+
+# ---- several draws of training rows, and the nearest neighbour
+
+def task_of(study, **changes):
+    return study.settings.probe.tasks[0].model_copy(update=changes)
+
+
+def test_one_draw_has_all_rows(study):
+    labels = np.arange(40) % 4
+    assert [rows.tolist() for rows in training_rows(task_of(study, draws=1), labels, 3)] == [list(range(40))]
+
+
+def test_draws_differ_between_seeds_and_agree_between_arms(study):
+    labels, task = np.arange(60) % 4, task_of(study, draws=3, train_rows=20)
+    draws = {seed: training_rows(task, labels, seed) for seed in (0, 1)}
+    for rows in (*draws[0], *draws[1]):
+        assert len(np.unique(rows)) == 20
+        assert np.bincount(labels[rows]).tolist() == [5, 5, 5, 5]
+    chosen = {tuple(rows) for seed in draws for rows in draws[seed]}
+    assert len(chosen) == 6
+    assert all((a == b).all() for a, b in zip(draws[1], training_rows(task, labels, 1), strict=True))
+
+
+def test_scores_are_means_over_the_draws(study):
+    settings = study.settings.probe
+    train, train_label = labelled(rows=200, seed=1)
+    test, test_label = labelled(rows=100, seed=2)
+    task = task_of(study, draws=3, train_rows=60)
+    draws = training_rows(task, train_label, 0)
+    scores, predicted = probe_draws(train, train_label, test, test_label, draws, settings)
+    alone, first = linear_probe(train[draws[0]], train_label[draws[0]], test, test_label, settings)
+    assert predicted.shape == (3, 100)
+    assert (predicted[0] == first).all()
+    assert (scores["c"], scores["cv_accuracy"]) == (alone["c"], alone["cv_accuracy"])
+    accuracies = (predicted == test_label).mean(1)
+    assert scores["accuracy"] == pytest.approx(accuracies.mean())
+    assert scores["spread"] == pytest.approx(accuracies.std(ddof=1))
+    single, rows = probe_draws(train, train_label, test, test_label, [np.arange(200)], settings)
+    assert rows.shape == (100,)
+    assert single == linear_probe(train, train_label, test, test_label, settings)[0]
+
+
+def test_draws_of_a_diverged_run_give_the_majority_class(study):
+    train, label = labelled(rows=80)
+    draws = training_rows(task_of(study, draws=2, train_rows=40), label, 0)
+    scores, predicted = probe_draws(np.full_like(train, np.nan), label, train, label, draws, study.settings.probe)
+    assert scores["c"] is None
+    assert len(np.unique(predicted)) == 1
+
+
+def test_the_nearest_neighbour_is_scikit_learns():
+    from sklearn.neighbors import NearestNeighbors
+
+    vectors, labels = labelled(rows=2500, distance=0.5)
+    found = NearestNeighbors(n_neighbors=2, metric="cosine", algorithm="brute").fit(vectors).kneighbors(
+        vectors, return_distance=False)[:, 1]
+    assert (nearest_labels(vectors.astype(np.float32), labels) == labels[found]).mean() > 0.999
+    assert set(nearest_labels(np.full((4, 2), np.inf), np.array([1, 2, 2, 0]))) == {2}

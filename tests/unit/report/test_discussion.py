@@ -26,7 +26,7 @@ def test_numbers_are_looked_up(study, monkeypatch):
         '### What came first\n\n'
         'Dynamic is at {{ arm("dynamic").perplexity_mean | number }}, <b>static</b> differs by\n'
         '{{ effect("static", "nll") | signed(3, interval=false) }} nats.\n\n'
-        'And {{ claim("S0.1").verdict }}.\n\n'
+        'And {{ claim("S0.1").outcome }}.\n\n'
         'Of the nats {{ tenth("static", 2).part | number(3) }} and '
         '{{ tenth("static", 2).rest | number(3) }}, of '
         '{{ tenth("static", 2, "dynamic").difference | number(3) }} there, '
@@ -40,10 +40,10 @@ def test_numbers_are_looked_up(study, monkeypatch):
     assert f"<p>{start}&lt;b&gt;static&lt;/b&gt; differs by {float(effect):+.3f} nats.</p>" in html
     assert start in text
     assert "\n### What came first\n" in text
-    assert "And supported." in text
+    assert "And holds." in text
     assert "Counts reach 2.75." in text
     assert "Of the nats 0.200 and 0.000, of 0.267 there, 1.0; 60.0 %." in text
-    row = next(line for line in text.splitlines() if line.startswith("| [S0.1]"))
+    row = next(line for line in text.splitlines() if line.startswith("| S0.1 "))
     assert row.endswith("([discussed](#discussion)) |")
     assert text.count("[discussed](#discussion)") == html.count('<a href="#discussion">discussed</a>') == 1
     assert '<h2 id="discussion">' in html
@@ -51,7 +51,7 @@ def test_numbers_are_looked_up(study, monkeypatch):
 
 @pytest.mark.parametrize(("text", "message"), [
     ('{{ arm("dynamik").n }}', "this report has no arm dynamik"),
-    ('{{ claim("Z9").verdict }}', "this report has no claim Z9"),
+    ('{{ claim("Z9").outcome }}', "this report has no claim Z9"),
     ('{{ ladder("neighbours").nll }}', "this report has no reference neighbours"),
     ('{{ tenth("static", 11).nll }}', "no tenth 11 of static and dynamic"),
     ('{{ tenth("statik", 1).nll }}', "no tenth 1 of statik"), ('{{ layer("static", 7) }}', "layer 7 of static"),

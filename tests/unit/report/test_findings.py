@@ -36,11 +36,12 @@ def test_findings_are_at_most_five_sentences_from_the_tables(reported):
     sentences = findings(results, facts)
     assert 3 <= len(sentences) <= 5
     base = next(arm for arm in facts["arms"] if arm["arm"] == "dynamic")
-    assert f"perplexity {base['perplexity_mean']:.2f} [" in sentences[1]
-    assert "unigram frequencies reach 54.60" in sentences[1]
-    assert "The exact floor is 4.48" in sentences[1]
-    assert ("70.0 % accuracy on topic (untrained encoder: 50.0 %; TF-IDF: 80.0 %; majority class: 25.0 %)"
-            in sentences[2])
+    assert f"perplexity {base['perplexity_mean']:.2f} [" in sentences[0]
+    assert "unigram frequencies reach 54.60" in sentences[0]
+    assert "The exact floor is 4.48" in sentences[0]
+    assert f"{100 * base['probe_accuracy_mean']:.1f} % accuracy on topic (" in sentences[-2]
+    assert "TF-IDF: 80.0 %; majority class: 25.0 %)" in sentences[-2]
+    assert "none of them with the source's own recipe" in sentences[-1]
     assert all(re.fullmatch(r"[A-Z].*\.", sentence) for sentence in sentences)
 
 
@@ -69,8 +70,8 @@ def test_the_control_is_the_arm_of_the_calibration_claim():
     (effect("static", 0.3), "+0.300 nats, 95 % interval [+0.200, +0.400]: worse."),
     (effect("static", -0.3), "-0.300 nats, 95 % interval [-0.400, -0.200]: better."),
     (effect("static", 0.3, metric="probe_accuracy"), "+30.0 points, 95 % interval [+20.0, +40.0]: better."),
-    (effect("static", 0.05), "inconclusive (smallest detectable effect: 0.250 nats)."),
-    (effect("static", 0.05, smallest_detectable_effect=math.inf), "[-0.050, +0.150]: inconclusive."),
+    (effect("static", 0.05), "undecided (smallest detectable effect: 0.250 nats)."),
+    (effect("static", 0.05, smallest_detectable_effect=math.inf), "[-0.050, +0.150]: undecided."),
     (effect("static", 0.3, baseline_gated_runs=2),
      "[+0.200, +0.400]: not interpreted (see the learning gate)."),
     (effect("static", 0.0, low=0.0, high=0.0), "+0.000 nats in every run: the settings that differ had no effect."),
@@ -101,7 +102,7 @@ def test_readme_and_verdicts_are_written_between_their_markers(reported):
         verdicts = (root / "docs" / "verdicts.md").read_text()
         assert verdicts.count(begin) == verdicts.count(end) == 1
         rows = re.findall(r"^\| (\S+) \|", verdicts, re.M)
-        shown = [row["id"] for row in gather(StudyResults(reported))["claims"] if row["claim_type"] != "exact"]
+        shown = [row["id"] for rows in gather(StudyResults(reported))["questions"].values() for row in rows]
         assert rows == ["claim", *shown]
         assert "](" not in verdicts         # the documentation is built without the reports
 

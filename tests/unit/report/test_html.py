@@ -53,12 +53,13 @@ def test_emphasis_inside_a_paragraph_is_no_caption():
     assert "<em>a</em> and <em>b</em>" in html
 
 
-def test_verdicts_are_marked_and_their_table_is_found_by_the_script():
-    html = page("## Verdicts\n\n| claim | verdict |\n|---|---|\n| a | supported, exploratory |\n| b | out of scope |\n")
-    assert '<table id="verdict-table">' in html
-    assert '<td class="verdict supported">supported, exploratory</td>' in html
-    assert '<td class="verdict out-of-scope">' in html
-    assert "verdict-table" not in page("## Checks\n\n| claim | verdict |\n|---|---|\n| a | supported |\n")
+def test_outcomes_are_marked_and_their_table_is_found_by_the_script():
+    html = page("## Claims tested\n\n| claim | outcome |\n|---|---|\n"
+                "| a | holds, exploratory |\n| b | no difference |\n")
+    assert '<table id="outcome-table">' in html
+    assert '<td class="outcome holds">holds, exploratory</td>' in html
+    assert '<td class="outcome no-difference">' in html
+    assert "outcome-table" not in page("## Checks\n\n| claim | outcome |\n|---|---|\n| a | holds |\n")
 
 
 def test_a_figure_is_inline_with_its_alternative_text_and_caption():

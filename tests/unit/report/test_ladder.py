@@ -58,7 +58,7 @@ def test_the_report_begins_with_the_ladder_and_draws_it(study):
     write_report(study)
     text = (study.reports / "README.md").read_text()
     assert [heading for heading in re.findall(r"^## (.*)", text, re.M)][:3] == [
-        "Findings", "Ladder of references", "Verdicts"]
+        "Findings", "Ladder of references", "Claims tested"]
     assert f"| {LABELS['neighbours-product']} | {math.exp(2.75):.2f} | 2.750 | −0." in text
     assert re.search(r"^\| \*\*baseline, dynamic\*\* \| \*\*[\d.]+\*\* \| \*\*[\d.]+\*\* \|  \|$", text, re.M)
     assert f"the best count model ({LABELS['two-neighbours-product']}) {math.exp(2.5):.2f}" in text

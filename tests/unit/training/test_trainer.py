@@ -1,4 +1,5 @@
 """The training loop: every setting has an effect, divergence is a result, records and validations."""
+import itertools
 import json
 import math
 
@@ -173,6 +174,20 @@ def test_a_run_can_stop_some_steps_after_it_has_left_the_plateau(config, data, m
     stopping = changed(config, training={"steps": 12, "warmup_steps": 0, "logging_steps": 1, "eval_steps": 1,
                                          "stop_after_escape": limit})
     assert trained(stopping, data)[1].step == last
+
+
+def test_a_record_has_the_extremes_of_its_steps(config, data):
+    budget = {"steps": 8, "warmup_steps": 0, "eval_steps": 8, "learning_rate": 0.02, "max_grad_norm": 0.5}
+    each, together = (trained(changed(config, training=budget | {"logging_steps": every}), data)[1].records
+                      for every in (1, 4))
+    each = {record["step"]: record for record in each}
+    for before, record in itertools.pairwise(together):
+        steps = [each[step] for step in range(before["step"] + 1, record["step"] + 1)]
+        assert record["largest_loss"] == max(step["loss"] for step in steps)
+        assert record["largest_gradient_norm"] == max(step["gradient_norm"] for step in steps)
+        assert record["clipped"] == sum(step["gradient_norm"] > 0.5 for step in steps)
+    assert together[-1]["step"] - together[-2]["step"] == 4
+    assert any(record["clipped"] for record in each.values() if "clipped" in record)
 
 
 def test_count_embeddings_replace_those_of_the_tokens_in_the_text_at_their_step(config, data):

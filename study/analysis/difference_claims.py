@@ -1,0 +1,158 @@
+"""Claims about the difference between two arms, decided within their family. The rules are in verdicts.py."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from study.analysis import statistics
+from study.analysis.claims import ComparisonClaim, EqualClaim
+from study.analysis.comparisons import Comparison
+from study.analysis.conditions import disagreements
+from study.analysis.decision_rules import ALPHA
+from study.analysis.gate import failed_gate
+from study.analysis.metrics import METRICS, cell_metric, display_unit
+from study.analysis.reasons import Flag, sentence
+from study.analysis.results import StudyResults
+from study.analysis.statistics import Estimate
+from study.analysis.verdict import DECIDED, Verdict, because, too_few
+
+
+@dataclass(frozen=True)
+class ClaimTest:
+    """A claim with its comparison, and the verdict that rules out any other; None if the numbers decide."""
+    claim: ComparisonClaim
+    comparison: Comparison
+    obstacle: Verdict | None = None
+
+    @property
+    def p(self) -> float:
+        """The smaller p value of the claim's two tests; of an escape step, that of the log-rank test."""
+        if self.comparison.survival_p is not None:
+            return self.comparison.survival_p
+        estimate, margin = self.comparison.estimate, self.claim.margin
+        other = estimate.p_beyond(margin) if isinstance(self.claim, EqualClaim) else estimate.p
+        return min(estimate.p_equivalent(margin), other)
+
+
+def obstacle(results: StudyResults, claim: ComparisonClaim, comparison: Comparison) -> Verdict | None:
+    """The verdict of a comparison that decides nothing, whatever its numbers are; None if it may."""
+    n = len(comparison.differences)
+    if n < claim.min_seeds:
+        return too_few(n, claim.min_seeds)
+    if failure := _failed_control(results, claim):
+        return failure
+    if METRICS[claim.metric].defined_on_plateau:
+        return None
+    failure = failed_gate(results, comparison.arms)
+    return failure and Verdict("undecided", failure.reason, flags=failure.flags)
+
+
+def _failed_control(results: StudyResults, claim: ComparisonClaim) -> Verdict | None:
+    """The verdict if the interval of the positive control is not above its level; None if it is, or without one."""
+    control = claim.positive_control
+    if control is None:
+        return None
+    numbers = [cell_metric(results, cell, control.metric) for cell in results.of_arm(control.arm)]
+    if any(number is None for number in numbers):
+        return because("undecided", Flag.NOT_MEASURED, metric=control.metric)
+    estimate = statistics.t_estimate(np.array([number.cell for number in numbers]))
+    if estimate.low > control.above:
+        return None
+    scale, unit = display_unit(control.metric)
+    return because("undecided", Flag.CONTROL_FAILED, arm=control.arm, label=METRICS[control.metric].label,
+                    above=f"{scale * control.above:g} {unit}".strip(),
+                    shown=f"{scale * estimate.low:.3g} to {scale * estimate.high:.3g}")
+
+
+def second_look(results: StudyResults, test: ClaimTest, verdict: Verdict) -> Verdict:
+    """The verdict, or a split if the arms' own conditions or the second metric disagree."""
+    if verdict.outcome not in DECIDED:
+        return verdict
+    alike = Flag.WITHIN_MARGIN in verdict.flags
+    found = list(disagreements(results, test.claim, test.comparison, alike))
+    if not found:
+        return verdict
+    reasons = [verdict.reason, *(sentence([flag], **facts) for flag, facts in found)]
+    return replace(verdict, outcome="split", reason="; but ".join(reasons),
+                   flags=verdict.flags | {flag for flag, _ in found})
+
+
+def decide_families(tests: dict[str, ClaimTest], registered: dict[str, list[str]]) -> dict[str, Verdict]:
+    """Verdicts of claims that compare arms, with Holm's procedure within each family.
+
+    registered: id of a claim -> the members of its family when it was registered. A member that has no test, or whose
+    test decides nothing, counts with a p value of 1. A claim that was never registered is adjusted with all members.
+    """
+    verdicts = {}
+    for name, test in tests.items():
+        family = [other for other, theirs in tests.items() if theirs.claim.family == test.claim.family]
+        members = registered.get(name) or list(dict.fromkeys(
+            member for other in family for member in (*registered.get(other, ()), other)))
+        p = [_p_in_family(tests.get(member)) for member in members]
+        adjusted, divisors = statistics.holm(p)
+        position = members.index(name)
+        verdicts[name] = _decide_test(test, adjusted[position], divisors[position])
+    return verdicts
+
+
+def _p_in_family(test: ClaimTest | None) -> float:
+    return 1.0 if test is None or test.obstacle or not math.isfinite(test.p) else test.p
+
+
+def _decide_test(test: ClaimTest, p_holm: float, divisor: int) -> Verdict:
+    """The verdict with its numbers; divisor: the number by which Holm's procedure divides alpha for this claim."""
+    claim, comparison, estimate = test.claim, test.comparison, test.comparison.estimate
+    verdict = test.obstacle or (decide_escape(claim, estimate, p_holm) if comparison.survival_p is not None else
+                                decide(claim, estimate, p_holm, divisor))
+    alpha = ALPHA / divisor
+    low, high = estimate.interval(1 - 2 * alpha if Flag.WITHIN_MARGIN in verdict.flags else 1 - alpha)
+    values = {arm: numbers.tolist()
+              for arm, numbers in zip(comparison.arms, (comparison.first, comparison.second), strict=False)}
+    return replace(
+        verdict, n=len(comparison.differences), effect=estimate.mean, low=low, high=high, plain_low=estimate.low,
+        plain_high=estimate.high, p=test.p, p_holm=math.nan if test.obstacle else p_holm,
+        smallest_detectable_effect=estimate.smallest_detectable(alpha=alpha),
+        seeds_needed=statistics.seeds_needed(estimate, claim.margin, alpha), correlation=comparison.correlation,
+        values=values)
+
+
+def decide(claim: ComparisonClaim, estimate: Estimate, p_holm: float, divisor: int = 1) -> Verdict:
+    """The verdict of a direction or equal claim, without its numbers, from its estimate alone.
+
+    p_holm: the smaller p value of its two tests, adjusted. Only that test decides: testing both would spend the error
+    rate twice. divisor: the number by which Holm's procedure divides alpha.
+    """
+    if not math.isfinite(estimate.error):
+        return because("undecided", Flag.NO_INTERVAL)
+    if isinstance(claim, EqualClaim):
+        return _decide_equal(claim, estimate, p_holm, ALPHA / divisor)
+    if p_holm >= ALPHA:
+        return because("undecided", Flag.IMPRECISE)
+    if estimate.p_equivalent(claim.margin) <= estimate.p:
+        return because("no difference", Flag.WITHIN_MARGIN)
+    as_claimed = (estimate.mean > 0) == (claim.direction == "higher")
+    flags = [Flag.AS_CLAIMED if as_claimed else Flag.OPPOSITE]
+    flags += [Flag.BELOW_MARGIN] if abs(estimate.mean) < claim.margin else []
+    return because("holds" if as_claimed else "reversed", *flags)
+
+
+def _decide_equal(claim: EqualClaim, estimate: Estimate, p_holm: float, alpha: float) -> Verdict:
+    inside, outside = estimate.p_equivalent(claim.margin), estimate.p_beyond(claim.margin)
+    if p_holm < ALPHA:
+        return because("holds", Flag.WITHIN_MARGIN) if inside <= outside else because("reversed", Flag.BEYOND_MARGIN)
+    return because("undecided", Flag.MARGIN_UNRESOLVED if estimate.p < alpha else Flag.CROSSES_MARGIN)
+
+
+def decide_escape(claim: ComparisonClaim, estimate: Estimate, p_holm: float) -> Verdict:
+    """The verdict of a claim about escape steps, from the p of the log-rank test.
+
+    estimate: of the steps on the plateau within a limit. No claim is equivalent: runs that never leave the plateau do
+    not show that two arms are alike. A difference of zero within the limit decides nothing.
+    """
+    if isinstance(claim, EqualClaim) or not math.isfinite(p_holm) or p_holm >= ALPHA or not estimate.mean:
+        return because("undecided", Flag.IMPRECISE)
+    as_claimed = (estimate.mean > 0) == (claim.direction == "higher")
+    return because("holds" if as_claimed else "reversed", Flag.AS_CLAIMED if as_claimed else Flag.OPPOSITE,
+                    *([Flag.BELOW_MARGIN] if abs(estimate.mean) < claim.margin else []))

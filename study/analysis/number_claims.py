@@ -1,0 +1,88 @@
+"""Claims about one number: checks, bands, published points and rates. The rules are in verdicts.py."""
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from study.analysis import statistics
+from study.analysis.claims import ExactClaim, PointClaim, RangeClaim, RateClaim
+from study.analysis.decision_rules import ALPHA, MAJORITY
+from study.analysis.metrics import cell_metric
+from study.analysis.reasons import Flag
+from study.analysis.results import StudyResults
+from study.analysis.statistics import Estimate
+from study.analysis.verdict import Verdict, because, too_few
+
+
+def decide_exact(claim: ExactClaim, checks: dict[str, dict]) -> Verdict:
+    """The verdict of a check of code, or of a claim that is held against a document."""
+    if claim.check:
+        outcome = checks[claim.check]
+        return Verdict("holds" if outcome["holds"] else "reversed", outcome["reason"],
+                       measured=outcome["measured"])
+    if isinstance(claim.claimed, str) or isinstance(claim.actual, str):
+        holds = claim.claimed == claim.actual
+    else:
+        holds = abs(claim.claimed - claim.actual) <= (claim.tolerance or 0.0)
+    claimed, actual = (f"{value:g}" if isinstance(value, float) else value for value in (claim.claimed, claim.actual))
+    return Verdict("holds" if holds else "reversed", f"claimed: {claimed}; actual: {actual} ({claim.evidence})",
+                   measured=f"{claimed} against {actual}")
+
+
+def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verdict:
+    """The verdict on a band or a published number, from one number per run."""
+    numbers = [cell_metric(results, cell, claim.metric) for cell in results.of_arm(claim.arm)]
+    if any(number is None for number in numbers):
+        return because("not testable here", Flag.NOT_MEASURED, metric=claim.metric)
+    values = np.array([number.cell for number in numbers])
+    estimate, n = statistics.t_estimate(values), len(values)
+    low, high = estimate.low, estimate.high
+    if n < claim.min_seeds:
+        verdict = too_few(n, claim.min_seeds)
+    elif isinstance(claim, PointClaim):
+        low, high = statistics.prediction_interval(values, 1 - ALPHA)
+        inside = low - claim.rounding <= claim.number <= high + claim.rounding
+        verdict = (because("holds", Flag.LIKE_ONE_MORE_RUN) if inside else
+                   because("reversed", Flag.UNLIKE_ONE_MORE_RUN))
+    else:
+        verdict = decide_band(claim, estimate)
+    return replace(verdict, n=n, effect=estimate.mean, low=low, high=high, plain_low=estimate.low,
+                   plain_high=estimate.high, values={claim.arm: values.tolist()})
+
+
+def decide_band(claim: RangeClaim, estimate: Estimate) -> Verdict:
+    """The verdict of a range claim, without its numbers, from the estimate of the mean."""
+    low = -math.inf if claim.low is None else claim.low
+    high = math.inf if claim.high is None else claim.high
+    if low <= estimate.low and estimate.high <= high:
+        return because("holds", Flag.INSIDE_BAND)
+    if estimate.low > high:
+        return because("reversed", Flag.ABOVE_BAND)
+    if estimate.high < low:
+        return because("reversed", Flag.BELOW_BAND)
+    return because("undecided", Flag.CROSSES_BAND)
+
+
+def decide_rate(results: StudyResults, claim: RateClaim) -> Verdict:
+    """The verdict on how often the treatment's runs diverge."""
+    values = {arm: _diverged(results, arm) for arm in (claim.treatment, claim.baseline)}
+    count, baseline_count = (int(sum(runs)) for runs in values.values())
+    n = len(results.study.settings.seeds)
+    low, high = statistics.rate_interval(count, n)
+    p = statistics.fisher_p(count, n, baseline_count, n)
+    if n < claim.min_seeds:
+        verdict = too_few(n, claim.min_seeds)
+    elif low > MAJORITY and p < ALPHA:
+        verdict = because("holds", Flag.MOST_RUNS_DIVERGE)
+    elif high < MAJORITY:
+        verdict = because("reversed", Flag.FEW_RUNS_DIVERGE)
+    else:
+        verdict = because("undecided", Flag.RATE_UNRESOLVED)
+    return replace(verdict, n=n, effect=count / n, low=low, high=high, plain_low=low, plain_high=high, p=p, p_holm=p,
+                   measured=f"{count} of {n} runs diverged; of the baseline, {baseline_count} of {n}", values=values)
+
+
+def _diverged(results: StudyResults, arm: str) -> list[float]:
+    return [cell_metric(results, cell, "diverged").cell for cell in results.of_arm(arm)]

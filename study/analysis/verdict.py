@@ -1,0 +1,66 @@
+"""The outcome of a claim, and what it says of the claim itself."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from study.analysis.claims import AnyClaim, UntestedClaim, arms_of, fidelity_of
+from study.analysis.metrics import METRICS
+from study.analysis.reasons import Flag, sentence
+from study.config.study import Study
+
+OUTCOMES = ("holds", "reversed", "no difference", "split", "undecided", "not testable here")
+DECIDED = OUTCOMES[:4]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one claim. Numbers are in the metric's unit, and NaN if there are none."""
+    outcome: str                            # one of OUTCOMES
+    reason: str
+    n: int = 0
+    effect: float = math.nan
+    low: float = math.nan                   # at the level of the claim's test within its family
+    high: float = math.nan
+    plain_low: float = math.nan             # at 95 %, for this claim alone
+    plain_high: float = math.nan
+    p: float = math.nan
+    p_holm: float = math.nan
+    smallest_detectable_effect: float = math.nan
+    seeds_needed: int | None = None
+    correlation: float = math.nan
+    measured: str = ""                      # of checks and rates: the measurement in words
+    values: dict[str, list[float]] = field(default_factory=dict)    # arm -> one number per seed
+    flags: frozenset[Flag] = frozenset()
+
+
+def because(outcome: str, *flags: Flag, **facts: object) -> Verdict:
+    return Verdict(outcome, sentence(flags, **facts), flags=frozenset(flags))
+
+
+def verdict_on(claim: AnyClaim, outcome: str) -> str:
+    """What the outcome says of the claim itself: supported or contradicted. Empty if it is neither, or if the test is
+    not the source's own recipe."""
+    if fidelity_of(claim) != "same recipe":
+        return ""
+    return {"holds": "supported", "reversed": "contradicted", "no difference": "contradicted"}.get(outcome, "")
+
+
+def too_few(n: int, min_seeds: int) -> Verdict:
+    """The verdict of a claim that requires more seeds than a study has."""
+    return because("undecided", Flag.TOO_FEW_SEEDS, n=n, min_seeds=min_seeds)
+
+
+def why_untested(study: Study, claim: AnyClaim) -> Verdict | None:
+    """The verdict of a claim that this study cannot test at all; None if it can."""
+    if isinstance(claim, UntestedClaim):
+        return Verdict("not testable here", claim.reason)
+    if missing := [arm for arm in arms_of(claim) if arm not in study.settings.arms]:
+        return because("not testable here", Flag.NOT_TRAINED, arms=" and ".join(missing))
+    metric = getattr(claim, "metric", None)
+    if study.settings.training.stop_after_escape is not None and metric and not METRICS[metric].defined_on_plateau:
+        return because("not testable here", Flag.ENDS_EARLY)
+    studies = getattr(claim, "studies", None)
+    if studies is not None and study.settings.name not in studies:
+        return because("not testable here", Flag.OTHER_STUDIES, studies=", ".join(studies))
+    return None
