@@ -148,11 +148,15 @@ def _decide_equal(claim: EqualClaim, estimate: Estimate, p_holm: float, alpha: f
 def decide_escape(claim: ComparisonClaim, estimate: Estimate, p_holm: float) -> Verdict:
     """The verdict of a claim about escape steps, from the p of the log-rank test.
 
-    estimate: of the steps on the plateau within a limit. No claim is equivalent: runs that never leave the plateau do
-    not show that two arms are alike. A difference of zero within the limit decides nothing.
+    estimate: of the steps on the plateau within a limit. Two arms are never found alike: runs that do not leave the
+    plateau cannot show it. They are found unlike if the test finds a difference and it is larger than the margin. A
+    difference of zero within the limit decides nothing.
     """
-    if isinstance(claim, EqualClaim) or not math.isfinite(p_holm) or p_holm >= ALPHA or not estimate.mean:
+    if not math.isfinite(p_holm) or p_holm >= ALPHA or not estimate.mean:
         return because("undecided", Flag.IMPRECISE)
+    if isinstance(claim, EqualClaim):
+        beyond = abs(estimate.mean) > claim.margin
+        return because("reversed", Flag.BEYOND_MARGIN) if beyond else because("undecided", Flag.MARGIN_UNRESOLVED)
     as_claimed = (estimate.mean > 0) == (claim.direction == "higher")
     return because("holds" if as_claimed else "reversed", Flag.AS_CLAIMED if as_claimed else Flag.OPPOSITE,
                     *([Flag.BELOW_MARGIN] if abs(estimate.mean) < claim.margin else []))

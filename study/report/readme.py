@@ -15,7 +15,7 @@ from study.report.formatting import render
 
 FIGURES = {"effects-nll": "Difference in NLL on [MASK] that each change makes, with 95 % intervals",
            "curves": "Learning curves: validation perplexity against training tokens"}
-VERDICTS = "# Verdicts\n\nThe published claims and what this project's training runs show, study by study.\n"
+VERDICTS = "# Outcomes\n\nThe published claims and what this project's training runs show, study by study.\n"
 
 
 def markers(study: Study) -> tuple[str, str]:

@@ -67,10 +67,10 @@ def test_a_new_arm_is_trained_and_reported(followed):
     assert "A rate above 15 % does no harm." in report
 
 
-def test_a_new_claim_gets_a_verdict_and_is_exploratory(followed):
+def test_a_new_claim_gets_an_outcome_and_is_exploratory(followed):
     root, output = followed
     assert "run: 0 cells were stale" in output["claims.md"]
-    assert re.search(r"W\.25.*inconclusive", output["claims.md"], re.S)
+    assert re.search(r"W\.25.*undecided", output["claims.md"], re.S)
     assert "exploratory" in output["claims.md"]
     assert "### W.25: Selecting a quarter of the tokens" in (root / "reports/mine/README.md").read_text()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.analysis.claims import DirectionClaim
+from study.analysis.claims import DirectionClaim, EqualClaim
 from study.analysis.comparisons import compare_arms
 from study.analysis.difference_claims import ClaimTest, decide_families
 from study.analysis.escape import Escapes, _median, escape_table, escapes, log_rank_p, restricted_estimate
@@ -153,6 +153,11 @@ def test_a_claim_about_escape_steps_is_decided_by_the_log_rank_test(fake):
     assert decide_families({"X": ClaimTest(claim, clear)}, {})["X"].outcome == "holds"
     other = claim.model_copy(update={"direction": "higher"})
     assert decide_families({"X": ClaimTest(other, clear)}, {})["X"].outcome == "reversed"
+    equal = EqualClaim(**claim.model_dump(exclude={"direction", "claim_type"}), claim_type="equal")
+    wide = equal.model_copy(update={"margin": 50})
+    for one, tested, outcome in ((equal, clear, "reversed"), (wide, clear, "undecided"),
+                                 (equal, comparison, "undecided")):
+        assert decide_families({"X": ClaimTest(one, tested)}, {})["X"].outcome == outcome
     zero = dataclasses.replace(clear, estimate=t_estimate([0.0, 0.0]))
     stuck = dataclasses.replace(zero, survival_p=1.0)
     for undecided in (zero, stuck):
