@@ -57,7 +57,7 @@ def _unknown_claim(claim: str, ids: list[str]) -> str:
 def readme(study: Study):
     """Put the findings of a study into README.md.
 
-    Writes: the study's block in README.md and in docs/verdicts.md.
+    Writes: the study's block in README.md, docs/verdicts.md and, for a study of the plateau, docs/plateau.md.
 
     Example: study readme experiments/wikitext2
     """

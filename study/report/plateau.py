@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from study.analysis.decision_rules import ALPHA
 from study.analysis.escape import escapes
 from study.analysis.learning import validations
 from study.analysis.results import CellResults, StudyResults
@@ -46,17 +47,32 @@ def plateau_section(results: StudyResults, table: pd.DataFrame) -> dict | None:
 
 
 def escape_findings(table: pd.DataFrame, limit: int) -> list[str]:
-    """One sentence per arm, the earliest first."""
-    return [_sentence(row, limit) for row in table.sort_values("median", kind="stable").to_dict("records")]
+    """When the baseline leaves the plateau, and which arms leave it earlier, later or cannot be told apart. table:
+    escape.csv."""
+    rows = table.sort_values("median", kind="stable").to_dict("records")
+    compared = [row for row in rows if not _unknown(row["p_holm"])]
+    groups = {"Earlier than its baseline": [row for row in compared if row["p_holm"] < ALPHA and row["difference"] < 0],
+              "Later": [row for row in compared if row["p_holm"] < ALPHA and row["difference"] > 0],
+              "No difference that these runs can show": [row for row in compared if row["p_holm"] >= ALPHA]}
+    sentences = [f"{row['arm']}, the baseline, leaves the unigram plateau {_when(row, limit)}."
+                 for row in rows if _unknown(row["p_holm"])]
+    for name, part in groups.items():
+        arms = "; ".join(f"{row['arm']}, {_when(row, limit)}" for row in part)
+        sentences += [f"{name}: {arms}."] if part else []
+    return sentences
 
 
-def _sentence(row: dict, limit: int) -> str:
-    counted = f"{row['arm']}: {row['escaped']} of {row['n']} runs leave the unigram plateau"
+def _unknown(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
+def _when(row: dict, limit: int) -> str:
+    counted = "" if row["escaped"] == row["n"] else f" ({row['escaped']} of {row['n']} runs)"
     if not row["escaped"]:
-        return f"{counted} within {limit:,} steps."
+        return f"in none of {row['n']} runs within {limit:,} steps"
     if not math.isfinite(row["median"]):
-        return f"{counted} within {limit:,} steps; the median is beyond."
-    return f"{counted}, at a median of {' '.join([whole(row['median']), 'steps', _interval(row)]).strip()}."
+        return f"at a median beyond {limit:,} steps{counted}"
+    return f"at step {' '.join([whole(row['median']), _interval(row)]).strip()}{counted}"
 
 
 def _interval(row: dict) -> str:

@@ -1,6 +1,6 @@
-"""What `study readme` writes: the findings of a study in the root's README.md and its verdicts in docs/verdicts.md.
+"""What `study readme` writes: findings in README.md, outcomes in docs/verdicts.md, escape steps in docs/plateau.md.
 
-Both files hold a block per study between two comment lines; everything outside the blocks is left alone.
+The files hold a block per study between two comment lines; everything outside the blocks is left alone.
 """
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from study.config.study import Study
 from study.report.facts import gather
 from study.report.findings import findings
 from study.report.formatting import render
+from study.report.plateau import plateau_section
 
-FIGURES = {"effects-nll": "Difference in NLL on [MASK] that each change makes, with 95 % intervals",
+FIGURES = {"plateau-survival": "Share of the runs of each arm that are still on the unigram plateau, by step",
+           "effects-nll": "Difference in NLL on [MASK] that each change makes, with 95 % intervals",
            "curves": "Learning curves: validation perplexity against training tokens"}
 VERDICTS = "# Outcomes\n\nThe published claims and what this project's training runs show, study by study.\n"
 
@@ -38,22 +40,33 @@ def verdicts_block(study: Study) -> str:
     return render("verdicts.md", gather(StudyResults(study)) | {"linked": False})
 
 
+def plateau_block(study: Study) -> str:
+    """The table of escape steps for docs/plateau.md; empty for a study whose runs do not end after their escape."""
+    results = StudyResults(study)
+    section = plateau_section(results, gather(results)["frames"]["escape"])
+    return render("plateau_table.md", {"plateau": section}) if section else ""
+
+
+# file below the root -> what it shows of a study. README.md has to have a block, docs/verdicts.md gets one at its end.
+BLOCKS = {"README.md": readme_block, "docs/verdicts.md": verdicts_block, "docs/plateau.md": plateau_block}
+
+
 def update_readme(study: Study) -> Path:
-    """Writes both blocks and returns the path of README.md. A study without a block in docs/verdicts.md gets one at
-    the end. Raises StudyError if README.md has no block for the study."""
-    readme, verdicts = study.root / "README.md", study.root / "docs" / "verdicts.md"
+    """Writes the blocks of a study and returns the path of README.md. Raises StudyError if it has no such block."""
     begin, end = markers(study)
-    text = readme.read_text(encoding="utf-8")
-    if begin not in text or end not in text:
-        raise StudyError(f"{readme}: no block for study {study.settings.name}; add the lines {begin.strip()} and {end} "
-                         f"where its findings should be")
-    readme.write_text(_replaced(text, begin, readme_block(study), end), encoding="utf-8")
-    verdicts.parent.mkdir(exist_ok=True)
-    text = verdicts.read_text(encoding="utf-8") if verdicts.exists() else VERDICTS
-    if begin not in text:
-        text += f"\n{begin}{end}\n"
-    verdicts.write_text(_replaced(text, begin, verdicts_block(study), end), encoding="utf-8")
-    return readme
+    for name, block in BLOCKS.items():
+        path = study.root / name
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if begin not in text or end not in text:
+            if name == "README.md":
+                raise StudyError(f"{path}: no block for study {study.settings.name}; add the lines {begin.strip()} and "
+                                 f"{end} where its findings should be")
+            if name != "docs/verdicts.md":
+                continue
+            text = f"{text or VERDICTS}\n{begin}{end}\n"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(_replaced(text, begin, block(study), end), encoding="utf-8")
+    return study.root / "README.md"
 
 
 def _replaced(text: str, begin: str, block: str, end: str) -> str:

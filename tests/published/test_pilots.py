@@ -1,4 +1,6 @@
-"""What is said of the pilot runs elsewhere, against the recorded trials."""
+"""What is said of the pilot runs and of the plateau study elsewhere, against the recorded results."""
+import pandas as pd
+
 from study.data.plateau import escape_step
 from study.doctor.log_checks import PILOTS_ABSOLUTE, PILOTS_ROTARY
 from tests.benchmarks.pilots import recorded
@@ -13,16 +15,21 @@ def escapes(name: str) -> list[int | None]:
     return [step and step * trial["tokens"] // trial["steps"] for step, trial in zip(steps, runs, strict=True)]
 
 
-def test_the_pages_state_what_the_pilots_measured():
-    steps = [tokens // 4096 for tokens in escapes("baseline")]
+def test_the_pages_state_what_the_plateau_study_measured():
+    table = pd.read_csv(ROOT / "reports/plateau/tables/escape.csv").set_index("arm")
     readme, page = (" ".join((ROOT / name).read_text().split()) for name in ("README.md", "docs/plateau.md"))
-    assert f"rotary positions left by step {max(steps)}" in readme
-    assert f"all three runs leave the plateau between steps {min(steps)} and {max(steps)}" in page
-    for text in (readme, page):
-        assert "after 600 steps" in text
-    for name in ("absolute positions", "all-mask, absolute positions"):
-        assert escapes(name) == [None] * 3
-        assert {trial["steps"] for trial in recorded() if trial["pilot"] == name} == {600}
+    assert "stay there seven times as long as the same encoders with rotary positions" in readme
+    assert "given seven times as many steps" in page
+    assert round(table.loc["dynamic", "median"] / table.loc["rotary-positions", "median"]) == 7
+    assert (table.escaped == table.n).all()             # "large encoders leave the plateau; so do the small ones"
+    relative = table.loc[["rotary-positions", "relative-positions", "alibi", "rotary-and-absolute"]]
+    assert (relative.p_holm < 0.05).all()
+    cells = pd.read_csv(ROOT / "reports/plateau/tables/cells.csv").set_index("arm").escape_step
+    without = cells.loc[["dynamic", "sinusoidal-positions", "fast-positions"]]
+    assert cells.loc[relative.index].max() < without.min()      # "every one of the runs with such positions"
+    assert table.loc["fast-positions", "difference"] > 0        # "it does not help to learn ten times faster"
+    local, counted = (table.loc[name, "median"] for name in ("local-attention", "count-embeddings"))
+    assert 300 < local <= 340 < counted < table.loc["dynamic", "median"]        # "at once", "also falls, but later"
 
 
 def test_the_doctor_states_what_the_pilots_measured():

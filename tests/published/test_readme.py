@@ -6,7 +6,7 @@ import typer
 
 from study.cli.app import app
 from study.config.load import load_study
-from study.report.readme import markers, readme_block, verdicts_block
+from study.report.readme import BLOCKS, markers
 from tests.support.published import published_studies
 from tests.support.studies import ROOT
 
@@ -37,7 +37,7 @@ def test_every_command_and_stage_exists():
 def test_the_generated_parts_are_those_of_the_committed_results(folder):
     study = load_study(ROOT / folder)
     begin, end = markers(study)
-    for file, block in (("README.md", readme_block), ("docs/verdicts.md", verdicts_block)):
+    for file, block in BLOCKS.items():
         text = (ROOT / file).read_text()
         if begin in text:                   # a study may be left out of the README
             assert block(study) == text.partition(begin)[2].partition(end)[0]

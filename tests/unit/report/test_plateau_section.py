@@ -1,5 +1,6 @@
 """The section about the plateau, in studies whose runs end soon after they have left it."""
 import json
+import math
 import re
 
 import pandas as pd
@@ -39,9 +40,8 @@ def test_the_report_leads_with_the_escapes(fake):
     write_report(fake)
     text = (fake.reports / "README.md").read_text()
     findings = text[text.index("## Findings"):text.index("## Ladder")]
-    assert "- static: 2 of 2 runs leave the unigram plateau, at a median of 8 steps" in findings
-    assert "- dynamic: 0 of 2 runs leave the unigram plateau within " in findings
-    assert findings.index("static: 2") < findings.index("dynamic: 0")
+    assert "- dynamic, the baseline, leaves the unigram plateau in none of 2 runs within 12 steps." in findings
+    assert "static, at step 8" in findings
     row = next(line for line in findings.splitlines() if line.startswith("| static |"))
     cells = [cell.strip() for cell in row.split("|")]
     assert cells[2:4] == ["2 of 2", "8"]
@@ -62,13 +62,24 @@ def test_only_the_share_at_a_neighbour_counts():
     assert neighbour_attention({"step": 3}) is None
 
 
-@pytest.mark.parametrize(("row", "sentence"), [
-    ({"escaped": 0, "median": float("inf")}, "a: 0 of 5 runs leave the unigram plateau within 2,000 steps."),
-    ({"escaped": 2, "median": float("inf")},
-     "a: 2 of 5 runs leave the unigram plateau within 2,000 steps; the median is beyond."),
-    ({"escaped": 5, "median": 180.0, "median_low": 160.0, "median_high": float("inf")},
-     "a: 5 of 5 runs leave the unigram plateau, at a median of 180 steps [160, ∞]."),
-    ({"escaped": 5, "median": 180.0}, "a: 5 of 5 runs leave the unigram plateau, at a median of 180 steps.")])
-def test_a_finding_says_how_many_runs_leave_and_when(row, sentence):
-    table = pd.DataFrame([{"arm": "a", "n": 5, "median_low": float("nan"), "median_high": float("nan")} | row])
-    assert escape_findings(table, 2000) == [sentence]
+def row(arm, median, p, difference, escaped=5):
+    return {"arm": arm, "n": 5, "escaped": escaped, "median": median, "median_low": math.nan, "median_high": math.nan,
+            "p_holm": p, "difference": difference}
+
+
+def test_findings_sort_the_arms_into_earlier_later_and_unknown():
+    table = pd.DataFrame([row("base", 1380.0, math.nan, math.nan), row("late", math.inf, 0.01, 300, escaped=2),
+                          row("fast", 200.0, 0.01, -1180), row("soon", 360.0, 0.02, -1020),
+                          row("alike", 1260.0, 0.3, -200), row("never", math.inf, 0.2, 400, escaped=0)])
+    assert escape_findings(table, 2000) == [
+        "base, the baseline, leaves the unigram plateau at step 1,380.",
+        "Earlier than its baseline: fast, at step 200; soon, at step 360.",
+        "Later: late, at a median beyond 2,000 steps (2 of 5 runs).",
+        "No difference that these runs can show: alike, at step 1,260; never, in none of 5 runs within 2,000 steps."]
+
+
+def test_an_interval_is_shown_with_the_step():
+    table = pd.DataFrame([row("base", 200.0, math.nan, math.nan, escaped=4) | {"median_low": 180.0,
+                                                                              "median_high": math.inf}])
+    assert escape_findings(table, 2000) == [
+        "base, the baseline, leaves the unigram plateau at step 200 [180, ∞] (4 of 5 runs)."]
