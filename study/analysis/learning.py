@@ -9,7 +9,7 @@ Shapes: V vocabulary.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import entr
@@ -28,17 +28,20 @@ class Curve:
     """A run's NLL along training and the levels that it is held against, in nats.
 
     points: (step, NLL) in the order of training. plateau: what can be reached without context. count_level: that of
-    the best count model; infinite where no count model applies. measure: what the points are, in words.
+    the best count model; infinite where no count model applies. measure: what the points are, in words. earlier: the
+    curve of a branched run before its branch, if it has another measure or other levels.
     """
     points: list[tuple[int, float]]
     plateau: float
     count_level: float
     measure: str
+    earlier: Curve | None = None
 
     @property
     def escape_step(self) -> int | None:
         """The step at which the run has left the plateau; None if it never does."""
-        return escape_step(self.points, self.plateau)
+        earlier = None if self.earlier is None else self.earlier.escape_step
+        return escape_step(self.points, self.plateau) if earlier is None else earlier
 
 
 def validations(records: list[dict], key: str = "validation_nll") -> list[tuple[int, float]]:
@@ -46,33 +49,43 @@ def validations(records: list[dict], key: str = "validation_nll") -> list[tuple[
     return [(record["step"], record[key]) for record in records if key in record]
 
 
-def validation_curve(results: StudyResults, cell: CellResults) -> Curve:
+def _validation_curve(results: StudyResults, records: list[dict]) -> Curve:
     """The NLL on the masked validation tokens, against unigram frequencies and the best count model there."""
-    return Curve(validations(cell.records), results.unigram_nll, results.best_count_nll, "NLL")
+    return Curve(validations(records), results.unigram_nll, results.best_count_nll, "NLL")
 
 
 def training_curve(results: StudyResults, cell: CellResults) -> Curve:
-    """The training loss, against levels of the arm's own corruption.
+    """The training loss, against levels of the arm's own corruption: that of a branched arm after its branch."""
+    branch, records = cell.settings.branch, cell.records
+    if branch is None:
+        return _training_curve(results, records, cell.settings)
+    before = [record for record in records if record["step"] <= branch.step]
+    return replace(_training_curve(results, records[len(before):], cell.settings),
+                   earlier=_learning_curve(results, before, branch.before))
+
+
+def _training_curve(results: StudyResults, records: list[dict], config: RunConfig) -> Curve:
+    """The training loss, against levels of the corruption in these settings.
 
     The plateau is the level of `context_free_nll`. The count model is better there by its gain over unigram
     frequencies on [MASK] times the share of tokens that are shown as [MASK] or at random: an approximation, since
     counts also help a little to recognise kept tokens. Count models read both sides, so none applies to a causal model.
     """
-    masking, causal = cell.settings.masking, cell.settings.objective.token_objective == "causal"
+    masking, causal = config.masking, config.objective.token_objective == "causal"
     if causal:
         masking = masking.model_copy(update={"mask": 1.0, "random": 0.0, "keep": 0.0})
     plateau = context_free_nll(results.unigram_frequencies, masking)
     gain = (1 - masking.keep) * (results.unigram_nll - results.best_count_nll)
-    points = [(record["step"], record["loss"]) for record in cell.records if record.get("loss") is not None]
+    points = [(record["step"], record["loss"]) for record in records if record.get("loss") is not None]
     return Curve(points, plateau, math.inf if causal else plateau - gain, "training loss")
 
 
-def pairs_curve(results: StudyResults, cell: CellResults) -> Curve:
+def _pairs_curve(results: StudyResults, records: list[dict]) -> Curve:
     """The NLL on the masked validation tokens of segment pairs, against unigram frequencies and the best count model
     there."""
     ladder = results.ladder("validation_pairs")
     unigram = next(rung.nll for rung in ladder if rung.name == "unigram")
-    return Curve(validations(cell.records, "own_format_nll"), unigram, best_count_model(ladder).nll, "NLL in pairs")
+    return Curve(validations(records, "own_format_nll"), unigram, best_count_model(ladder).nll, "NLL in pairs")
 
 
 def learning_curve(results: StudyResults, cell: CellResults) -> Curve:
@@ -80,7 +93,14 @@ def learning_curve(results: StudyResults, cell: CellResults) -> Curve:
     [MASK] in training, the NLL in pairs of arms on segment pairs, the validation curve of all others."""
     if not sees_mask(cell.settings):
         return training_curve(results, cell)
-    return (pairs_curve if on_pairs(cell.settings) else validation_curve)(results, cell)
+    return _learning_curve(results, cell.records, cell.settings)
+
+
+def _learning_curve(results: StudyResults, records: list[dict], config: RunConfig) -> Curve:
+    """The curve by which these records of a run with these settings are judged."""
+    if not sees_mask(config):
+        return _training_curve(results, records, config)
+    return (_pairs_curve if on_pairs(config) else _validation_curve)(results, records)
 
 
 def on_pairs(config: RunConfig) -> bool:

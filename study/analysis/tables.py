@@ -13,7 +13,7 @@ from study.analysis.learning import FAILED
 from study.analysis.measures import chosen_layer, last_layer, probe
 from study.analysis.metrics import cell_metric
 from study.analysis.results import CellResults, StudyResults
-from study.config.arms import resolve
+from study.config.arms import resolve_with
 from study.config.fingerprint import flat
 
 ARM_COLUMNS = {             # columns of cells.csv that arms.csv averages -> the largest possible value; None: no bounds
@@ -32,7 +32,7 @@ def check_comparable(results: StudyResults) -> None:
             raise StudyError(f"{study.runs}: {first.name} and {cell.name} were scored on different evaluation sets; "
                              f"run `dvc repro` to score all cells on the same one")
         recorded, expected = (dict(flat(config.model_dump(mode="json"))) for config in (
-            cell.settings, resolve(study, cell.arm, results.tuned.get(cell.arm))))
+            cell.settings, resolve_with(study, cell.arm, results.tuned)))
         for key in sorted(recorded.keys() | expected.keys()):
             if recorded.get(key) != expected.get(key):
                 raise StudyError(f"{cell.folder / 'settings.yaml'}: {cell.name} was trained with {key} "

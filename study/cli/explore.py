@@ -40,13 +40,15 @@ def mask(study: Study, text: Annotated[str, typer.Argument(metavar="TEXT", help=
     Example: study mask "magoku datuke petepo" --arm static --epochs 3 --study experiments/tiny
     """
     from study.cli.console import show_masks
-    from study.config.arms import resolve
+    from study.config.arms import branch_of, resolve
     from study.data.preview import mask_text
     from study.data.tokenizer import TokenizerInfo, load
     from study.objectives import objective_of
 
     objective, backend = objective_of(resolve(study, arm)), load(study.runs / "tokenizer")
     _note_unknown_words(study, text)
+    if branch := branch_of(study.arms, arm, study.arms_path):
+        echo(f"note: these are the masks after step {branch.step}; up to it, {arm} trains as {branch.arm} does")
     show_masks(*mask_text(text, objective, backend, TokenizerInfo.of(backend), seed, epochs))
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from study import StudyError
-from study.config.arms import load_arms, resolve
+from study.config.arms import branch_of, load_arms, resolve
 from study.config.schema import StudyConfig
 from study.config.study import Study
 from study.config.versions import upgraded
@@ -47,9 +47,12 @@ def _check_arms(study: Study) -> None:
 
 
 def _check_search(study: Study) -> None:
-    """Tuned arms must be trained, and must have the NLL on [MASK] that the search minimises."""
+    """Tuned arms must be trained from initialisation, and must have the NLL on [MASK] that the search minimises."""
     for arm in study.settings.search.arms:
-        config = resolve(study, arm)
+        config, branch = resolve(study, arm), branch_of(study.arms, arm, study.arms_path)
+        if branch is not None:
+            raise StudyError(f"{study.params_path}: search.arms: {arm} starts from {branch.arm}, and trials are too "
+                             f"short for that; tune {branch.arm} instead")
         if not config.training.steps:
             raise StudyError(f"{study.params_path}: search.arms: {arm} is not trained; remove it from the list")
         if config.objective.token_objective == "causal":

@@ -38,6 +38,8 @@ def upgraded(content: dict, where: str) -> dict:
         raise StudyError(f"{where}: version {version!r} is unknown; this release reads versions 1 to {VERSION}")
     for number in range(version, VERSION):
         content = UPGRADES[number](content)
+        if content.get("branch"):           # of a branched cell: the settings of the arm that it starts from
+            content["branch"] = content["branch"] | {"before": UPGRADES[number](content["branch"]["before"])}
     return content
 
 

@@ -49,21 +49,28 @@ def describe_inputs(phases: list[tuple[BatchSource, int]], backend, quotable: bo
     """Returns what a cell was trained on.
 
     phases: pairs of a source and the number of steps taken from it. The result has the fractions over the first rows
-    of each phase, how often each example and each mask was seen over all phases, and, if the text may be quoted, one
-    example of the first phase.
+    of each phase, how often each example was seen over all phases, how often each mask was seen, and, if the text may
+    be quoted, one example of the first phase. All but the views per example describe the phases with the settings of
+    the last one: those of a branched cell after its branch.
     """
+    own = [(phase, steps) for phase, steps in phases if phase.config == phases[-1][0].config]
     batches = []
-    for phase, _ in phases:
+    for phase, _ in own:
         rows, step = 0, 0
         while rows < min(COUNTED_ROWS, phase.rows):
             batches.append(phase.batch(step))
             rows, step = rows + len(batches[-1].input_ids), step + 1
-    source = phases[0][0]
-    masking, views = source.config.masking, sum(steps * phase.batch_size / phase.rows for phase, steps in phases)
+    source, views = own[0][0], _views(own)
+    masking = source.config.masking
     masks = masking.dupe_factor if masking.schedule == "static" else views
-    return {"shares": shares(batches, source.tokenizer), "examples": source.rows, "views_per_example": views,
+    return {"shares": shares(batches, source.tokenizer), "examples": source.rows, "views_per_example": _views(phases),
             "views_per_mask": min(views, max(1.0, views / masks)) if views else 0.0,
             "line": _example_line(source, backend) if quotable else {"passes": [], "more": False}}
+
+
+def _views(phases: list[tuple[BatchSource, int]]) -> float:
+    """How often each example was seen."""
+    return sum(steps * phase.batch_size / phase.rows for phase, steps in phases)
 
 
 def _example_line(source: BatchSource, backend) -> dict:

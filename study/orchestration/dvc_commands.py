@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from study import StudyError
-from study.config.arms import resolve
+from study.config.arms import resolve_with
 from study.config.fingerprint import read_settings
 from study.config.study import Study
 from study.config.yaml_files import read_yaml
@@ -59,8 +59,8 @@ def stale_cells(study: Study) -> list[str]:
 def _trained_with_current_settings(study: Study, arm: str, seed: int) -> bool:
     """Whether a cell's settings are up to date, provided that a new search gives the same tuned values."""
     best, path = study.runs / "search" / "best.yaml", study.cell(arm, seed) / "settings.yaml"
-    tuned = read_yaml(best).get(arm) if best.exists() else None
-    return path.exists() and read_settings(path) == resolve(study, arm, tuned)
+    tuned = read_yaml(best) if best.exists() else {}
+    return path.exists() and read_settings(path) == resolve_with(study, arm, tuned)
 
 
 def make_examples(study: Study) -> None:

@@ -47,10 +47,11 @@ def plan(study: Study, measure: bool = True,
         names = [f"{arm}-{seed}" for seed in study.settings.seeds]
         count, cell_seconds = sum(name in stale for name in names), None
         if measure and count:
-            kind = _kind(config)
-            if kind not in seconds:
-                seconds[kind] = step_seconds(config, data)
-            cell_seconds = seconds[kind] * config.training.steps
+            cell_seconds = 0.0
+            for part, steps in _parts(config):
+                if (kind := _kind(part)) not in seconds:
+                    seconds[kind] = step_seconds(part, data)
+                cell_seconds += seconds[kind] * steps
         rows.append(Plan(arm, len(names), count, *_work(config, vocabulary_size), cell_seconds))
     return rows
 
@@ -64,7 +65,7 @@ def precision_advice(study: Study) -> str:
     from study.model.kernels import has_bfloat16
     from study.training.pretrain import load_data
 
-    config, times = resolve(study, study.settings.baseline), {}
+    (config, _), times = _parts(resolve(study, study.settings.baseline))[-1], {}
     if not (study.runs / "examples" / "validation.npz").exists():
         return ""
     data = load_data(study)
@@ -80,6 +81,14 @@ def precision_advice(study: Study) -> str:
             f"slightly, so all cells become stale.")
 
 
+def _parts(config: RunConfig) -> list[tuple[RunConfig, int]]:
+    """The settings of a cell and its number of steps; those before and those after the branch of a branched one."""
+    steps, branch = config.training.steps, config.branch
+    if branch is None:
+        return [(config, steps)]
+    return [(branch.before, branch.step), (config.model_copy(update={"branch": None}), steps - branch.step)]
+
+
 def _kind(config: RunConfig) -> str:
     """Equal for cells whose training steps cost the same."""
     training = config.training.model_dump(include=COST_KEYS)
@@ -92,9 +101,9 @@ def _work(config: RunConfig, vocabulary_size: int) -> tuple[float, float]:
     from study.objectives import objective_of
     from study.training.schedule import phases
 
-    objective = objective_of(config).token
     work = [((phase.end - phase.begin) * phase.batch_size * phase.length,
-             objective.flops_per_token(vocabulary_size, phase.length)) for phase in phases(config)]
+             objective_of(phase.config).token.flops_per_token(vocabulary_size, phase.length))
+            for phase in phases(config)]
     return sum(tokens for tokens, _ in work), sum(tokens * flops for tokens, flops in work)
 
 

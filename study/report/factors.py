@@ -24,19 +24,22 @@ def factor_sections(results: StudyResults, facts: dict) -> list[dict]:
 
 
 def _arm(results: StudyResults, facts: dict, name: str) -> dict:
-    """An arm: description, source, source_reports, baseline, changes (in words), inputs, passes (example lines) and
-    effects (sentences)."""
+    """An arm: description, source, source_reports, baseline, changes (in words), inputs, passes (example lines),
+    effects (sentences) and whether it starts from another arm."""
     study = results.study
-    inputs = results.cell(name, study.settings.seeds[0]).inputs
-    changes = ", ".join(f"{key.removesuffix('.times')} {'×' if key.endswith('.times') else '='} {value}"
-                        for key, value in flat(study.arms[name].changes))
+    first, branch = results.cell(name, study.settings.seeds[0]), study.arms[name].branch
+    inputs = first.inputs
+    changes = [f"{key.removesuffix('.times')} {'×' if key.endswith('.times') else '='} {value}"
+               for key, value in flat(study.arms[name].changes)]
+    changes += [f"its start: as {branch.arm} up to step {branch.step}"] if branch else []
     effects = [effect_sentence(row) for row in facts["comparisons"]
                if row["treatment"] == name and math.isfinite(row["effect"])]
     effects += dict.fromkeys(f"Learning gate: {row['gate']}." for row in facts["comparisons"]
                              if row["treatment"] == name and fails_gate(row))
     effects += [course_sentence(entry) for entry in facts["along"] if entry["treatment"] == name]
     described = study.arms[name].model_dump(include={"description", "source", "source_reports", "baseline"})
-    return {"arm": name, **described, "changes": changes or "no setting", "inputs": inputs, "effects": effects,
+    return {"arm": name, **described, "changes": ", ".join(changes) or "no setting", "inputs": inputs,
+            "effects": effects, "is_branched": first.settings.branch is not None,
             "passes": [_tokens(line) for line in inputs["line"]["passes"]] if study.quotable else []}
 
 

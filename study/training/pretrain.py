@@ -89,7 +89,7 @@ def pretrain(study: Study, arm: str, seed: int, on_start: Callable[[dict], None]
     if not processes.first:
         return content
     write_cell(study.cell(arm, seed), arm_settings(study, arm).read_bytes(), trainer.model, progress, content)
-    sources = [(batch_source(config, data, training_seed, phase), steps)
+    sources = [(batch_source(data, training_seed, phase), steps)
                for phase, steps in completed_phases(config, progress)]
     inputs = describe_inputs(sources, load(study.runs / "tokenizer"), study.quotable)
     write_json(study.cell(arm, seed) / "inputs.json", inputs, ensure_ascii=False)
@@ -117,8 +117,7 @@ def _outcome(config: RunConfig, data: Data, model: nn.Module, progress: Progress
 
 def _flops(config: RunConfig, vocabulary_size: int, progress: Progress) -> float:
     """Floating-point operations of the training, padding included."""
-    objective = objective_of(config).token
-    full_batches = sum(objective.flops_per_token(vocabulary_size, phase.length) * steps
+    full_batches = sum(objective_of(phase.config).token.flops_per_token(vocabulary_size, phase.length) * steps
                        for phase, steps in completed_phases(config, progress))
     return full_batches * progress.positions / max(1, progress.step)
 

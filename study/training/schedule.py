@@ -1,8 +1,9 @@
-"""The learning rate and the row length as functions of the step."""
+"""The settings, the learning rate and the row length as functions of the step."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from study.config.schema import RunConfig, Training
 
@@ -23,21 +24,47 @@ def learning_rate(step: int, training: Training) -> float:
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def settings_at(step: int, config: RunConfig) -> RunConfig:
+    """Returns the settings of update `step`, counted from 0: those of the other arm before the branch of a branched
+    arm, else the cell's own."""
+    return config.branch.before if config.branch is not None and step < config.branch.step else config
+
+
 @dataclass(frozen=True)
 class Phase:
-    """Steps [begin, end) with rows of one length. The number of tokens per step is the same in every phase."""
+    """Steps [begin, end) with the same settings and rows of one length. The number of tokens per step is the same in
+    every phase. first_batch: the number of the batch of step `begin` among those with rows of this length."""
     begin: int
     end: int
     length: int
     batch_size: int
+    config: RunConfig
+    first_batch: int = 0
 
 
 def phases(config: RunConfig) -> list[Phase]:
-    """Returns one phase, or two with a length curriculum: short rows first, and correspondingly more of them."""
+    """Returns the phases of a cell: one, or two with a length curriculum; for a branched cell those of the other arm
+    up to the branch, then its own. Rows of one length are read in one order, which every phase carries on."""
+    parts = _phases(config)
+    if config.branch is not None:
+        step = config.branch.step
+        parts = [*(replace(phase, end=min(phase.end, step)) for phase in _phases(config.branch.before)
+                   if phase.begin < step),
+                 *(replace(phase, begin=max(phase.begin, step)) for phase in parts if phase.end > step)]
+    read: Counter[int] = Counter()
+    for index, phase in enumerate(parts):
+        parts[index] = replace(phase, first_batch=read[phase.length])
+        read[phase.length] += phase.end - phase.begin
+    return parts
+
+
+def _phases(config: RunConfig) -> list[Phase]:
+    """The phases of a cell without its branch: with a length curriculum short rows first, and correspondingly more of
+    them."""
     steps, length, rows = config.training.steps, config.examples.max_seq_length, config.training.batch_size
     curriculum = config.training.curriculum
     if curriculum is None:
-        return [Phase(0, steps, length, rows)]
+        return [Phase(0, steps, length, rows, config)]
     switch = round(curriculum.step_fraction * steps)
     factor = max(1, round(1 / curriculum.length_fraction))
-    return [Phase(0, switch, length // factor, rows * factor), Phase(switch, steps, length, rows)]
+    return [Phase(0, switch, length // factor, rows * factor, config), Phase(switch, steps, length, rows, config)]

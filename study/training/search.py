@@ -18,7 +18,7 @@ from collections.abc import Callable
 import yaml
 
 from study import StudyError
-from study.config.arms import lineage, resolve
+from study.config.arms import branch_of, lineage, resolve, resolve_with
 from study.config.fingerprint import kept_settings_yaml, recorded
 from study.config.schema import RunConfig
 from study.config.study import Study
@@ -32,7 +32,8 @@ RANDOM_TRIALS = 3                           # before TPE and the pruner have eno
 
 
 def search(study: Study, progress: Callable = lambda items, **_: items, code_hash: str = "") -> dict:
-    """Runs the remaining trials of every tuned arm. Returns the tuned values of every arm of the study.
+    """Runs the remaining trials of every tuned arm. Returns the tuned values of every arm that the study trains, and of
+    the arms that they start from.
 
     Writes best.yaml (the tuned values), trials.json, and for every arm `<arm>.yaml`, the settings that it is trained
     with. Trials are kept in the storage, so an interrupted search resumes. Trials made under another `code_hash` are
@@ -50,10 +51,12 @@ def search(study: Study, progress: Callable = lambda items, **_: items, code_has
             tuned[arm] = {key: short(value) for key, value in result.best_params.items()}
             trials += [_description(arm, number, trial) for number, trial in enumerate(finished(result))]
     default = tuned.get(settings.arms[0], {}) if settings.arms else {}
-    best = {arm: dict(_nearest_tuned(study, arm, tuned, default)) for arm in study.settings.arms}
+    branches = (branch_of(study.arms, arm, study.arms_path) for arm in study.settings.arms)
+    arms = dict.fromkeys([*study.settings.arms, *(branch.arm for branch in branches if branch is not None)])
+    best = {arm: dict(_nearest_tuned(study, arm, tuned, default)) for arm in arms}
     write_atomically(folder / "best.yaml", yaml.safe_dump(best).encode())
-    for arm, values in best.items():
-        config = resolve(study, arm, values)
+    for arm in study.settings.arms:
+        config = resolve_with(study, arm, best)
         write_atomically(arm_settings(study, arm), kept_settings_yaml(study, arm, config))
     write_json(folder / "trials.json", trials)
     return best

@@ -18,7 +18,6 @@ from torch import Tensor
 from study import randomness
 from study.config.schema import RunConfig
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
-from study.data.count_embeddings import count_embeddings
 from study.data.evaluation_sets import EvaluationSet
 from study.data.plateau import escape_step
 from study.data.token_store import TokenStore
@@ -27,9 +26,10 @@ from study.model.attention_offsets import attention_offsets
 from study.objectives import objective_of
 from study.objectives.pretraining_model import new_model
 from study.training.checkpoint import Progress, read_checkpoint, write_checkpoint
+from study.training.interventions import intervene
 from study.training.optimizers import Optimizers
 from study.training.parallel import Processes
-from study.training.schedule import Phase, learning_rate, phases
+from study.training.schedule import Phase, learning_rate, phases, settings_at
 
 SINGLE_PROCESS = Processes()
 ATTENTION_ROWS = 64                         # validation rows whose attention is recorded
@@ -43,21 +43,24 @@ class Data:
     tokenizer: TokenizerInfo
 
 
-def batch_source(config: RunConfig, data: Data, seed: int, phase: Phase) -> BatchSource:
+def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
     """Returns the source of the batches of a phase."""
-    return BatchSource(data.train, data.tokenizer, objective_of(config), seed, phase.length, phase.batch_size)
+    return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seed, phase.length, phase.batch_size)
 
 
 def batches(config: RunConfig, data: Data, seed: int, begin: int) -> Iterator[Batch]:
     """Yields the batches from step `begin` to the last."""
     for phase in phases(config):
         if phase.end > begin:
-            steps = range(max(begin, phase.begin) - phase.begin, phase.end - phase.begin)
-            yield from prefetch(batch_source(config, data, seed, phase), steps)
+            shift = phase.first_batch - phase.begin
+            numbers = range(max(begin, phase.begin) + shift, phase.end + shift)
+            yield from prefetch(batch_source(data, seed, phase), numbers)
 
 
 class Trainer:
     """Trains one cell, from its newest checkpoint if there is one.
+
+    `config` has the settings that are in force. Those of a branched cell change once, after the step of the branch.
 
     state: folder of the checkpoints; None writes none. fingerprint: a checkpoint is used only if it has the same.
     on_record: called with each new record (a line of metrics.jsonl) and the speed in tokens per second; it must not
@@ -67,20 +70,37 @@ class Trainer:
     def __init__(self, config: RunConfig, data: Data, seed: int, state: Path | None = None, fingerprint: str = "",
                  on_record: Callable[[dict, float], None] = lambda record, speed: None,
                  processes: Processes = SINGLE_PROCESS):
-        self.config, self.data, self.seed, self.state, self.fingerprint = config, data, seed, state, fingerprint
+        self.cell_config, self.data, self.seed, self.state, self.fingerprint = config, data, seed, state, fingerprint
         self.on_record, self.processes, self.device = on_record, processes, processes.device
-        self.objective = objective_of(config)
-        self.model = new_model(config, data.tokenizer.vocabulary_size, seed).to(self.device)
-        self.forward = torch.compile(self.model) if config.training.compile else self.model
-        self.optimizers = Optimizers(self.model, config.training)
+        self._build(settings_at(0, config))
         self.progress = Progress()
         for is_first in (True, False):      # the first process renames damaged checkpoints before the others read
             if state is not None and processes.first == is_first:
                 checkpoint = read_checkpoint(state, fingerprint)
                 if checkpoint is not None:
                     self.progress, tensors = checkpoint
+                    if settings_at(self.progress.step - 1, config) is not self.config:
+                        self._build(config)
                     self.load_tensors(tensors)
             processes.wait()
+
+    def _build(self, config: RunConfig) -> None:
+        """Makes a new model and new optimisers for these settings, which are in force from now on."""
+        self.config, self.objective = config, objective_of(config)
+        self.model = new_model(config, self.data.tokenizer.vocabulary_size, self.seed).to(self.device)
+        self.forward = torch.compile(self.model) if config.training.compile else self.model
+        self.optimizers = Optimizers(self.model, config.training)
+
+    def _branch(self) -> None:
+        """Goes on with the cell's own settings if this is the step to do so. Weights and the state of the optimisers
+        are carried on; what only the new model has, such as another head, starts as initialised."""
+        config = settings_at(self.progress.step, self.cell_config)
+        if config is not self.config:
+            carried = self.tensors()
+            self._build(config)
+            new = self.tensors()
+            self.load_tensors(new | {name: tensor for name, tensor in carried.items()
+                                     if name in new or name.startswith("optimizer.")})
 
     def train(self) -> Progress:
         """Trains to the last step, to divergence, or until `patience` or `stop_after_escape` ends the run. Returns the
@@ -88,20 +108,20 @@ class Trainer:
 
         A diverged run is a result, not an error.
         """
-        training, progress = self.config.training, self.progress
+        progress = self.progress
         if progress.step == 0 and not progress.records:
             self.validate({"step": 0, "tokens": 0})
         began, seconds_before, tokens_before = time.perf_counter(), progress.seconds, progress.tokens
         self.model.train()
-        for batch in batches(self.config, self.data, self.seed, progress.step):
+        for batch in batches(self.cell_config, self.data, self.seed, progress.step):
             if progress.status != "running":
                 break
             self.train_step(batch)
             progress.seconds = seconds_before + time.perf_counter() - began
-            is_due = progress.step % training.logging_steps == 0 or self._is_validation_step
-            if progress.status == "running" and is_due:
+            if progress.status == "running" and self._is_record_step:
                 self._record((progress.tokens - tokens_before) / (progress.seconds - seconds_before))
-            if self.state is not None and progress.step % training.save_steps == 0 and not self._is_last_step:
+            is_due = progress.step % self.config.training.save_steps == 0 and not self._is_last_step
+            if self.state is not None and is_due:
                 if self.processes.first:
                     write_checkpoint(self.state, self.fingerprint, progress, self.tensors())
                 self.processes.wait()
@@ -113,8 +133,9 @@ class Trainer:
     def train_step(self, batch: Batch) -> None:
         """Updates the weights once. Sets the status to `diverged`, without an update, if a loss or gradient is not
         finite."""
+        self._branch()
         training, progress = self.config.training, self.progress
-        self._intervene()
+        intervene(self.model.encoder, training, progress.step, self.data.train.ids)
         rate = learning_rate(progress.step, training)
         if self.config.model.dropout:       # dropout is a function of the seed and the step, so it needs no saved state
             coordinates = (progress.step, self.processes.rank)[:1 if self.processes.first else 2]
@@ -124,8 +145,8 @@ class Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm))
         if not (math.isfinite(norm) and math.isfinite(token_loss)):
             progress.status = "diverged"
-            progress.records.append({"step": progress.step + 1, "tokens": progress.tokens + batch.tokens,
-                                     "loss": None, "learning_rate": _rounded(rate), "gradient_norm": None})
+            progress.records.append({"step": progress.step + 1, "tokens": progress.tokens + batch.tokens, "loss": None,
+                                     "learning_rate": _rounded(rate), "gradient_norm": None} | self._extremes())
             self.on_record(progress.records[-1], 0.0)
         else:
             self.optimizers.step(rate)
@@ -135,26 +156,13 @@ class Trainer:
         progress.positions += batch.input_ids.size
         progress.rows += len(batch.input_ids)
         sums = {"token_loss": token_loss, "targets": len(batch.targets), "sentence_loss": sentence_loss or 0.0,
-                "pairs": 0 if sentence_loss is None else len(batch.input_ids), "gradient_norm": norm, "steps": 1}
-        sums["clipped"] = int(norm > max_norm)
+                "pairs": 0 if sentence_loss is None else len(batch.input_ids), "gradient_norm": norm, "steps": 1,
+                "clipped": int(norm > max_norm)}
         largest = {"largest_gradient_norm": norm, "largest_loss": token_loss / max(1, len(batch.targets))}
         before = progress.pending
         progress.pending = ({key: before.get(key, 0.0) + value for key, value in sums.items()}
                             | {key: max(before.get(key, value), value) for key, value in largest.items()})
         self.rate = rate
-
-    @torch.no_grad()
-    def _intervene(self) -> None:
-        """Fixes the attention and replaces the token embeddings if this is the step to do so."""
-        training, step, encoder = self.config.training, self.progress.step, self.model.encoder
-        if training.local_attention_from is not None:
-            encoder.is_local.fill_(step >= training.local_attention_from)
-        if step == training.count_embeddings_at:
-            weight = encoder.token.weight
-            made = torch.from_numpy(count_embeddings(self.data.train.ids, *weight.shape)).to(weight)
-            known = made.any(1)             # tokens of the text; [MASK], [CLS] and [PAD] keep their embeddings
-            size = weight[known].square().mean().sqrt() / made[known].square().mean().sqrt()
-            weight[known] = made[known] * size
 
     def backward(self, batch: Batch) -> tuple[float, float | None]:
         """Adds the gradients of the batch's mean loss to those of the parameters.
@@ -188,28 +196,41 @@ class Trainer:
         return self.progress.step == self.config.training.steps
 
     @property
+    def _is_record_step(self) -> bool:
+        """At multiples of logging_steps, at validations, and at the branch, so that no record mixes two settings."""
+        step = self.progress.step
+        return (step % self.config.training.logging_steps == 0 or self._is_validation_step
+                or settings_at(step, self.cell_config) is not self.config)
+
+    @property
     def _is_validation_step(self) -> bool:
         """At multiples of eval_steps, before the first of them at powers of two, and at the last step."""
         step, every = self.progress.step, self.config.training.eval_steps
         return step % every == 0 or self._is_last_step or (step < every and step & (step - 1) == 0)
 
     def _record(self, speed: float) -> None:
-        """Records the means since the last record, how many steps were clipped, the largest gradient norm and loss of a
-        step, and the validation loss if it is due."""
+        """Records the means and extremes since the last record, and the validation loss if it is due."""
         sums, progress = self.progress.pending, self.progress
         record = {"step": progress.step, "tokens": progress.tokens,
                   "loss": _rounded(sums["token_loss"] / max(1, sums["targets"])), "learning_rate": _rounded(self.rate),
                   "gradient_norm": _rounded(sums["gradient_norm"] / sums["steps"])}
         if sums["pairs"]:
             record["pair_loss"] = _rounded(sums["sentence_loss"] / sums["pairs"])
-        record |= {"clipped": int(sums["clipped"]), "largest_gradient_norm": _rounded(sums["largest_gradient_norm"]),
-                   "largest_loss": _rounded(sums["largest_loss"])}
+        record |= self._extremes()
         progress.pending = {}
         if self._is_validation_step:
             self.validate(record, speed)
         else:
             progress.records.append(record)
             self.on_record(record, speed)
+
+    def _extremes(self) -> dict[str, float | None]:
+        """How many steps since the last record were clipped, and the largest gradient norm (before clipping) and loss
+        of a step; None if there was no step."""
+        pending = self.progress.pending
+        largest = {key: pending.get(key) for key in ("largest_gradient_norm", "largest_loss")}
+        return {"clipped": int(pending.get("clipped", 0)),
+                **{key: None if value is None else _rounded(value) for key, value in largest.items()}}
 
     def validate(self, record: dict, speed: float = 0.0) -> None:
         """Adds the validation loss to the record, if the objective has one, and appends the record."""

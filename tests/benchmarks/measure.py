@@ -200,7 +200,7 @@ def batch_share(shape: Shape, precision: str, seconds: float) -> float:
     source = batches(trainer.config, trainer.data, 0, 0)
     batch = next(source)
     source.close()
-    maker = batch_source(trainer.config, trainer.data, 0, phases(trainer.config)[0])
+    maker = batch_source(trainer.data, 0, phases(trainer.config)[0])
     making, steps, began = [], [], time.perf_counter()
     while time.perf_counter() - began < seconds or len(steps) < 3:
         start = time.perf_counter()

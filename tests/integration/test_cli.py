@@ -1,6 +1,7 @@
 """The commands that show what an arm does, run on three trained cells of the tiny study."""
 import re
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -46,6 +47,17 @@ def test_mask_shows_the_table_and_the_shares(folder, words):
     assert all(name in text for name in ("original", "shown", "label", "corruption", "pass 3", "untouched"))
     assert re.search(r"1[45]\.\d% of the ordinary tokens selected", " ".join(text.split()))
     assert "next token" in run("mask", words, "--arm", "left-to-right", "--study", folder)
+    assert "note" not in text
+
+
+def test_mask_shows_an_arm_that_starts_from_another_one_after_its_start(folder, words, tmp_path):
+    project = tmp_path / "project"
+    shutil.copytree(folder, project)
+    path = project / "experiments" / "arms.yaml"
+    path.write_text(path.read_text().replace("from: {arm: dynamic, step: 1000}", "from: {arm: dynamic, step: 3}"))
+    text = " ".join(run("mask", words, "--arm", "all-mask-from-1000", "--study", project).split())
+    assert "these are the masks after step 3; up to it, all-mask-from-1000 trains as dynamic does" in text
+    assert "of these 100.0% mask, 0.0% random, 0.0% keep" in text
 
 
 def test_predict_shows_cells_in_columns(folder, words):

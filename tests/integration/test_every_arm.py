@@ -19,7 +19,10 @@ from tests.support.arms import distinct_arms
 from tests.support.fake_results import compare
 from tests.support.studies import ROOT, tiny_study
 
-ARMS = load_study(ROOT / "experiments" / "tiny").settings.arms
+TINY = load_study(ROOT / "experiments" / "tiny")
+# Arms that start from another one do so at a step that the tiny study does not reach. Here, they do after the first.
+BRANCHED = [name for name, arm in TINY.arms.items() if arm.branch is not None]
+ARMS = [*TINY.settings.arms, *BRANCHED]
 # Arms with the same encoder have the same probe. It is run for the first of them; the others get its files.
 PROBED = distinct_arms(lambda config: (config.model, config.examples, config.objective.token_objective,
                                        config.training.steps == 0))
@@ -40,7 +43,11 @@ def small(tmp_path_factory):
     arms = yaml.safe_load(study.arms_path.read_text())
     for size in ("steps", "batch_size"):    # of the literal recipe: too large for a test
         del arms["d2l"]["changes"]["training"][size]
+    for name in BRANCHED:
+        arms[name]["from"]["step"] = 1
     study.arms_path.write_text(yaml.safe_dump(arms))
+    params = study.params_path.read_text()
+    study.params_path.write_text(params.replace("arms: [dynamic,", f"arms: [dynamic, {', '.join(BRANCHED)},", 1))
     study = load_study(study.folder)
     write_baselines(study, study.runs / "examples")
     search(study)
@@ -84,6 +91,20 @@ def test_an_arm_is_trained_evaluated_and_probed(small, arm):
     if config.training.curriculum is None:
         assert inputs["views_per_example"] == pytest.approx(training["rows_seen"] / inputs["examples"])
     assert len(inputs["line"]["passes"]) == 2
+
+
+@pytest.mark.parametrize("arm", BRANCHED)
+def test_an_arm_that_starts_from_another_one_differs_from_it_only_afterwards(small, arm):
+    names = (small.arms[arm].branch.arm, arm)
+    for name in names:
+        if not (small.cell(name, 0) / "metrics.jsonl").exists():
+            pretrain(small, name, 0)
+    before, own = (read_records(small.cell(name, 0) / "metrics.jsonl") for name in names)
+    assert [record["step"] for record in own] == [0, 1, 2]
+    assert own[:2] == before[:2]
+    assert own[2] != before[2]
+    shares = json.loads((small.cell(arm, 0) / "inputs.json").read_text())["shares"]
+    assert shares["mask"] == pytest.approx(cell_settings(small, arm).masking.mask, abs=0.1)
 
 
 def test_one_report_has_every_arm(small):

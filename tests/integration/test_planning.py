@@ -8,6 +8,7 @@ from study import StudyError
 from study.cli.console import duration, show_plan
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
+from study.config.schema import From
 from study.objectives import objective_of
 from study.orchestration import dvc_commands, runner
 from study.orchestration import plan as planning
@@ -53,6 +54,28 @@ def test_cells_whose_steps_cost_the_same_are_measured_once(tiny, stale, monkeypa
     assert all(row.seconds is None for row in rows if not row.stale)
     show_plan(rows, jobs=1)
     assert f"{duration(2 * measured[0].training.steps)} of training" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_branched_cell_costs_what_both_of_its_parts_cost(tiny, monkeypatch):
+    changes = {"masking": {"mlm_probability": 0.4}, "training": {"steps": 20}}
+    late = tiny.arms["dynamic"].model_copy(update={"baseline": "dynamic", "changes": changes,
+                                                   "branch": From(arm="dynamic", step=5)})
+    settings = tiny.settings.model_copy(update={"arms": ["dynamic", "late"]})
+    study = tiny.model_copy(update={"arms": tiny.arms | {"late": late}, "settings": settings})
+    monkeypatch.setattr(planning, "stale_cells", lambda study: ["dynamic-0", "late-0"])
+    seconds = {0.15: 2.0, 0.4: 3.0}
+    measured = []
+    monkeypatch.setattr(planning, "step_seconds", lambda config, data: measured.append(config) or seconds[
+        config.masking.mlm_probability])
+    dynamic, late = planning.plan(study)
+    assert (dynamic.seconds, late.seconds) == (12 * 2.0, 5 * 2.0 + 15 * 3.0)
+    assert [config.branch for config in measured] == [None, None]           # each kind once, from its first step
+    dynamic, late = planning.plan(study, measure=False)
+    assert late.tokens == pytest.approx(dynamic.tokens * 20 / 12)
+    size, length = tiny.settings.tokenizer.vocabulary_size, tiny.settings.examples.max_seq_length
+    per_step = {rate: dynamic.tokens / 12 * objective_of(resolve(study, arm)).token.flops_per_token(size, length)
+                for rate, arm in ((0.15, "dynamic"), (0.4, "late"))}
+    assert late.flops == pytest.approx(5 * per_step[0.15] + 15 * per_step[0.4])
 
 
 def test_a_step_is_timed_on_the_data_of_the_study(tiny, monkeypatch):

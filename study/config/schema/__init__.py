@@ -11,6 +11,7 @@ These files are not part of the code identity of a stage (study/orchestration/co
 affects a stage only through its value. So they declare and validate; they must not compute anything that a stage uses.
 """
 from study.config.schema.base import Name, Settings
+from study.config.schema.branch import Branch, RunConfig
 from study.config.schema.corpus import Synthetic, Text
 from study.config.schema.probe import Probe, ProbeTask
 from study.config.schema.run import (
@@ -20,12 +21,12 @@ from study.config.schema.run import (
     Masking,
     Model,
     Objective,
-    RunConfig,
+    Recipe,
     Tokenizer,
     Training,
 )
-from study.config.schema.study import Arm, Evaluation, Search, SearchRange, StudyConfig
+from study.config.schema.study import Arm, Evaluation, From, Search, SearchRange, StudyConfig
 
-__all__ = ["Arm", "Curriculum", "Evaluation", "Examples", "Inputs", "Masking", "Model", "Name",
-           "Objective", "Probe", "ProbeTask", "RunConfig", "Search", "SearchRange", "Settings", "StudyConfig",
+__all__ = ["Arm", "Branch", "Curriculum", "Evaluation", "Examples", "From", "Inputs", "Masking", "Model", "Name",
+           "Objective", "Probe", "ProbeTask", "Recipe", "RunConfig", "Search", "SearchRange", "Settings", "StudyConfig",
            "Synthetic", "Text", "Tokenizer", "Training"]

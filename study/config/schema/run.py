@@ -1,4 +1,4 @@
-"""Settings of one run: everything that training reads, apart from the seed and the text."""
+"""Settings of one run, section by section: everything that training reads, apart from the seed and the text."""
 from __future__ import annotations
 
 from typing import Annotated, Literal
@@ -278,8 +278,8 @@ class Training(Settings):
         return self
 
 
-class RunConfig(Settings):
-    """Resolved settings of one arm: everything that training reads, apart from the seed and the text."""
+class Recipe(Settings):
+    """The sections that params.yaml and the settings of a run share."""
 
     tokenizer: Tokenizer
     examples: Examples

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 from study.config.schema.base import Name, Settings
 from study.config.schema.corpus import Synthetic, Text
 from study.config.schema.probe import Probe
-from study.config.schema.run import RunConfig
+from study.config.schema.run import Recipe
 
 
 class SearchRange(Settings):
@@ -60,7 +60,7 @@ class Evaluation(Settings):
     """Rows whose five likeliest tokens per masked position are kept."""
 
 
-class StudyConfig(RunConfig):
+class StudyConfig(Recipe):
     """Everything in params.yaml, apart from `version`."""
 
     name: Name
@@ -99,7 +99,7 @@ class StudyConfig(RunConfig):
     def _searched_settings_exist(self):
         for key in self.search.space:
             section, _, name = key.partition(".")
-            if section not in RunConfig.model_fields or name not in type(getattr(self, section)).model_fields:
+            if section not in Recipe.model_fields or name not in type(getattr(self, section)).model_fields:
                 raise ValueError(f"search.space: {key} is not a setting; write section.name, for example "
                                  f"training.learning_rate")
             annotation = type(getattr(self, section)).model_fields[name].annotation
@@ -108,8 +108,19 @@ class StudyConfig(RunConfig):
         return self
 
 
+class From(Settings):
+    """What a branched arm starts from: the state of another arm, at the same seed."""
+
+    arm: Name
+    """The other arm."""
+
+    step: PositiveInt
+    """The step after which the arm goes on with its own settings."""
+
+
 class Arm(Settings):
-    """One pre-training recipe, as a difference from its baseline. Only `baseline` and `changes` affect results."""
+    """One pre-training recipe, as a difference from its baseline. Only `baseline`, `changes` and `from` affect
+    results."""
 
     description: str
     """What the arm is, in one sentence. The report shows it."""
@@ -128,3 +139,6 @@ class Arm(Settings):
 
     changes: dict[Literal["inputs", "masking", "objective", "model", "training"], dict[str, Any]]
     """Settings that differ from the baseline's. `{times: x}` multiplies a number by x."""
+
+    branch: From | None = Field(default=None, alias="from")
+    """Up to a step, the arm trains as another arm does; null: it starts at initialisation. An arm inherits it."""

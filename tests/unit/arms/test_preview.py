@@ -45,6 +45,18 @@ def test_views_are_counted_per_example_and_per_mask(source_of, tiny_backend, arm
     assert description["views_per_mask"] == pytest.approx(views_per_mask(description["views_per_example"]))
 
 
+def test_a_branched_cell_is_described_by_what_it_is_trained_on_after_the_branch(source_of, tiny_backend):
+    before, own = source_of("dynamic"), source_of("static")
+    epoch = own.rows / own.batch_size
+    description = describe_inputs([(before, 2 * epoch), (own, 4 * epoch)], tiny_backend)
+    assert description["views_per_example"] == pytest.approx(6)
+    assert description["views_per_mask"] == pytest.approx(4)
+    masked = describe_inputs([(before, 9), (source_of("all-mask"), 9)], tiny_backend)
+    assert (masked["shares"]["mask"], masked["shares"]["keep"]) == (1, 0)
+    assert {kind for line in masked["line"]["passes"] for kind in line["kinds"]} <= {"untouched", "mask"}
+    assert describe_inputs([(before, 9)], tiny_backend)["shares"]["mask"] < 0.9
+
+
 def test_an_untrained_arm_has_seen_no_mask(source_of, tiny_backend):
     assert describe_inputs([(source_of("untrained"), 0)], tiny_backend)["views_per_mask"] == 0
 

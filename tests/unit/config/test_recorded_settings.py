@@ -11,7 +11,7 @@ from study.config import fingerprint as fingerprint_module
 from study.config.arms import resolve
 from study.config.fingerprint import fingerprint, kept_settings_yaml, read_settings, settings_yaml
 from study.config.load import load_study
-from study.config.schema import Curriculum, RunConfig, StudyConfig, Training
+from study.config.schema import Curriculum, Recipe, RunConfig, StudyConfig, Training
 from study.config.versions import UPGRADES, VERSION, upgraded
 from study.config.yaml_files import parse_yaml
 from tests.support.studies import ROOT, changed
@@ -106,7 +106,7 @@ def test_fingerprint_changes_with_every_setting_the_seed_and_the_data(study, tmp
     config, path = resolve(study, "dynamic"), tmp_path / "settings.yaml"
     write(path, config)
     fingerprints = [fingerprint(path, 0, "a"), fingerprint(path, 1, "a"), fingerprint(path, 0, "b")]
-    for (section, *keys), value in leaves(config.model_dump()):
+    for (section, *keys), value in leaves(config.model_dump(exclude={"branch"})):
         other = getattr(config, section).model_copy(update={keys[0]: another_value(keys[0], value)})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)    # values that the schema would refuse
@@ -167,7 +167,8 @@ def test_only_settings_that_were_added_later_have_a_default():
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
              "inputs.repeated_fraction", "training.local_attention_from", "training.count_embeddings_at"}
     config = load_study(ROOT / "experiments" / "tiny").settings
-    sections = {name: getattr(config, name) for name in RunConfig.model_fields}
+    assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
+    sections = {name: getattr(config, name) for name in Recipe.model_fields}
     assert {f"{name}.{key}" for name, section in sections.items() for key, field in type(section).model_fields.items()
             if not field.is_required()} == added
 

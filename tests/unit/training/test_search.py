@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from study import StudyError
+from study.config.arms import resolve_with
+from study.config.load import load_study
 from study.config.study import STORAGE
-from study.training.pretrain import load_data
+from study.training.pretrain import cell_settings, load_data
 from study.training.search import search, search_arm, shortened
 from study.training.trial_storage import open_storage
 from tests.support.studies import changed, tiny_study
@@ -32,6 +34,24 @@ def test_each_tuned_arm_has_the_best_values_of_its_own_trials(searched):
         assert best[arm] == pytest.approx(expected, rel=5e-3)
         trained_with = yaml.safe_load((searched.runs / f"search/{arm}.yaml").read_text())
         assert trained_with["training"]["learning_rate"] == best[arm]["training.learning_rate"]
+
+
+def test_both_sides_of_a_branch_have_the_tuned_values_of_their_arms(tmp_path):
+    """The arm that is started from is tuned for, although the study does not train it."""
+    study = tiny_study(tmp_path / "study", with_tuned_arms)
+    arms = yaml.safe_load(study.arms_path.read_text())
+    late = arms["all-mask"] | {"from": {"arm": "static", "step": 6}}
+    study.arms_path.write_text(yaml.safe_dump(arms | {"late": late}))
+    study.params_path.write_text(study.params_path.read_text().replace("arms: [", "arms: [late, ", 1))
+    study = load_study(study.folder)
+    best = search(study)
+    assert best["late"] == best["static"] == best["dynamic"]
+    assert {path.name for path in (study.runs / "search").glob("*.yaml")} == {
+        "best.yaml", "late.yaml", "dynamic.yaml", "pre-ln.yaml"}
+    config = cell_settings(study, "late")
+    assert config == resolve_with(study, "late", best)
+    assert config.branch.before.masking.schedule == "static"
+    assert config.branch.before.training.learning_rate == best["static"]["training.learning_rate"]
 
 
 def test_an_interrupted_search_makes_the_trials_of_an_uninterrupted_one(searched, tmp_path):

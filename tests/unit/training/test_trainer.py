@@ -12,6 +12,7 @@ from study.config.fingerprint import settings_yaml
 from study.data.count_embeddings import count_embeddings
 from study.evaluation.embedding import load_cell
 from study.objectives.masked_lm import token_nll
+from study.training.interventions import intervene
 from study.training.pretrain import load_data, write_cell
 from study.training.trainer import Trainer, batches
 from tests.support.studies import changed
@@ -126,6 +127,19 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(config, data, step):
     assert all(torch.isfinite(tensor).all() for tensor in weights(trainer).values())
 
 
+@pytest.mark.parametrize(("step", "steps_before"), [(8, [7, 8]), (6, [])])
+def test_the_record_of_a_divergence_has_the_extremes_of_the_steps_before_it(config, data, step, steps_before):
+    """The step that failed is no part of them; without a step since the last record there are none."""
+    budget = {"steps": 12, "warmup_steps": 0, "eval_steps": 6, "learning_rate": 0.02, "max_grad_norm": 0.5}
+    configs = [changed(config, training=budget | {"logging_steps": every}) for every in (1, 3)]
+    runs = [with_infinite_loss_after(Trainer(config, data, 0), step).train() for config in configs]
+    each, together = ({record["step"]: record for record in run.records} for run in runs)
+    norms, losses = ([each[number][key] for number in steps_before] for key in ("gradient_norm", "loss"))
+    assert together[step + 1] == {**together[step + 1], "loss": None, "clipped": sum(norm > 0.5 for norm in norms),
+                                  "largest_gradient_norm": max(norms, default=None),
+                                  "largest_loss": max(losses, default=None)}
+
+
 @pytest.mark.parametrize("rate", [1e2, 1e6, 1e30])
 @pytest.mark.parametrize("patience", [None, 1])
 def test_a_run_with_a_wild_learning_rate_diverges_with_valid_records(config, data, rate, patience):
@@ -199,8 +213,7 @@ def test_count_embeddings_replace_those_of_the_tokens_in_the_text_at_their_step(
     made = torch.from_numpy(count_embeddings(data.train.ids, *embeddings.shape))[present]
     for step in range(4):
         before = embeddings.detach().clone()
-        trainer.progress.step = step
-        trainer._intervene()
+        intervene(trainer.model.encoder, config.training, step, data.train.ids)
         assert torch.equal(embeddings[absent], before[absent])
         assert torch.equal(embeddings[present], before[present]) == (step != 2)
     ratio = embeddings[present] / made
