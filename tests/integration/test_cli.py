@@ -99,8 +99,10 @@ def test_claims_are_shown_and_strict_fails(tmp_path):
     study = fake_study(tmp_path)
     compare(study)
     table = run("claims", "--study", tmp_path)
-    assert table.index("unigram frequencies") < table.index("baseline, dynamic") < table.index("S1.1")
-    assert "contradicted" in table
+    assert table.index("unigram frequencies") < table.index("baseline, dynamic") < table.index("S0.11")
+    assert "undecided" in table
+    assert "checks of code and arithmetic" in table
+    assert max(map(len, table.splitlines())) <= 120
     assert run("claims", tmp_path) == table
     claim = run("claims", "S0.11", "--study", tmp_path)
     assert "too few seeds: 2" in claim
