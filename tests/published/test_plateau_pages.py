@@ -1,18 +1,8 @@
-"""What is said of the pilot runs and of the plateau study elsewhere, against the recorded results."""
+"""What is said of the plateau study elsewhere, against its results."""
 import pandas as pd
 
-from study.data.plateau import escape_step
-from study.doctor.log_checks import PILOTS_ABSOLUTE, PILOTS_ROTARY
-from tests.benchmarks.pilots import recorded
+from study.doctor.log_checks import ABSOLUTE_TOKENS, ROTARY_TOKENS, absolute_positions
 from tests.support.studies import ROOT
-
-
-def escapes(name: str) -> list[int | None]:
-    """Training tokens until each run of a pilot left the plateau."""
-    runs = [trial for trial in recorded() if trial["pilot"] == name]
-    level = next(rung["nll"] for rung in runs[0]["ladder"] if rung["name"] == "unigram")
-    steps = [escape_step(trial["curve"], level) for trial in runs]
-    return [step and step * trial["tokens"] // trial["steps"] for step, trial in zip(steps, runs, strict=True)]
 
 
 def test_the_pages_state_what_the_plateau_study_measured():
@@ -20,6 +10,8 @@ def test_the_pages_state_what_the_plateau_study_measured():
     readme, page = (" ".join((ROOT / name).read_text().split()) for name in ("README.md", "docs/plateau.md"))
     assert "stay there seven times as long as the same encoders with rotary positions" in readme
     assert "given seven times as many steps" in page
+    assert "stayed on it seven times as long" in absolute_positions().detail
+    assert "needed seven times as many steps for this" in " ".join((ROOT / "docs/doctor.md").read_text().split())
     assert round(table.loc["dynamic", "median"] / table.loc["rotary-positions", "median"]) == 7
     assert (table.escaped == table.n).all()             # "large encoders leave the plateau; so do the small ones"
     relative = table.loc[["rotary-positions", "relative-positions", "alibi", "rotary-and-absolute"]]
@@ -32,11 +24,9 @@ def test_the_pages_state_what_the_plateau_study_measured():
     assert 300 < local <= 340 < counted < table.loc["dynamic", "median"]        # "at once", "also falls, but later"
 
 
-def test_the_doctor_states_what_the_pilots_measured():
-    rotary = escapes("baseline")
-    assert len(rotary) == 3
-    assert PILOTS_ROTARY[0] <= min(rotary) + 5e4
-    assert max(rotary) <= PILOTS_ROTARY[1]
-    assert escapes("absolute positions") == [None, None, None]
-    assert {trial["tokens"] for trial in recorded() if trial["pilot"] == "absolute positions"} == {2_457_600}
-    assert PILOTS_ABSOLUTE <= 2_457_600
+def test_the_doctor_states_what_the_plateau_study_measured():
+    cells = pd.read_csv(ROOT / "reports/plateau/tables/cells.csv").set_index("arm").escape_step
+    for arm, (low, high) in (("rotary-positions", ROTARY_TOKENS), ("dynamic", ABSOLUTE_TOKENS)):
+        tokens = cells.loc[arm] * 4096
+        assert low <= tokens.min() < low + 1e5
+        assert high - 1e5 < tokens.max() <= high
