@@ -14,12 +14,22 @@ import pandas as pd
 from study.analysis.along_training import along_training_table
 from study.analysis.claims import AnyClaim, fidelity_of, load_sources
 from study.analysis.comparisons import comparison_table
+from study.analysis.conditions import evidence
 from study.analysis.escape import escape_table
 from study.analysis.metrics import table_unit
+from study.analysis.questions import question_of
 from study.analysis.registration import exploratory
 from study.analysis.results import StudyResults
-from study.analysis.tables import arm_table, cell_table, check_comparable, curve_table, token_table
-from study.analysis.verdict import Verdict, verdict_on
+from study.analysis.tables import (
+    arm_table,
+    cell_table,
+    check_comparable,
+    curve_table,
+    input_table,
+    probe_table,
+    token_table,
+)
+from study.analysis.verdict import OUTCOMES, Verdict, verdict_on
 from study.analysis.verdicts import decide_all
 from study.config.study import Study
 from study.files import write_json
@@ -42,8 +52,8 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     arms = arm_table(results, cells)
     tables = {"cells": cells, "arms": arms, "comparisons": comparison_table(results), "curves": curve_table(results),
               "along_training": along_training_table(results), "tokens": token_table(results),
-              "escape": escape_table(results),
-              "claims": _claims_table(claims, verdicts, changed)}
+              "escape": escape_table(results), "probes": probe_table(results), "inputs": input_table(results),
+              "claims": _claims_table(study, claims, verdicts, changed)}
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
@@ -55,17 +65,32 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     _write(study.reports / "claims.json", {
         name: {**claim.model_dump(mode="json"), "exploratory": name in changed,
                "source_title": sources.get(claim.source, claim.source), "fidelity": fidelity_of(claim),
-               "verdict": verdict_on(claim, verdicts[name].outcome), "result": _numbers(verdicts[name])}
+               "question": question_of(study, claim), "verdict": verdict_on(claim, verdicts[name].outcome),
+               "result": _numbers(verdicts[name]), **_plain(_evidence(results, claim, verdicts[name]))}
         for name, claim in claims.items()})
     return verdicts
 
 
 def _numbers(verdict: Verdict) -> dict:
-    numbers = {key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(verdict).items()}
-    return numbers | {"flags": sorted(verdict.flags)}
+    return _plain(asdict(verdict)) | {"flags": sorted(verdict.flags), "values": verdict.values}
 
 
-def _claims_table(claims: dict[str, AnyClaim], verdicts: dict[str, Verdict], changed: set[str]) -> pd.DataFrame:
+def _evidence(results: StudyResults, claim: AnyClaim, verdict: Verdict) -> dict:
+    """What is shown beside the number that decides a claim; nothing for a claim that this study does not test."""
+    return {"beside": [], "control": None} if verdict.outcome == OUTCOMES[-1] else evidence(results, claim)
+
+
+def _plain(content: object) -> object:
+    """The content with its numbers rounded, and null for those that are not finite."""
+    if isinstance(content, dict):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_plain(value) for value in content]
+    return _rounded(content) if isinstance(content, float) else content
+
+
+def _claims_table(study: Study, claims: dict[str, AnyClaim], verdicts: dict[str, Verdict],
+                  changed: set[str]) -> pd.DataFrame:
     rows = []
     for name, claim in claims.items():
         result = asdict(verdicts[name])
@@ -74,7 +99,8 @@ def _claims_table(claims: dict[str, AnyClaim], verdicts: dict[str, Verdict], cha
         test["treatment"] = test["treatment"] or getattr(claim, "arm", None)
         rows.append({"claim": name, "fidelity": fidelity_of(claim), "outcome": result.pop("outcome"),
                      "verdict": verdict_on(claim, verdicts[name].outcome), **result, **test,
-                     "claim_type": claim.claim_type, "unit": table_unit(test["metric"]),
+                     "question": question_of(study, claim), "claim_type": claim.claim_type,
+                     "unit": table_unit(test["metric"]),
                      "exploratory": name in changed, "statement": claim.statement, "published": claim.published,
                      "source": claim.source, "expected": claim.expected})
     return pd.DataFrame(rows)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from study.analysis.claims import ComparisonClaim
+import numpy as np
+
+from study.analysis import statistics
+from study.analysis.claims import AnyClaim, ComparisonClaim, PositiveControl
 from study.analysis.comparisons import Comparison, compare_arms
 from study.analysis.decision_rules import ALPHA
 from study.analysis.learning import on_pairs
-from study.analysis.metrics import METRICS, display_unit
+from study.analysis.metrics import METRICS, cell_metric, display_unit
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
+from study.analysis.statistics import Estimate
 from study.config.schema import RunConfig
 
 NLLS = ("nll", "nll_mixed", "nll_whole_word", "nll_span", "nll_mask_only_40", "nll_pairs")
@@ -73,3 +77,33 @@ def shown(comparison: Comparison) -> str:
     mean, low, high = (f"{scale * value:+.{1 if unit == 'points' else 3}f}" for value in (
         comparison.estimate.mean, comparison.estimate.low, comparison.estimate.high))
     return f"{mean} {unit} [{low}, {high}]"
+
+
+def control_estimate(results: StudyResults, control: PositiveControl) -> Estimate | None:
+    """The mean of a positive control over seeds; None if a cell of its arm lacks the metric."""
+    numbers = [cell_metric(results, cell, control.metric) for cell in results.of_arm(control.arm)]
+    if any(number is None for number in numbers):
+        return None
+    return statistics.t_estimate(np.array([number.cell for number in numbers]))
+
+
+def evidence(results: StudyResults, claim: AnyClaim) -> dict:
+    """What readers are shown beside the number that decides a claim; nothing for a claim that compares no arms.
+
+    `beside`: the difference under the arms' own conditions and on the second metric. `control`: the positive control.
+    Each has metric, effect, low and high.
+    """
+    if not isinstance(claim, ComparisonClaim):
+        return {"beside": [], "control": None}
+    arms = (claim.treatment,) if claim.baseline is None else (claim.treatment, claim.baseline)
+    metrics = [("own conditions", metric) for metric in own_metrics(results, arms, claim.metric)]
+    metrics += [("second metric", claim.secondary.metric)] if claim.secondary else []
+    compared = [(role, metric, compare_arms(results, claim.treatment, claim.baseline, metric))
+                for role, metric in metrics]
+    control = claim.positive_control and control_estimate(results, claim.positive_control)
+    beside = [{"role": role, **_measured(metric, other.estimate)} for role, metric, other in compared if other]
+    return {"beside": beside, "control": _measured(claim.positive_control.metric, control) if control else None}
+
+
+def _measured(metric: str, estimate: Estimate) -> dict:
+    return {"metric": metric, "effect": estimate.mean, "low": estimate.low, "high": estimate.high}

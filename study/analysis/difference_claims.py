@@ -4,15 +4,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from study.analysis import statistics
 from study.analysis.claims import ComparisonClaim, EqualClaim
 from study.analysis.comparisons import Comparison
-from study.analysis.conditions import disagreements
+from study.analysis.conditions import control_estimate, disagreements
 from study.analysis.decision_rules import ALPHA
 from study.analysis.gate import failed_gate
-from study.analysis.metrics import METRICS, cell_metric, display_unit
+from study.analysis.metrics import METRICS, display_unit
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
@@ -54,10 +52,9 @@ def _failed_control(results: StudyResults, claim: ComparisonClaim) -> Verdict | 
     control = claim.positive_control
     if control is None:
         return None
-    numbers = [cell_metric(results, cell, control.metric) for cell in results.of_arm(control.arm)]
-    if any(number is None for number in numbers):
+    estimate = control_estimate(results, control)
+    if estimate is None:
         return because("undecided", Flag.NOT_MEASURED, metric=control.metric)
-    estimate = statistics.t_estimate(np.array([number.cell for number in numbers]))
     if estimate.low > control.above:
         return None
     scale, unit = display_unit(control.metric)

@@ -95,6 +95,17 @@ def _per_step(cells: list[CellResults], unit: str) -> float:
     return sum(cell.training[unit] for cell in cells) / sum(cell.training["steps"] for cell in cells)
 
 
+def escape_correlation(cells: pd.DataFrame) -> float:
+    """Spearman's rank correlation between escape step and final NLL, over the runs that left the plateau and have an
+    NLL. NaN for fewer than three, or if all are alike. cells: the table of cells."""
+    from scipy import stats
+
+    known = cells.dropna(subset=["escape_step", "nll"])
+    if len(known) < 3 or known.escape_step.nunique() == 1 or known.nll.nunique() == 1:
+        return math.nan
+    return float(stats.spearmanr(known.escape_step, known.nll).statistic)
+
+
 def log_rank_p(first: Escapes, second: Escapes) -> float:
     """The exact p of the log-rank test that two arms leave the plateau alike: over all ways to deal the runs out.
 

@@ -12,7 +12,7 @@ from study.analysis.gate import shortfall
 from study.analysis.learning import FAILED
 from study.analysis.measures import chosen_layer, last_layer, probe
 from study.analysis.metrics import cell_metric
-from study.analysis.results import CellResults, StudyResults
+from study.analysis.results import CellResults, StudyResults, headline_probe
 from study.config.arms import resolve_with
 from study.config.fingerprint import flat
 
@@ -122,6 +122,40 @@ def token_table(results: StudyResults) -> pd.DataFrame:
                       "nll": float(np.mean([part[name]["nll"] for part in parts]))}
                      for name, scores in parts[0].items() if scores["tokens"]]
     return pd.DataFrame(rows, columns=["arm", "group", "part", "tokens", "nll"])
+
+
+def probe_table(results: StudyResults) -> pd.DataFrame:
+    """Accuracy of the first task's probe by layer (0: embeddings) and by number of training rows, of the trained and
+    the untrained encoder: one row per arm, encoder, `by` (layers, sizes) and number. Means over seeds.
+
+    Points that a cell of the arm lacks are left out.
+    """
+    task, rows = headline_probe(results.study).task, []
+    for arm in results.study.settings.arms:
+        probes = [cell.probe[task].get("more", {}) for cell in results.of_arm(arm)]
+        for encoder in ("trained", "untrained"):
+            for by in ("layers", "sizes"):
+                scores = [_by_number(probe.get(encoder, {}).get(by)) for probe in probes]
+                rows += [{"arm": arm, "encoder": encoder, "by": by, "number": number, "n": len(scores),
+                          "accuracy": float(np.mean([score[number] for score in scores]))}
+                         for number in scores[0] if all(number in score for score in scores)]
+    return pd.DataFrame(rows, columns=["arm", "encoder", "by", "number", "n", "accuracy"])
+
+
+def _by_number(scores: list | dict | None) -> dict[int, float]:
+    """Layer or number of rows -> accuracy, from an entry of probe.json."""
+    pairs = enumerate(scores) if isinstance(scores, list) else (scores or {}).items()
+    return {int(number): score["accuracy"] for number, score in pairs if score}
+
+
+def input_table(results: StudyResults) -> pd.DataFrame:
+    """What each arm was trained on, counted on the first rows of its first seed: one row per arm."""
+    rows = []
+    for arm in results.study.settings.arms:
+        inputs = results.cell(arm, results.study.settings.seeds[0]).inputs
+        rows.append({"arm": arm, **inputs["shares"],
+                     **{key: inputs[key] for key in ("examples", "views_per_example", "views_per_mask")}})
+    return pd.DataFrame(rows)
 
 
 def curve_table(results: StudyResults) -> pd.DataFrame:

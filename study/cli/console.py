@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -13,7 +14,7 @@ from rich.table import Table
 
 console = Console(stderr=True)
 PLAIN_WIDTH = 120                           # columns of a table that is written to a file or a pipe
-CLAIMS_WIDTH = 100                          # columns of the table of outcomes
+CLAIMS_WIDTH = 100                          # columns of the table of outcomes, and of all else about claims
 LOG_INTERVAL = 30                           # seconds between progress lines without a terminal
 OUTCOME_COLOURS = {"holds": "green", "reversed": "red", "no difference": "blue", "split": "magenta"}
 
@@ -108,6 +109,14 @@ def _print(*parts) -> None:
         out.print(part)
 
 
+def _print_narrow(*parts) -> None:
+    """Prints claims in at most CLAIMS_WIDTH columns, on a terminal too."""
+    out = Console()
+    out = Console(width=min(out.width, CLAIMS_WIDTH) if out.is_terminal else CLAIMS_WIDTH)
+    for part in parts:
+        out.print(part)
+
+
 def show_masks(passes: list, shares: dict) -> None:
     """A table per pass (original, shown, label, corruption) and the measured shares."""
     for number, tokens in enumerate(passes):
@@ -191,49 +200,44 @@ def verification_summary(result: dict) -> str:
 
 def show_ladder(rows: list[dict]) -> None:
     """References and the baseline on the masked test tokens, from the highest to the lowest NLL."""
-    table = Table()
+    table = Table(box=SIMPLE_HEAD)
     for name in ("reference", "perplexity", "NLL, nats", "baseline, nats"):
         table.add_column(name, justify="left" if name == "reference" else "right")
     for row in rows:
         distance = "" if row["is_baseline"] else f"{row['distance']:+.3f}"
         table.add_row(escape(row["label"]), f"{row['perplexity']:,.2f}", f"{row['nll']:.3f}", distance,
                       style="bold" if row["is_baseline"] else "")
-    _print(table)
+    _print_narrow(table)
 
 
 def show_claims(rows: list[dict]) -> None:
     """The table of outcomes, grouped by question, and how many claims are not in it."""
     from study.report.claims import by_question, with_runs
 
-    shown = with_runs(rows)
+    table, shown = Table(box=SIMPLE_HEAD, expand=True), with_runs(rows)
+    for name in ("claim", "statement", "outcome", "effect", "fidelity"):
+        table.add_column(name, no_wrap=name == "claim", ratio=1 if name == "statement" else None)
     for question, part in by_question(shown).items():
-        table = Table(title=question, title_justify="left", width=CLAIMS_WIDTH)
-        for name in ("claim", "statement", "outcome", "measured", "fidelity"):
-            table.add_column(name, no_wrap=name == "claim")
+        table.add_row("", f"[bold]{escape(question.capitalize())}[/bold]")
         for row in part:
-            outcome = row["outcome"] + (" (exploratory)" if row["exploratory"] else "")
-            table.add_row(escape(row["id"]), escape(row["statement"]), outcome, escape(row["measured"]),
-                          row["fidelity"], style=OUTCOME_COLOURS.get(row["outcome"], ""))
-        _print(table)
+            effect, outcome = row["measured"].replace(" [", "\n["), row["shown"].replace(", ", ",\n")
+            table.add_row(escape(row["id"]), escape(row["statement"]), outcome, escape(effect), row["fidelity"],
+                          style=OUTCOME_COLOURS.get(row["outcome"], ""))
+        table.add_section()
     checks = sum(row["claim_type"] == "exact" for row in rows)
-    _print(f"{len(shown)} claims tested by training runs; {checks} checks of code and arithmetic and "
-           f"{len(rows) - len(shown) - checks} claims that are not testable here are in tables/claims.csv")
+    _print_narrow(table, f"{len(shown)} claims tested by training runs; {checks} checks of code and arithmetic and "
+                  f"{len(rows) - len(shown) - checks} claims that are not testable here are in tables/claims.csv")
 
 
 def show_claim(row: dict) -> None:
     """Everything about one claim."""
-    _print(f"[bold]{escape(row['id'])}[/bold]  {escape(row['statement'])}",
-           f"outcome: [bold]{row['outcome']}[/bold] - {escape(row['reason'])}")
-    fidelity = f"{row['fidelity']} ({row['differs']})" if row.get("differs") else row["fidelity"] or ""
-    facts = {"measured": row["measured"], "published": f"{row['published']} ({row['source']})",
-             "in its words": ": ".join(filter(None, (row["place"], row["quote"]))), "fidelity": fidelity,
-             "the claim is": row["verdict"],
-             "predicted": row["expected"], "scope": row["scope"], "contradicts": ", ".join(row["contradicts"]),
-             "exploratory": "yes: not registered before its arms were trained" if row["exploratory"] else ""}
-    for name, text in facts.items():
-        if text:
-            _print(f"{name}: {escape(text)}")
+    _print_narrow(f"[bold]{escape(row['id'])}[/bold]  {escape(row['statement'])} ({escape(row['source'])})",
+           f"outcome: [bold]{row['shown']}[/bold]" + (f"; fidelity: {row['fidelity']}" if row["fidelity"] else ""))
+    if row["measured"]:
+        _print_narrow(f"measured: {escape(row['measured'])}")
+    for label, text in row["details"].items():
+        _print_narrow(f"{label.lower()}: {escape(text)}")
+    if row["exploratory"]:
+        _print_narrow("exploratory: not registered before its arms were trained")
     for arm, values in row["result"]["values"].items():
-        _print(f"{escape(arm)}, per seed: {', '.join(f'{value:.4g}' for value in values)}")
-    for sentence in row["details"]:
-        _print(escape(sentence))
+        _print_narrow(f"{escape(arm)}, per seed: {', '.join(f'{value:.4g}' for value in values)}")

@@ -176,7 +176,7 @@ def evaluate(study: Study, arm: Arm, seed: Seed):
         parts = [f"{pooling} {accuracies[pooling]['accuracy']:.1%} "
                  f"(untrained {accuracies[pooling]['untrained_accuracy']:.1%})"
                  for pooling in study.settings.probe.poolings]
-        echo(f"probe {arm}-{seed}: {task}: {', '.join(parts)}")
+        echo(f"probe {arm}-{seed}: {task}, last layer: {', '.join(parts)}")
 
 
 @stage

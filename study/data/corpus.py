@@ -97,20 +97,31 @@ def _write_task(study: Study, task: ProbeTask, folder: Path, topic_rows: Callabl
     for split in ("train", "test"):
         frame = _topic_rows(topic_rows, split) if task.path == "corpus" else _task_rows(study, task, split)
         frame = _subset(frame, task.train_rows and task.train_rows * task.draws if split == "train" else task.test_rows)
-        if split == "train" and task.draws > 1 and len(frame) <= task.train_rows:
-            raise StudyError(f"probe task {task.name}: {len(frame)} training rows are too few for {task.draws} draws "
-                             f"of {task.train_rows}; lower probe.tasks.train_rows")
         frame.to_parquet(folder / f"probe-{task.name}-{split}.parquet", index=False)
         counts[f"probe_{task.name}_{split}_rows"] = len(frame)
         labels = sorted(pd.unique(frame.label).tolist())
         if labels != list(range(len(task.labels))):
             raise StudyError(f"probe task {task.name} ({split}): labels {labels} do not match "
                              f"the {len(task.labels)} names in probe.tasks.labels")
-        fewest = int(frame.label.value_counts().min())
-        if split == "train" and fewest < study.settings.probe.folds:
-            raise StudyError(f"probe task {task.name}: a class has {fewest} training rows, fewer than probe.folds "
-                             f"({study.settings.probe.folds}); raise probe.tasks.train_rows")
+        if split == "train":
+            _check_pool(task, frame, study.settings.probe.folds)
     return counts
+
+
+def _check_pool(task: ProbeTask, frame: DataFrame, folds: int) -> None:
+    """Raises StudyError if draws of training rows cannot differ, or if one has too few rows of a class for the folds.
+
+    frame: the rows (text, label) to draw from. A draw leaves out at least one row per class.
+    """
+    fewest = int(frame.label.value_counts().min())
+    if task.draws > 1:
+        if len(frame) < task.train_rows + len(task.labels):
+            raise StudyError(f"probe task {task.name}: {len(frame)} training rows are too few for {task.draws} draws "
+                             f"of {task.train_rows}; lower probe.tasks.train_rows")
+        fewest = fewest * task.train_rows // len(frame)     # draws have the classes in the proportions of the pool
+    if fewest < folds:
+        raise StudyError(f"probe task {task.name}: a class has {fewest} training rows, fewer than probe.folds "
+                         f"({folds}); raise probe.tasks.train_rows")
 
 
 def _topic_rows(topic_rows: Callable | None, split: str) -> DataFrame:

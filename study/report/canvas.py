@@ -48,8 +48,22 @@ def _compact(svg: str) -> str:
     svg = re.sub(r' d="([^"]*)"', lambda path: f' d="{_shorter(path[1])}"', svg)
     svg = re.sub(r' style="[^"]*"', lambda style: style[0].replace(": ", ":").replace("; ", ";"), svg)
     svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg)
+    svg = re.sub(r"#([0-9a-f])\1([0-9a-f])\2([0-9a-f])\3(?=[;\"])", r"#\1\2\3", svg)
+    svg = re.sub(r"<defs>\s*</defs>", "", _without_repeats(svg))
     svg = svg.replace("<svg ", f'<svg font-family="{FONT}" stroke-linejoin="round" stroke-linecap="butt" ', 1)
     return "\n".join(line.strip() for line in svg.splitlines() if line.strip()) + "\n"
+
+
+def _without_repeats(svg: str) -> str:
+    """The SVG without what a use of a marker repeats: declarations that the marker's own path has, which prevail."""
+    own = {name: {part.split(":")[0] for part in style.split(";")}
+           for name, style in re.findall(r'<path id="([^"]*)" [^>]*?style="([^"]*)"', svg)}
+
+    def shorter(use: re.Match) -> str:
+        style = ";".join(part for part in use[3].split(";") if part.split(":")[0] not in own.get(use[1], ()))
+        return f'<use xlink:href="#{use[1]}"{use[2]}' + (f' style="{style}"/>' if style else "/>")
+
+    return re.sub(r'<use xlink:href="#([^"]*)"([^>]*?) style="([^"]*)"/>', shorter, svg)
 
 
 def _shorter(path: str) -> str:

@@ -1,6 +1,7 @@
 """The part of a report that a person writes: experiments/<study>/discussion.md. Its numbers are looked up, never typed.
 
-The file holds paragraphs of plain text, `### ` headings and places for numbers:
+It has at most MOST_WORDS words: what was a surprise, what was checked, what is open. The file holds paragraphs of plain
+text, `### ` headings and places for numbers:
 
     {{ arm("dynamic").perplexity_mean | number }}        a row of tables/arms.csv
     {{ effect("all-mask", "nll") | signed(3) }}          a row of tables/comparisons.csv (nll, probe_accuracy or
@@ -30,14 +31,16 @@ from study import StudyError
 from study.analysis.ladder import read_ladder
 from study.analysis.results import StudyResults
 from study.config.study import Study
+from study.report.features import probe_points
 from study.report.formatting import FILTERS
-from study.report.overview import probe_lines
+
+MOST_WORDS = 800
 
 
 def discussion(results: StudyResults, facts: dict) -> list[str]:
     """The paragraphs and headings with their numbers filled in; empty if nothing was written.
 
-    Raises StudyError with the line of a number that cannot be looked up.
+    Raises StudyError with the line of a number that cannot be looked up, or if the file is too long.
     """
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
@@ -45,18 +48,22 @@ def discussion(results: StudyResults, facts: dict) -> list[str]:
     study, path = results.study, _path(results.study)
     if not path.exists():
         return []
+    source = path.read_text(encoding="utf-8")
+    if (words := count_words(source)) > MOST_WORDS:
+        raise StudyError(f"{path}: {words} words; a discussion has at most {MOST_WORDS}")
     environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
     environment.filters |= FILTERS
     context = {"arm": _lookup({row["arm"]: row for row in facts["arms"]}, "arm {}", path),
                "claim": _lookup({row["id"]: row for row in facts["claims"]}, "claim {}", path),
                "effect": _lookup({(row["treatment"], row["metric"]): row for row in facts["comparisons"]},
                                  "comparison of {} on {}", path),
-               "tenth": _tenths(study, facts["frames"]["tokens"], path), "layer": _layers(results, path),
+               "tenth": _tenths(study, facts["frames"]["tokens"], path),
+               "layer": _layers(facts["frames"]["probes"], path),
                "ladder": _lookup({rung.name: rung for rung in read_ladder(facts["data"]["references"], "test")},
                                  "reference {}", path),
                "reference": facts["reference"], "study": facts["study"]}
     try:
-        text = environment.from_string(path.read_text(encoding="utf-8")).render(context)
+        text = environment.from_string(source).render(context)
     except StudyError:
         raise
     except Exception as error:              # the file can contain any expression
@@ -64,6 +71,11 @@ def discussion(results: StudyResults, facts: dict) -> list[str]:
         reason = " ".join(str(error).split())
         raise StudyError(f"{path}:{line} {reason}; study/report/discussion.py lists what can be cited") from None
     return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+
+
+def count_words(source: str) -> int:
+    """The number of words of a discussion; a number that is looked up counts as one."""
+    return len(re.sub(r"\{\{.*?\}\}", "number", source, flags=re.S).split())
 
 
 def cited_claims(study: Study) -> set[str]:
@@ -102,8 +114,8 @@ def _tenths(study: Study, tokens: pd.DataFrame, path: Path) -> Callable:
     return look_up
 
 
-def _layers(results: StudyResults, path: Path) -> Callable:
-    lines = probe_lines(results, "layers")
+def _layers(probes: pd.DataFrame, path: Path) -> Callable:
+    lines = probe_points(probes)
 
     def look_up(arm: str, number: int) -> float:
         accuracy = dict(lines.get(arm, []))

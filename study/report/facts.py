@@ -1,25 +1,26 @@
 """Everything that the report states, gathered from the tables of the compare stage and from the result files."""
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
 from study import StudyError
-from study.analysis.along_training import summary
+from study.analysis.along_training import Course, summary
 from study.analysis.learning import FAILED
-from study.analysis.metrics import METRICS
+from study.analysis.questions import question_of_factor
 from study.analysis.registration import read_registrations
 from study.analysis.results import StudyResults, headline_probe, read_json
-from study.config.fingerprint import flat
 from study.report.claims import NOT_TESTABLE, by_question, claim_rows, failed_runs, outcome_counts, with_runs
 from study.report.discussion import cited_claims, discussion
+from study.report.features import further_tasks
 from study.report.ladder import ladder_rows
-from study.report.overview import further_tasks
+from study.report.overview import control_row
 from study.report.search import chosen, importances, trial_counts
 
-TABLES = ("cells", "arms", "comparisons", "along_training", "tokens", "escape")
-MAX_SAMPLES = 4                             # sample rows that the report shows
+TABLES = ("cells", "arms", "comparisons", "along_training", "tokens", "escape", "probes")
+MAX_SAMPLES = 2                             # sample rows that the report shows
 
 
 def gather(results: StudyResults) -> dict:
@@ -29,21 +30,14 @@ def gather(results: StudyResults) -> dict:
     data, probe = read_json(study.reports / "data.json"), headline_probe(study)
     reference = results.cell(settings.baseline, settings.seeds[0]).evaluation["mask_only"]
     facts = {"study": settings, "frames": frames, "data": data, "task": probe.task, "pooling": probe.pooling,
-             "levels": data["baselines"][probe.task], "reference": reference, "arms": _arms(results, frames["arms"]),
-             "comparisons": frames["comparisons"].to_dict("records"), "cells": frames["cells"].to_dict("records"),
-             "along": summary(frames["along_training"]),
-             "labels": {name: metric.label for name, metric in METRICS.items()},
-             "totals": _totals(results, frames["cells"]), "samples": _samples(results), "quotable": study.quotable,
-             "settings": dict(flat(settings.model_dump(mode="json"))), "verified": verified(results),
-             "searched": trial_counts(results.trials), "chosen": chosen(results.tuned),
+             "levels": data["baselines"][probe.task], "reference": reference, "arms": _arms(results, frames),
+             "comparisons": frames["comparisons"].to_dict("records"), "courses": _courses(frames["along_training"]),
+             "control": control_row(study, frames["comparisons"], "nll"), "totals": _totals(results, frames["cells"]),
+             "samples": _samples(results), "params": study.params_path.relative_to(study.root).as_posix(),
+             "verified": verified(results), "searched": trial_counts(results.trials), "chosen": chosen(results.tuned),
              "importances": importances(results.trials, settings.search.space)}
-    failed = {arm["arm"]: sum(arm[status] for status in FAILED) for arm in facts["arms"]}
-    cited = cited_claims(study)
-    claims = [row | {"failed": failed_runs(row, failed), "discussed": row["id"] in cited} for row in claim_rows(study)]
-    facts |= {"claims": claims, "questions": by_question(with_runs(claims)), "counts": _counts(claims),
-              "registrations": read_registrations(study), "further": further_tasks(results, facts),
-              "sources": {row["source"]: row["source_title"] for row in claims
-                          if row["source_title"] != row["source"]}}
+    facts |= _claims(results, facts["arms"])
+    facts |= {"registrations": read_registrations(study), "further": further_tasks(results, facts)}
     baseline = next(arm for arm in facts["arms"] if arm["arm"] == settings.baseline)
     facts |= {"baseline": baseline, "ladder": ladder_rows(data["references"], baseline)}
     return facts | {"discussion": discussion(results, facts)}
@@ -55,24 +49,47 @@ def _table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def _arms(results: StudyResults, table: pd.DataFrame) -> list[dict]:
-    """The rows of arms.csv with factor and baseline of the arm."""
-    arms = results.study.arms
-    return [row | {key: getattr(arms[row["arm"]], key) for key in ("factor", "baseline")}
-            for row in table.to_dict("records")]
+def _arms(results: StudyResults, frames: dict[str, pd.DataFrame]) -> list[dict]:
+    """The rows of arms.csv with description, question, baseline and start of the arm, and `problems`: how many of its
+    runs diverged or overfitted, or fail which part of the learning gate."""
+    arms, cells, rows = results.study.arms, frames["cells"], []
+    for row in frames["arms"].to_dict("records"):
+        arm, runs = arms[row["arm"]], cells[cells.arm == row["arm"]]
+        gates = Counter(gate.replace("_", " ") for gate in runs.gate if gate != "passed")
+        rows.append(row | {"description": arm.description, "question": question_of_factor(arm.factor),
+                           "compared_with": arm.baseline,
+                           "start": arm.branch and f"{arm.branch.arm} up to step {arm.branch.step:,}",
+                           "problems": {status: row[status] for status in FAILED} | dict(gates)})
+    return rows
 
 
-def _counts(claims: list[dict]) -> dict:
-    """Outcome -> number of claims, for claims that runs test and for checks of code and arithmetic."""
-    return {"runs": outcome_counts(with_runs(claims)),
-            "checks": outcome_counts([row for row in claims if row["claim_type"] == "exact"]),
-            "untested": sum(row["outcome"] == NOT_TESTABLE for row in claims)}
+def _claims(results: StudyResults, arms: list[dict]) -> dict:
+    """The claims, those of each question, and how many there are of each outcome."""
+    failed = {arm["arm"]: sum(arm[status] for status in FAILED) for arm in arms}
+    cited = cited_claims(results.study)
+    rows = [row | {"failed": failed_runs(row, failed), "discussed": row["id"] in cited}
+            for row in claim_rows(results.study)]
+    tested, checks = with_runs(rows), [row for row in rows if row["claim_type"] == "exact"]
+    return {"claims": rows, "questions": by_question(tested), "checks": checks,
+            "counts": {"runs": outcome_counts(tested), "checks": outcome_counts(checks),
+                       "untested": sum(row["outcome"] == NOT_TESTABLE for row in rows)},
+            "exploratory": [row["id"] for row in tested if row["exploratory"]],
+            "metrics": {row.get("metric") for row in tested},
+            "sources": {row["source"]: row["source_title"] for row in tested if row["source_title"] != row["source"]}}
+
+
+def _courses(table: pd.DataFrame) -> dict[str, int]:
+    """How many differences in validation NLL take each course along training."""
+    found = Counter(entry["course"] for entry in summary(table))
+    return {f"{course}": found[course] for course in Course}
 
 
 def _totals(results: StudyResults, cells: pd.DataFrame) -> dict:
     """Sums over all runs; versions, hardware and commits that they had."""
     runs = [cell.training for cell in results.cells]
+    of_baseline = [cell.training["tokens"] for cell in results.of_arm(results.study.settings.baseline)]
     return {"cells": len(runs), **{status: int((cells.status == status).sum()) for status in FAILED},
+            "tokens_per_run": sum(of_baseline) / len(of_baseline),
             **{key: sum(run[key] for run in runs) for key in ("tokens", "flops", "seconds")},
             **{key: _joined([run[key] for run in runs]) for key in ("versions", "hardware")},
             "machines": len({str(run["hardware"]) for run in runs}),
@@ -94,19 +111,13 @@ def verified(results: StudyResults) -> dict[str, dict]:
 
 
 def _samples(results: StudyResults) -> list[dict]:
-    """Fixed test rows with the three likeliest tokens of each arm (first seed) at each masked position.
+    """Fixed test rows with the three likeliest tokens of the baseline (first seed) at each masked position.
 
     Empty if lines of the text may not be quoted; results can be older than that setting.
     """
     study = results.study
     if not study.quotable:
         return []
-    predictions = {arm: results.cell(arm, study.settings.seeds[0]).predictions for arm in study.settings.arms}
-    samples = []
-    for index, sample in enumerate(predictions[study.settings.baseline][:MAX_SAMPLES]):
-        positions = [{"truth": position["truth"],
-                      "guesses": {arm: rows[index]["masked"][place]["top"][:3] for arm, rows in predictions.items()
-                                  if len(rows) > index}}
-                     for place, position in enumerate(sample["masked"])]
-        samples.append({"text": " ".join(sample["tokens"]), "positions": positions})
-    return samples
+    rows = results.cell(study.settings.baseline, study.settings.seeds[0]).predictions[:MAX_SAMPLES]
+    return [{"text": " ".join(row["tokens"]), "positions": [
+        {"truth": position["truth"], "guesses": position["top"][:3]} for position in row["masked"]]} for row in rows]

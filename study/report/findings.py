@@ -1,95 +1,88 @@
-"""The findings of a study in plain sentences, for its report and for the project's README."""
+"""The findings of a study in plain sentences, for its report and for the project's README.
+
+The claims with the clearest outcomes are told, at most one per question as long as there are enough questions. Clear
+is what is large against the margin that was fixed beforehand.
+"""
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
-from study.analysis.claims import FIDELITIES
-from study.analysis.ladder import best_count_model, read_ladder
+from study.analysis.metrics import METRICS
 from study.analysis.results import StudyResults
-from study.report.claims import outcome_counts, published_tests
-from study.report.factors import fails_gate
-from study.report.formatting import counts, number, percent, signed, span
-from study.report.overview import REFERENCE
+from study.analysis.verdict import DECIDED
+from study.report.claims import published_tests
+from study.report.formatting import in_unit, slug, span, unit_of
+from study.report.overview import where_the_baseline_stands
 from study.report.plateau import escape_findings
 
+MOST = 5                                    # findings of a report
 
-def findings(results: StudyResults, facts: dict) -> list[str]:
-    """At most five sentences: perplexity, strongest effects, probe, A/A control, outcomes of the claims. In a study
-    whose runs end after they have left the plateau, one sentence per arm says when that was."""
-    training = facts["study"].training
+
+def findings(results: StudyResults, facts: dict) -> list[dict]:
+    """At most five findings: text, and of those about a claim its `claim` (id), `words` (outcome and fidelity) and
+    `anchor` (of the question's section). If claims give fewer than five, the last one is where the baseline stands. A
+    study whose runs end after they have left the plateau has findings of its own."""
+    training = results.study.settings.training
     if training.stop_after_escape is not None:
-        return escape_findings(facts["frames"]["escape"], training.steps)
-    sentences = [_perplexity(results, facts), _extremes(results, facts), _probe(results, facts), _control(facts),
-                 _outcomes(facts)]
-    return [sentence for sentence in sentences if sentence]
+        return [{"text": text, "claim": None} for text in escape_findings(facts["frames"]["escape"], training.steps)]
+    found = [{"text": sentence(row), "claim": row["id"], "anchor": slug(row["question"]),
+              "words": f"{row['shown']}; {row['fidelity']}"} for row in clearest(facts["claims"])]
+    stands = {"text": where_the_baseline_stands(results, facts["baseline"]), "claim": None}
+    return [*found, stands][:MOST]
 
 
-def _outcomes(facts: dict) -> str:
-    tested = published_tests(facts["claims"])
-    if not tested:
-        return ""
-    model, training = facts["study"].model, facts["study"].training
-    literal = sum(row["fidelity"] == FIDELITIES[0] for row in tested)
-    recipe = f"{literal or 'none'} of them with the source's own recipe"
-    layers = f"{model.num_hidden_layers} layer{'s' if model.num_hidden_layers != 1 else ''}"
-    return (f"At this scale ({layers} of width {model.hidden_size}, {training.steps:,} steps), the training runs test "
-            f"{len(tested)} published claims, {recipe}: {counts(outcome_counts(tested))}.")
+def clearest(claims: list[dict], most: int = MOST) -> list[dict]:
+    """The claims that are told. Each comparison is told once, and claims that were registered come first."""
+    decided = [row for row in published_tests(claims) if row["outcome"] in DECIDED]
+    decided.sort(key=lambda row: (row["exploratory"], -strength(row)))
+    chosen: list[dict] = []
+    for once_per_question in (True, False):
+        for row in decided:
+            told = {_compared(other) for other in chosen}
+            questions = {other["question"] for other in chosen} if once_per_question else ()
+            if len(chosen) < most and _compared(row) not in told and row["question"] not in questions:
+                chosen.append(row)
+    return sorted(chosen, key=decided.index)
 
 
-def _baseline(results: StudyResults, facts: dict) -> dict:
-    return next(arm for arm in facts["arms"] if arm["arm"] == results.study.settings.baseline)
+def _compared(row: dict) -> tuple:
+    return frozenset((row.get("treatment") or row.get("arm"), row.get("baseline"))), row.get("metric")
 
 
-def _perplexity(results: StudyResults, facts: dict) -> str:
-    baseline, reference = _baseline(results, facts), facts["reference"]
-    interval = span(baseline["perplexity_low"], baseline["perplexity_high"])
-    perplexity = f"{number(baseline['perplexity_mean'])} {interval}".strip()
-    counted = best_count_model(read_ladder(facts["data"]["references"], "test"))
-    distance = baseline["nll_mean"] - counted.nll
-    text = (f"The baseline, {baseline['arm']}, reaches perplexity {perplexity} on [MASK]; unigram frequencies reach "
-            f"{number(reference['unigram_perplexity'])} and the best count model ({counted.label}) "
-            f"{number(counted.perplexity)}, {abs(distance):.2f} nats {'above' if distance < 0 else 'below'} "
-            "the baseline")
-    if not reference["floor_perplexity"]:
-        return f"{text}."
-    return (f"{text}. The exact floor is {number(reference['floor_perplexity'])}: the baseline closes "
-            f"{percent(baseline['share_closed_mean'])} % of the distance from unigram frequencies to floor, in nats.")
+def strength(row: dict) -> float:
+    """The size of a difference in margins; 1 for claims about one number, which have no margin."""
+    return abs(row["result"]["effect"]) / row["margin"] if row.get("margin") else 1.0
 
 
-def _probe(results: StudyResults, facts: dict) -> str:
-    baseline = _baseline(results, facts)
-    return (f"A linear probe on its frozen vectors reaches {percent(baseline['probe_accuracy_mean'])} % accuracy on "
-            f"{facts['task']} (untrained encoder: {percent(baseline['untrained_accuracy_mean'])} %; TF-IDF: "
-            f"{percent(facts['levels']['tfidf']['accuracy'])} %; majority class: "
-            f"{percent(facts['levels']['majority']['accuracy'])} %).")
+def sentence(row: dict) -> str:
+    """A decided claim and what was measured, in one or two sentences."""
+    return _SENTENCES[row["outcome"]](row["statement"].rstrip("."), measurement(row))
 
 
-def _extremes(results: StudyResults, facts: dict) -> str:
-    """The changes to the baseline that reduced and increased NLL on [MASK] most, among those whose interval excludes
-    zero and whose arms pass the learning gate."""
-    study = results.study
-    changes = [row for row in facts["comparisons"] if row["metric"] == "nll" and math.isfinite(row["low"])
-               and row["baseline"] == study.settings.baseline and study.arms[row["treatment"]].factor != REFERENCE]
-    if not changes:
-        return ""
-    clear = [row for row in changes if (row["low"] > 0 or row["high"] < 0) and not fails_gate(row)]
-    best, worst = (pick(clear, key=lambda row: row["effect"], default=None) for pick in (min, max))
-    parts = [f"{row['treatment']} {verb} NLL on [MASK] most ({signed(row)} nats)"
-             for row, verb, sign in ((best, "reduces", -1), (worst, "increases", 1))
-             if row and sign * row["effect"] > 0]
-    gated = sum(fails_gate(row) for row in changes)
-    total = f"{len(changes)} change{'s' if len(changes) != 1 else ''} to the baseline"
-    excluded = (f"{len(changes) - gated} can be compared with it: the runs of the other{'s' if gated != 1 else ''} "
-                "learnt too little. Of the comparable ones, ") if gated else ""
-    strongest = " and ".join(parts) or "none has an interval for NLL on [MASK] that excludes zero"
-    return f"Of {total}, {excluded}{strongest}."
+_SENTENCES: dict[str, Callable[[str, str], str]] = {
+    "holds": lambda statement, measured: f"{statement}: {measured}.",
+    "reversed": lambda statement, measured: f"{_capital(measured)}. That is the reverse of the claim: {statement}.",
+    "no difference": lambda statement, measured: (f"{_capital(measured)}, which is smaller than the margin. That is no "
+                                                  f"difference, against the claim: {statement}."),
+    "split": lambda statement, measured: (f"{_capital(measured)}, but another measure disagrees. That splits the "
+                                          f"claim: {statement}.")}
 
 
-def _control(facts: dict) -> str:
-    """The A/A control: the difference in NLL that the choice of seeds alone makes."""
-    treatments = {row["treatment"] for row in facts["claims"] if row.get("family") == "calibration"}
-    row = next((row for row in facts["comparisons"] if row["treatment"] in treatments and row["metric"] == "nll"), None)
-    if row is None or not math.isfinite(row["low"]):
-        return ""
-    return (f"A/A control, no difference expected: {row['treatment']} and {row['baseline']} differ only in their "
-            f"seeds, and their NLL on [MASK] differs by {signed(row)} nats.")
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def measurement(row: dict) -> str:
+    """What was measured, in words, starting with a small letter where the metric does."""
+    result = row["result"]
+    if result["measured"]:
+        return result["measured"]
+    label, unit = METRICS[row["metric"]].label, unit_of(row["metric"])
+    if row["claim_type"] not in ("direction", "equal"):
+        return f"{label} of {row['arm']} is {in_unit(row['metric'], result, signed=False)}"
+    if row["baseline"] is None:
+        return f"{label} is {in_unit(row['metric'], result)} for {row['treatment']}"
+    effect, low, high = (unit.scale * result[key] for key in ("effect", "low", "high"))
+    low, high = (low, high) if effect >= 0 else (-high, -low)
+    return (f"with {row['treatment']}, {label} is {abs(effect):,.{unit.digits}f} {unit.name} "
+            f"{'higher' if effect >= 0 else 'lower'} {span(low, high, unit.digits)} than with {row['baseline']}")

@@ -4,7 +4,11 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import NamedTuple
 
+from study.analysis.metrics import display_unit
+
+DIGITS = {"nats": 3, "points": 1, "steps": 0, "tokens": 0, "norm": 2, "spikes": 1, "share": 2, "": 2}
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -42,6 +46,26 @@ def signed(effect: dict, digits: int = 3, scale: float = 1, interval: bool = Tru
     return f"{scale * effect['effect']:+z,.{digits}f} {bounds}".strip()
 
 
+class Unit(NamedTuple):
+    """How readers see the numbers of a metric: multiplied by `scale`, with so many decimals."""
+    name: str
+    scale: float
+    digits: int
+
+
+def unit_of(metric: str | None) -> Unit:
+    scale, name = display_unit(metric)
+    return Unit(name, scale, DIGITS[name])
+
+
+def in_unit(metric: str | None, numbers: dict, signed: bool = True) -> str:
+    """A number with its unit and, where it has one, its interval. numbers: effect, low, high; None if unknown."""
+    unit, sign = unit_of(metric), "+" if signed else ""
+    text = f"{unit.scale * numbers['effect']:{sign}z,.{unit.digits}f} {unit.name}".strip()
+    low, high = (math.nan if numbers[key] is None else numbers[key] for key in ("low", "high"))
+    return f"{text} {span(low, high, unit.digits, unit.scale, sign)}".strip()
+
+
 def p_value(p: float | None) -> str:
     """A p value, or a dash if there is none."""
     if p is None or math.isnan(p):
@@ -52,6 +76,11 @@ def p_value(p: float | None) -> str:
 def counts(numbers: dict[str, int]) -> str:
     """`2 supported, 1 contradicted`; names with a count of 0 are left out."""
     return ", ".join(f"{count} {name}" for name, count in numbers.items() if count)
+
+
+def tally(numbers: dict[str, int]) -> str:
+    """`holds 2, reversed 1`; names with a count of 0 are left out."""
+    return ", ".join(f"{name} {count}" for name, count in numbers.items() if count)
 
 
 def escape_markdown(text) -> str:
@@ -67,7 +96,8 @@ def slug(heading: str) -> str:
 
 
 FILTERS = {"number": number, "difference": difference, "p": p_value, "percent": percent, "span": span,
-           "signed": signed, "whole": whole, "md": escape_markdown, "slug": slug, "counts": counts}
+           "signed": signed, "whole": whole, "md": escape_markdown, "slug": slug, "counts": counts,
+           "tally": tally}
 
 
 def render(template: str, context: dict) -> str:

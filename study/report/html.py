@@ -15,7 +15,8 @@ from markupsafe import Markup, escape
 from study.report.formatting import TEMPLATES, render, slug
 
 FOLD = re.compile(r"<details>\n<summary>[^<>]*</summary>\n?|</details>\n?")
-OUTCOMES = "claims-tested"                       # the anchor of the section whose table can be sorted and filtered
+CLAIM = "claim"                             # head of the column whose names lead to the paragraphs that are these names
+LARGEST = 1.25                              # times its own width that a figure may have
 LONG_CELL = 40                              # characters; such a cell gets a wider column
 OWN = "own"                                 # meta key of the HTML that this module inserts
 
@@ -26,12 +27,12 @@ def html_page(markdown: str, title: str, figures: dict[str, str]) -> str:
     parser.add_render_rule("html_block", _html)
     parser.add_render_rule("html_inline", _html)
     tokens = parser.parse(markdown)
-    contents = _anchor_headings(tokens)
-    tokens = _figures(_tables(tokens), figures)
+    contents, claims = _anchor_headings(tokens), _anchor_names(tokens)
+    tokens = _figures(_tables(tokens, claims), figures)
     body = parser.renderer.render(tokens, parser.options, {})
     return render("page.html", {"title": title, "contents": contents, "body": Markup(body),
                                 "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-                                "script": Markup((TEMPLATES / "table.js").read_text(encoding="utf-8"))})
+                                "script": Markup((TEMPLATES / "open.js").read_text(encoding="utf-8"))})
 
 
 def _html(renderer, tokens: list[Token], index: int, options, env) -> str:
@@ -64,6 +65,18 @@ def _anchor_headings(tokens: list[Token]) -> list[dict]:
     return contents
 
 
+def _anchor_names(tokens: list[Token]) -> dict[str, str]:
+    """Gives each paragraph that is nothing but a bold name an id; returns the ids by name."""
+    ids = {}
+    for paragraph, inline in zip(tokens, tokens[1:], strict=False):
+        kinds = [child.type for child in inline.children or [] if child.content or child.nesting]
+        if paragraph.type == "paragraph_open" and kinds[:1] == ["strong_open"] and kinds.index("strong_close") == len(
+                kinds) - 1:
+            ids[_text(inline)] = anchor = f"{CLAIM}-{slug(_text(inline))}"
+            paragraph.attrSet("id", anchor)
+    return ids
+
+
 def _link(inline: Token, target: str) -> None:
     """Makes all of an inline token a link."""
     inline.children = [Token("link_open", "a", 1, attrs={"href": target}), *inline.children,
@@ -80,8 +93,9 @@ def _caption(tokens: list[Token], start: int) -> Token | None:
     return Token("inline", "", 0, children=children[1:-1]) if whole else None
 
 
-def _tables(tokens: list[Token]) -> list[Token]:
-    """Tables with their captions, in boxes that scroll, with the header cells that a screen reader needs."""
+def _tables(tokens: list[Token], claims: dict[str, str]) -> list[Token]:
+    """Tables with their captions, in boxes that scroll, with the header cells that a screen reader needs. claims: name
+    -> id of the part about it."""
     result, section = [], Token("inline", "", 0)
     for index, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -90,12 +104,11 @@ def _tables(tokens: list[Token]) -> list[Token]:
             caption = _caption(result, len(result) - 3)
             label = _text(caption or section)
             result = result[:-3] if caption else result
-            if slug(_text(section)) == OUTCOMES:
-                token.attrSet("id", "outcome-table")
             result += [_own(f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'), token]
             if caption:
                 result += [_own("<caption><span>"), caption, _own("</span></caption>")]
-            _mark_cells(tokens[index:])
+            if _mark_cells(tokens[index:], claims):
+                token.attrSet("class", "outcomes")
         else:
             result.append(token)
         if token.type == "table_close":
@@ -103,13 +116,14 @@ def _tables(tokens: list[Token]) -> list[Token]:
     return result
 
 
-def _mark_cells(tokens: list[Token]) -> None:
-    """Scopes of the header cells, the class of numbers and of outcomes, in the table that these tokens start with."""
+def _mark_cells(tokens: list[Token], claims: dict[str, str]) -> bool:
+    """Scopes of the header cells, links of claims, and the classes of numbers and outcomes, in the table that these
+    tokens start with. Returns whether it is a table of outcomes."""
     heads: list[str] = []
     column = 0
     for index, token in enumerate(tokens):
         if token.type == "table_close":
-            return
+            break
         if token.type == "tr_open":
             column = 0
         elif token.type in ("th_open", "td_open"):
@@ -121,14 +135,15 @@ def _mark_cells(tokens: list[Token]) -> None:
                 token.attrSet("scope", "col")
             elif heads[column] == "outcome":
                 token.attrSet("class", f"outcome {slug(text.split(',')[0])}")
-            elif heads[column] == "fingerprint":
-                _link(tokens[index + 1], f"mlflow.html#{text}")
+            elif heads[column] == CLAIM and text in claims:
+                _link(tokens[index + 1], f"#{claims[text]}")
             elif len(text) > LONG_CELL:
                 token.attrSet("class", "text")
             if token.type == "td_open" and column == 0:
                 token.tag = tokens[index + 2].tag = "th"
                 token.attrSet("scope", "row")
             column += 1
+    return "outcome" in heads
 
 
 def _figures(tokens: list[Token], figures: dict[str, str]) -> list[Token]:
@@ -155,8 +170,11 @@ def _figures(tokens: list[Token], figures: dict[str, str]) -> list[Token]:
 def inline_svg(svg: str, prefix: str, label: str) -> str:
     """An SVG file as an element of a page: its ids start with `prefix`, a screen reader reads `label`."""
     svg = _without_bare_groups(re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg"):]))     # nothing uses these ids
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg).replace("xlink:href", "href")
+    svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "", 1).replace(' version="1.1"', "", 1)
+    width = re.search(r' width="([\d.]+)pt"', svg[:svg.index(">")])
+    style = f' style="max-width:{LARGEST * float(width[1]):.0f}pt"' if width else ""
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}"{style} ', 1)
 
 
 def _without_bare_groups(svg: str) -> str:

@@ -6,15 +6,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from study.analysis.comparisons import HEADLINES
+from study.analysis.questions import QUESTIONS
 from study.analysis.results import StudyResults
 from study.config.study import Study
 from study.report.claims import by_question, claim_figure, with_runs
-from study.report.factors import factor_sections
 from study.report.facts import gather
+from study.report.features import layer_figure
 from study.report.findings import findings
 from study.report.formatting import render
 from study.report.html import html_page
-from study.report.overview import overview_figures
+from study.report.overview import (
+    Figure,
+    along_figure,
+    curve_figures,
+    decile_figure,
+    effects_figure,
+    escape_figure,
+    ladder_figure,
+    search_figures,
+)
 from study.report.pairs import pair_section
 from study.report.plateau import plateau_section
 
@@ -26,24 +37,39 @@ def write_report(study: Study) -> Path:
     """
     results = StudyResults(study)
     facts = gather(results)
-    figures, sections = overview_figures(results, facts), factor_sections(results, facts)
+    plateau, curves = plateau_section(results, facts["frames"]["escape"]), curve_figures(results, facts["data"])
+    figures = _figures(results, facts, short=plateau is not None)
     claims = [row | {"figure": claim_figure(row)} for row in facts["claims"]]
-    drawings = {name: figure.svg for part in (figures, *(section["figures"] for section in sections))
+    drawings = {name: figure.svg for part in (figures, *curves.values(), plateau["figures"] if plateau else {})
                 for name, figure in part.items()}
-    plateau = plateau_section(results, facts["frames"]["escape"])
-    drawings |= {name: figure.svg for name, figure in (plateau["figures"] if plateau else {}).items()}
-    drawings |= {row["file"]: row["figure"]["svg"] for row in claims if row["figure"]}
-    text = render("report.md", facts | {"claims": claims, "questions": by_question(with_runs(claims)),
-                                        "figures": figures, "sections": sections,
-                                        "findings": findings(results, facts), "linked": True,
-                                        "plateau": plateau,
-                                        "pairs": pair_section(results, facts["arms"], facts["data"]["references"])})
+    tested = with_runs(claims)
+    by_name = by_question(tested)
+    questions = {name: by_name.get(name, []) for name in QUESTIONS if name in by_name or name in curves}
+    drawings |= {row["file"]: row["figure"]["svg"] for row in tested if row["figure"]}
+    text = render("report.md", facts | {
+        "questions": questions, "figures": figures, "curves": curves, "plateau": plateau,
+        "findings": findings(results, facts), "linked": True,
+        "pairs": None if plateau else pair_section(results, facts["arms"], facts["data"]["references"])})
     _write_figures(study.reports / "figures", drawings)
     (study.reports / "README.md").write_text(text, encoding="utf-8")
     page = study.reports / "index.html"
     page.write_text(html_page(text, f"Study {study.settings.name}",
                               {f"figures/{name}.svg": svg for name, svg in drawings.items()}), encoding="utf-8")
     return page
+
+
+def _figures(results: StudyResults, facts: dict, short: bool) -> dict[str, Figure]:
+    """File name (without .svg) -> figure. short: runs end after they have left the plateau, so that what is measured
+    after training has no meaning."""
+    frames, study = facts["frames"], results.study
+    drawn = search_figures(results)
+    if short:
+        return drawn
+    drawn["ladder"] = ladder_figure(results, facts["ladder"], facts["baseline"], frames["cells"])
+    for metric in HEADLINES:
+        drawn |= effects_figure(study, frames["comparisons"], metric)
+    drawn |= along_figure(study, frames["along_training"]) | escape_figure(results, frames["cells"])
+    return drawn | layer_figure(study, frames["probes"], facts["levels"]) | decile_figure(study, frames["tokens"])
 
 
 def _write_figures(folder: Path, drawings: dict[str, str]) -> None:

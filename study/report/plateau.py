@@ -9,10 +9,12 @@ import pandas as pd
 from study.analysis.decision_rules import ALPHA
 from study.analysis.escape import escapes
 from study.analysis.learning import validations
+from study.analysis.questions import QUESTIONS
 from study.analysis.results import CellResults, StudyResults
+from study.config.study import Study
 from study.report.canvas import COLORS
 from study.report.formatting import whole
-from study.report.overview import Figure
+from study.report.overview import MOST_CURVES, Figure, of_question
 from study.report.plateau_figures import around_escape, survival
 
 NEIGHBOURS = (1, 3)                         # places of the offsets -1 and +1 in `attention_offsets` of metrics.jsonl
@@ -28,22 +30,42 @@ def plateau_section(results: StudyResults, table: pd.DataFrame) -> dict | None:
     colors |= {arm: COLORS[place % len(COLORS)] for place, arm in enumerate(others)}
     rows = [row | {"attention": _mean(_last_attention(cell) for cell in results.of_arm(row["arm"])),
                    "interval": _interval(row)} for row in table.to_dict("records")]
-    drawn = {"plateau-survival": Figure(
+    parts = _together(study, table.arm.tolist())
+    drawn = _survival_figures(results, parts, colors) | _attention_figures(results, parts, colors)
+    return {"rows": rows, "figures": drawn, "limit": study.settings.training.steps,
+            "stop": study.settings.training.stop_after_escape}
+
+
+def _together(study: Study, arms: list[str]) -> list[list[str]]:
+    """The arms of each survival plot: all of them if they are few, else the baseline with the arms of one question."""
+    if len(arms) <= MOST_CURVES:
+        return [arms]
+    return [part for question in QUESTIONS for part in of_question(study, question, MOST_CURVES)]
+
+
+def _survival_figures(results: StudyResults, parts: list[list[str]], colors: dict[str, str]) -> dict[str, Figure]:
+    return {_numbered("plateau-survival", place): Figure(
         title="Runs that are still on the plateau",
         alt="Share of the runs of each arm that are still on the unigram plateau, by step",
         caption="Kaplan-Meier curves, one per arm. A cross is a run that ended on the plateau.",
-        svg=survival({row["arm"]: escapes(results, results.of_arm(row["arm"])) for row in rows}, colors))}
-    aligned = {row["arm"]: _aligned(results, row["arm"]) for row in rows if row["escaped"]}
-    if any(lines for lines in aligned.values()):
-        drawn["plateau-attention"] = Figure(
-            title="Attention to a neighbour, before and after the escape",
-            alt="Validation NLL and the largest share of attention to a neighbour, by steps since the escape",
-            caption="Means over the runs of an arm that leave the plateau and have a validation there. Above: "
-                    "validation NLL minus that of unigram frequencies. Below: the largest share "
-                    "of attention that any head pays to the token on its left or to the one on its right.",
-            svg=around_escape(aligned, colors))
-    return {"rows": rows, "figures": drawn, "limit": study.settings.training.steps,
-            "stop": study.settings.training.stop_after_escape}
+        svg=survival({arm: escapes(results, results.of_arm(arm)) for arm in arms}, colors))
+        for place, arms in enumerate(parts)}
+
+
+def _attention_figures(results: StudyResults, parts: list[list[str]], colors: dict[str, str]) -> dict[str, Figure]:
+    """Nothing for arms of which no run left the plateau or whose attention was not recorded."""
+    aligned = [{arm: lines for arm in arms if (lines := _aligned(results, arm))} for arms in parts]
+    return {_numbered("plateau-attention", place): Figure(
+        title="Attention to a neighbour, before and after the escape",
+        alt="Validation NLL and the largest share of attention to a neighbour, by steps since the escape",
+        caption="Means over the runs of an arm that leave the plateau and have a validation there. Above: "
+                "validation NLL minus that of unigram frequencies. Below: the largest share of attention that any "
+                "head pays to the token on its left or to the one on its right.",
+        svg=around_escape(lines, colors)) for place, lines in enumerate(filter(None, aligned))}
+
+
+def _numbered(name: str, place: int) -> str:
+    return f"{name}-{place + 1}" if place else name
 
 
 def escape_findings(table: pd.DataFrame, limit: int) -> list[str]:

@@ -16,7 +16,7 @@ from study.report.plateau import plateau_section
 
 FIGURES = {"plateau-survival": "Share of the runs of each arm that are still on the unigram plateau, by step",
            "effects-nll": "Difference in NLL on [MASK] that each change makes, with 95 % intervals",
-           "curves": "Learning curves: validation perplexity against training tokens"}
+           "ladder": "NLL on [MASK] of the baseline and of references that need no encoder"}
 VERDICTS = "# Outcomes\n\nThe published claims and what this project's training runs show, study by study.\n"
 
 
@@ -30,13 +30,13 @@ def readme_block(study: Study) -> str:
     """The findings of a study for the root's README.md: at most five sentences, one figure, two links."""
     results = StudyResults(study)
     facts, place = gather(results), study.reports.relative_to(study.root)
-    figure = next(name for name in FIGURES if (study.reports / "figures" / f"{name}.svg").exists() or name == "curves")
+    figure = next(name for name in FIGURES if (study.reports / "figures" / f"{name}.svg").exists())
     return render("readme.md", {"findings": findings(results, facts), "place": place, "figure": figure,
                                 "alt": FIGURES[figure]})
 
 
 def verdicts_block(study: Study) -> str:
-    """The verdict table of a study for docs/verdicts.md, without links: the documentation is built without reports."""
+    """The outcomes of a study for docs/verdicts.md, without links: the documentation is built without reports."""
     return render("verdicts.md", gather(StudyResults(study)) | {"linked": False})
 
 

@@ -123,7 +123,7 @@ def model_card(study: Study, arm: str, seed: int, count: int) -> str:
 
     folder, config = study.cell(arm, seed), recorded_settings(study, arm, seed)
     training, scores = read_json(folder / "training.json"), read_json(folder / "evaluation.json")["mask_only"]
-    probes = "\n".join(f"| {task}: accuracy of a linear probe, {pooling} pooling | "
+    probes = "\n".join(f"| {task}: accuracy of a linear probe, {pooling} pooling of the last layer | "
                        f"{100 * score[pooling]['accuracy']:.1f} % "
                        f"(untrained encoder: {100 * score[pooling]['untrained_accuracy']:.1f} %) |"
                        for task, score in read_json(folder / "probe.json").items()

@@ -26,6 +26,7 @@ from study.tracking.client import (
 from study.tracking.views import write_links
 
 FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json")
+MEASURED = "2"                              # raise it if a metric of cells is measured otherwise: runs are replaced
 
 
 def track(study: Study) -> int:
@@ -54,7 +55,7 @@ def _track_cell(client, study: Study, experiment: str, arm: str, seed: int) -> i
 
     folder = study.cell(arm, seed)
     files = [path for name in FILES if (path := folder / name).exists()]
-    content = _content_hash(files)
+    content = _content_hash(files, MEASURED)
     runs = find_runs(client, experiment, kind="cell", arm=arm, seed=str(seed))
     if len(runs) == 1 and runs[0].data.tags.get("content") == content:
         return 0
@@ -67,7 +68,8 @@ def _track_cell(client, study: Study, experiment: str, arm: str, seed: int) -> i
     run = create_cell_run(client, study, experiment, cell, end_time - duration)
     records = [record | {"time": end_time - duration + duration * record["tokens"] // max(1, training["tokens"])}
                for record in read_records(folder / "metrics.jsonl")]
-    log_curves(client, run, [*records, _final_metrics(study, results) | {"step": training["steps"], "time": end_time}])
+    final = final_metrics(study, arm, seed, results) | {"step": training["steps"], "time": end_time}
+    log_curves(client, run, [*records, final])
     _log_data(client, study, run, results)
     for path in files:
         client.log_artifact(run, str(path))
@@ -76,9 +78,14 @@ def _track_cell(client, study: Study, experiment: str, arm: str, seed: int) -> i
     return 1
 
 
-def _final_metrics(study: Study, results: dict[str, dict]) -> dict[str, float | None]:
-    """The metrics of a finished cell: work and speed, scores on the test sets, probes."""
-    from study.analysis.results import headline_probe
+def final_metrics(study: Study, arm: str, seed: int, results: dict[str, dict]) -> dict[str, float | None]:
+    """The metrics of a finished cell: work and speed, scores on the test sets, probes.
+
+    results: the content of its JSON files by name. `probe_accuracy` is that of the layer that cross-validation chooses,
+    as in the tables; the other probes are of the last layer.
+    """
+    from study.analysis.measures import chosen_layer
+    from study.analysis.results import StudyResults, headline_probe
 
     evaluation = results.get("evaluation.json", {})
     values = {key: results["training.json"].get(key) for key in ("tokens_per_second", "seconds", "flops", "parameters")}
@@ -90,7 +97,9 @@ def _final_metrics(study: Study, results: dict[str, dict]) -> dict[str, float | 
             values[f"probe_{task}_{pooling}"] = scores[pooling]["accuracy"]
             values[f"probe_{task}_{pooling}_untrained"] = scores[pooling].get("untrained_accuracy")
     task, pooling = headline_probe(study)
-    return values | {"probe_accuracy": values.get(f"probe_{task}_{pooling}")}
+    last, files = values.get(f"probe_{task}_{pooling}"), StudyResults(study)
+    chosen = chosen_layer(files, files.cell(arm, seed)) if "probe.json" in results else None
+    return values | {"probe_accuracy": last if chosen is None else chosen[1], "last_layer_accuracy": last}
 
 
 def _log_data(client, study: Study, run: str, results: dict[str, dict]) -> None:

@@ -19,7 +19,8 @@ runs are the cells. The chart icon is next to the search field.
 |---|---|---|
 | `perplexity` | test perplexity on [MASK]; arms also have the interval, `perplexity_low` to `perplexity_high` | lower |
 | `nll`, `test_mask_only_nll`, `test_mixed_nll` | test loss in nats per token, all-[MASK] or 80/10/10 | lower |
-| `probe_accuracy` | test accuracy of a linear probe on the frozen encoder | higher |
+| `probe_accuracy` | test accuracy of a linear probe on the layer that cross-validation chooses | higher |
+| `last_layer_accuracy` | test accuracy of the same probe on the last layer | higher |
 | `share_closed` | share of the gap between unigram frequencies and the best possible loss that is closed | higher |
 | `validation_perplexity`, `loss` | per training step; the loss in nats | lower |
 | `tokens_per_second`, `seconds`, `flops` | speed and work of a cell | |

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import yaml
 
+from study.analysis.questions import question_of_factor
 from study.analysis.results import read_records
 from study.config.load import load_study
 from study.evaluation.baselines import write_baselines
@@ -115,10 +116,10 @@ def test_one_report_has_every_arm(small):
     page = write_report(small).read_text()
     for name, arm in small.arms.items():
         assert name in page
-        assert arm.factor in page
+        assert question_of_factor(arm.factor) in page.lower()
     assert "[MASK]" in page
-    assert (small.reports / "figures/probe-layers.svg").exists()
-    assert (small.reports / "figures/probe-sizes.svg").exists()
+    assert (small.reports / "figures/layers.svg").exists()
+    assert ",sizes," in (small.reports / "tables/probes.csv").read_text()
 
 
 def test_a_diverged_cell_goes_through_every_stage(small):

@@ -5,7 +5,7 @@ import pytest
 
 from study.analysis import decision_rules, stability
 from study.analysis.metrics import METRICS, display_unit, table_unit
-from study.report.claims import DIGITS
+from study.report.formatting import DIGITS
 
 MEASURES = (stability.largest_gradient_norm, stability.clipped_share, stability.loss_spikes,
             stability.loss_above_start)

@@ -53,6 +53,12 @@ TEXT = [
     ("label column", edited_task(label="class"), "no column 'class'; it has text, label"),
     ("rows without text", lambda root: pd.DataFrame({"text": ["a", None], "label": [0, 1]}).to_parquet(
         root / "data/topics/test.parquet"), "row 1 has no text or label"),
+    ("one draw takes all rows", edited_task(train_rows=40, draws=2),
+     "40 training rows are too few for 2 draws of 40; lower probe.tasks.train_rows"),
+    ("one draw leaves out one row", edited_task(train_rows=39, draws=2), "too few for 2 draws of 39"),
+    ("a class too small for a draw", lambda root: (labels([0] * 7 + [1])(root),
+                                                   edited_task(train_rows=8, draws=5)(root)),
+     "a class has 1 training rows, fewer than probe.folds (2); raise probe.tasks.train_rows"),
     ("topics of a text", edited_task(path="corpus"), "path `corpus` means the synthetic corpus's topics"),
 ]
 TOKENIZER = [

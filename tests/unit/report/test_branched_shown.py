@@ -11,9 +11,7 @@ from study.config.arms import resolve_with
 from study.config.fingerprint import settings_yaml
 from study.config.load import load_study
 from study.config.schema import From
-from study.report.factors import factor_sections
-from study.report.facts import gather
-from study.report.formatting import render
+from study.report.page import write_report
 from tests.support.fake_results import TUNED, compare, fake_cell, fake_study
 
 TUNED_EARLIER = {"training.learning_rate": 0.003}
@@ -54,10 +52,7 @@ def test_a_cell_must_have_the_settings_of_both_arms_and_the_step(study):
 
 def test_the_report_says_what_an_arm_starts_from(study):
     compare(study)
-    results = StudyResults(study)
-    sections = {part["name"]: part for part in factor_sections(results, gather(results))}
-    text = render("factor.md", {"part": sections["corruption"], "quotable": True})
-    assert re.search(r"Differs from dynamic in: .*masking\.mask = 1\.0.*, its start: as dynamic up to step 6\.", text)
-    assert "Of an arm that starts from another one: its own inputs, after that." in text
-    other = render("factor.md", {"part": sections["mask schedule"], "quotable": True})
-    assert "start" not in other
+    write_report(study)
+    text = (study.reports / "README.md").read_text()
+    assert re.search(r"^\| late \| [^|]+\. Starts as dynamic up to step 6\. \| dynamic \|", text, re.M)
+    assert text.count("Starts as") == 1

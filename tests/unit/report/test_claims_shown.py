@@ -1,8 +1,11 @@
 """Numbers and claims as the report shows them."""
 import math
 
+import pytest
+
+from study.analysis.along_training import Course
+from study.analysis.questions import QUESTIONS
 from study.report.claims import (
-    QUESTIONS,
     by_question,
     claim_rows,
     failed_runs,
@@ -11,8 +14,19 @@ from study.report.claims import (
     outcome_counts,
     with_runs,
 )
-from study.report.formatting import counts, escape_markdown, number, p_value, percent, signed, span
+from study.report.details import COURSES, for_page
+from study.report.formatting import counts, escape_markdown, number, p_value, percent, signed, span, tally
+from tests.support.fake_arms import NEVER_ESCAPES, many_arms
 from tests.support.fake_results import compare, fake_study
+
+ARMS = ["dynamic", "dynamic-reseeded", "all-mask", "mlm-pairs", "mlm-nsp", "mlm-sop", "untrained", NEVER_ESCAPES]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    study = many_arms(tmp_path_factory.mktemp("many"), ARMS)
+    compare(study)
+    return {row["id"]: row for row in claim_rows(study)}
 
 
 def test_numbers_are_formatted_with_their_signs_and_gaps():
@@ -25,7 +39,8 @@ def test_numbers_are_formatted_with_their_signs_and_gaps():
     assert span(math.nan, 1) == ""
     assert signed({"effect": 0.05, "low": -0.0004, "high": 0.1}, 1, 100) == "+5.0 [+0.0, +10.0]"
     assert signed({"effect": -0.05, "low": math.nan, "high": math.nan}, 2) == "-0.05"
-    assert counts({"holds": 2, "reversed": 0, "split": 1}) == "2 holds, 1 split"
+    assert counts({"lasting": 2, "none": 0, "growing": 1}) == "2 lasting, 1 growing"
+    assert tally({"holds": 2, "reversed": 0, "split": 1}) == "holds 2, split 1"
     assert escape_markdown("a|b<c>_d") == "a\\|b&lt;c&gt;\\_d"
     assert sorted(["S0.10", "S0.2", "L1"], key=natural) == ["L1", "S0.2", "S0.10"]
 
@@ -34,19 +49,14 @@ def test_rows_are_sorted_by_question_and_counted(tmp_path):
     study = fake_study(tmp_path)
     compare(study)
     rows = claim_rows(study)
-    order = list(QUESTIONS)
+    order = [*QUESTIONS, None]
     assert [order.index(row["question"]) for row in rows] == sorted(order.index(row["question"]) for row in rows)
     assert sum(outcome_counts(rows).values()) == len(rows) > 50
     shown = with_runs(rows)
     assert {"S0.11", "L10"} <= {row["id"] for row in shown}
     assert not {"S0.2", "S0.13", "L2"} & {row["id"] for row in shown}       # a check, out of scope, no such arm
     assert [row for part in by_question(shown).values() for row in part] == shown
-    questions = {row["id"]: row["question"] for row in rows}
-    assert questions["S0.10"] == "What the baseline learns"
-    assert questions["S0.15"] == questions["L2"] == "Corruption"     # the baseline against an arm, and the reverse
-    assert questions["A/A"] == "Noise"
-    assert questions["P2"] == "Positions and the plateau"
-    assert len({row["anchor"] for row in rows}) == len({row["file"] for row in rows}) == len(rows)
+    assert len({row["file"] for row in rows}) == len(rows)
     assert len({row["statement"] for row in rows}) == len(rows)     # none refers to another claim's wording
 
 
@@ -57,11 +67,9 @@ def test_a_measurement_has_its_unit_and_interval():
     assert measured(claim | {"claim_type": "range"}) == "1.5 points [0.2, 2.8]"
     assert measured(claim | {"result": claim["result"] | {"low": None}}) == "+1.5 points"
     assert measured(claim | {"result": {"measured": "2 of 5 runs", "effect": None}}) == "2 of 5 runs"
-
-
-def test_every_factor_belongs_to_one_question(study):
-    factors = [factor for part in QUESTIONS.values() for factor in part]
-    assert sorted(factors) == sorted({arm.factor for arm in study.arms.values()})
+    steps = {"measured": "", "effect": 4096000.0, "low": None}
+    assert measured({"claim_type": "range", "metric": "escape_tokens", "result": steps | {"high": None}}) == (
+        "4,096,000 tokens")
 
 
 def test_failed_runs_in_a_number_are_named():
@@ -70,3 +78,47 @@ def test_failed_runs_in_a_number_are_named():
     assert text == "failed runs, counted at the unigram level: 2 of static"
     assert failed_runs(claim, {"static": 0, "dynamic": 0}) == ""
     assert failed_runs(claim | {"metric": "probe_accuracy"}, {"static": 2}) == ""
+
+
+def test_details_have_source_test_second_look_and_precision(rows):
+    details = rows["L2"]["details"]
+    assert details["Quotation"].startswith(f"“{rows['L2']['quote']}” (")
+    assert details["Test"] == "all-mask − dynamic, NLL on [MASK]; margin 0.05 nats"
+    assert details["Own conditions"].startswith("NLL under 80/10/10 masking, +0.")
+    assert details["Second metric"].endswith("; margin 2 points")
+    assert details["Learning gate"] == "passed by all runs"
+    assert " with 5 seeds; its margin needs " in details["Detects"]
+    assert details["Along training"] in COURSES.values()
+    assert details["On its own"].startswith(rows["L2"]["measured"].split(" [")[0])
+    assert details["Differs"] == rows["L2"]["differs"]
+    control = rows["L8"]["details"]["Positive control"]
+    assert control.startswith("mlm-sop, sentence-order accuracy minus its base rate, +")
+    assert control.endswith("; has to be above 2 points")
+
+
+def test_a_failed_gate_is_a_detail_and_a_reason(rows):
+    row = next(row for row in rows.values() if NEVER_ESCAPES in (row.get("treatment"), row.get("baseline"))
+               and row["metric"] == "nll")
+    assert row["outcome"] == "undecided"
+    assert row["details"]["Learning gate"] == "failed"
+    assert "never left the unigram plateau" in row["on_page"]["Reason"]
+
+
+def test_the_page_leaves_out_what_repeats_the_outcome_or_belongs_to_the_terminal(rows):
+    decided = next(row for row in rows.values() if row["outcome"] in ("holds", "reversed") and row.get("margin"))
+    assert {"Reason", "Detects", "Scope", "Rules", "On its own"}.isdisjoint(decided["on_page"])
+    assert {"Reason", "Test"} <= decided["details"].keys()
+    open_one = decided | {"outcome": "undecided", "result": decided["result"] | {"flags": ["imprecise"]}}
+    assert {"Reason", "Detects"} <= for_page(open_one).keys()
+
+
+def test_what_an_outcome_says_of_the_claim_is_shown_with_it(rows):
+    assert rows["S0.1"]["shown"] == "holds, claim supported"
+    assert rows["S1.1"]["shown"] == "reversed, claim contradicted"
+    assert rows["A/A"]["shown"] == rows["A/A"]["outcome"]               # nobody has published it
+    assert not any("claim" in row["shown"] for row in rows.values() if row["fidelity"] in ("proxy", "same question"))
+
+
+@pytest.mark.parametrize("course", list(Course))
+def test_every_course_of_an_effect_has_a_sentence(course):
+    assert COURSES[course]

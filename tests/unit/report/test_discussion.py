@@ -5,7 +5,7 @@ import re
 import pytest
 
 from study import StudyError
-from study.report import figures, search
+from study.report.discussion import MOST_WORDS, count_words
 from study.report.page import write_report
 from tests.support.fake_results import compare, fake_study
 from tests.support.studies import ROOT
@@ -18,9 +18,7 @@ def study(tmp_path_factory):
     return study
 
 
-def test_numbers_are_looked_up(study, monkeypatch):
-    for module in (figures, search):
-        monkeypatch.setattr(module, "draw", lambda width, height, paint: "<svg ></svg>")
+def test_numbers_are_looked_up(study, undrawn):
     assert "Discussion" not in write_report(study).read_text()
     (study.folder / "discussion.md").write_text(
         '### What came first\n\n'
@@ -74,5 +72,14 @@ def test_no_number_is_typed_by_hand(path):
 
 @pytest.mark.parametrize("path", DISCUSSIONS, ids=lambda path: path.parent.name)
 def test_a_discussion_is_short(path):
-    words = re.sub(r"\{\{.*?\}\}", "number", path.read_text(), flags=re.S).split()
-    assert len(words) <= 800
+    assert count_words(path.read_text()) <= MOST_WORDS == 800
+
+
+def test_a_long_discussion_is_refused(study, undrawn):
+    path = study.folder / "discussion.md"
+    number = '{{ arm("dynamic").perplexity_mean | number }}'
+    path.write_text(f"{number} " + "word " * (MOST_WORDS - 1))
+    assert "Discussion" in write_report(study).read_text()
+    path.write_text(f"{number} " + "word " * MOST_WORDS)
+    with pytest.raises(StudyError, match=f"discussion.md: {MOST_WORDS + 1} words; .* at most {MOST_WORDS}"):
+        write_report(study)

@@ -1,96 +1,102 @@
 """The findings in sentences, and where `study readme` writes them."""
-import math
 import re
 
 import pytest
 
 from study import StudyError
-from study.analysis.along_training import Course
 from study.analysis.results import StudyResults
-from study.report.factors import COURSES, course_sentence, effect_sentence
+from study.analysis.verdict import DECIDED
 from study.report.facts import gather
-from study.report.findings import _control, _extremes, findings
+from study.report.findings import clearest, findings, sentence
 from study.report.page import write_report
 from study.report.readme import markers, readme_block, update_readme
+from tests.support.fake_arms import many_arms
 from tests.support.fake_results import compare, fake_study
+
+ARMS = ["dynamic", "dynamic-reseeded", "all-mask", "span", "half-depth"]
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
-    study = fake_study(tmp_path_factory.mktemp("study"))
+    study = many_arms(tmp_path_factory.mktemp("study"), ARMS)
     compare(study)
     write_report(study)
     return study
 
 
-def effect(arm: str, effect: float, **more) -> dict:
-    """A row of comparisons.csv."""
-    return {"treatment": arm, "baseline": "dynamic", "metric": "nll", "n": 5, "effect": effect, "low": effect - 0.1,
-            "high": effect + 0.1, "gated_runs": 0, "baseline_gated_runs": 0, "gate": math.nan,
-            "smallest_detectable_effect": 0.25} | more
+def claim(name: str, outcome: str = "holds", effect: float = 0.2, **more) -> dict:
+    """A row of a claim that compares all-mask with dynamic."""
+    return {"id": name, "statement": "All is better.", "claim_type": "direction", "source": "S0", "fidelity": "proxy",
+            "treatment": "all-mask", "baseline": "dynamic", "metric": "nll", "margin": 0.05, "question": "corruption",
+            "exploratory": False, "outcome": outcome, "shown": outcome,
+            "result": {"outcome": outcome, "measured": "", "effect": effect, "low": effect - 0.1,
+                       "high": effect + 0.1}} | more
 
 
-def test_findings_are_at_most_five_sentences_from_the_tables(reported):
+def test_a_finding_states_what_was_measured_and_what_that_says_of_the_claim():
+    assert sentence(claim("L2")) == (
+        "All is better: with all-mask, NLL on [MASK] is 0.200 nats higher [0.100, 0.300] than with dynamic.")
+    assert sentence(claim("L2", "reversed", -0.2)) == (
+        "With all-mask, NLL on [MASK] is 0.200 nats lower [0.100, 0.300] than with dynamic. That is the reverse of the "
+        "claim: All is better.")
+    assert "smaller than the margin" in sentence(claim("L2", "no difference", 0.01))
+    assert "another measure disagrees" in sentence(claim("L2", "split"))
+    assert sentence(claim("L2", baseline=None, metric="mean_over_cls")) == (
+        "All is better: probe accuracy, mean pooling minus [CLS] is +20.0 points [+10.0, +30.0] for all-mask.")
+    band = claim("S0.9", "reversed", claim_type="range", arm="dynamic", metric="probe_cls", margin=None)
+    assert sentence(band).startswith("Probe accuracy on [CLS] of dynamic is 20.0 points [10.0, 30.0]. That is the rev")
+    rate = claim("L12", claim_type="rate", result={"measured": "5 of 5 runs diverged", "effect": 1.0})
+    assert sentence(rate) == "All is better: 5 of 5 runs diverged."
+    assert all(sentence(claim("L2", outcome)).endswith(".") for outcome in DECIDED)
+
+
+def test_every_question_is_told_before_one_is_told_twice():
+    rows = [claim("a", effect=0.9, treatment="a"), claim("b", effect=0.8, treatment="b"),
+            claim("c", effect=0.1, question="size", treatment="c"), claim("d", effect=0.7, treatment="d")]
+    assert [row["id"] for row in clearest(rows, 2)] == ["a", "c"]
+    assert [row["id"] for row in clearest(rows, 3)] == ["a", "b", "c"]
+
+
+def test_only_decided_claims_of_others_are_told_and_each_comparison_once():
+    rows = [claim("open", "undecided"), claim("A/A", source="this study", treatment="again"),
+            claim("first", effect=0.3), claim("opposite", "reversed", treatment="dynamic", baseline="all-mask"),
+            claim("late", effect=0.9, exploratory=True, treatment="late")]
+    assert [row["id"] for row in clearest(rows)] == ["first", "late"]
+
+
+def test_findings_name_claim_fidelity_and_section(reported):
     results = StudyResults(reported)
     facts = gather(results)
-    sentences = findings(results, facts)
-    assert 3 <= len(sentences) <= 5
-    base = next(arm for arm in facts["arms"] if arm["arm"] == "dynamic")
-    assert f"perplexity {base['perplexity_mean']:.2f} [" in sentences[0]
-    assert "unigram frequencies reach 54.60" in sentences[0]
-    assert "The exact floor is 4.48" in sentences[0]
-    assert f"{100 * base['probe_accuracy_mean']:.1f} % accuracy on topic (" in sentences[-2]
-    assert "TF-IDF: 80.0 %; majority class: 25.0 %)" in sentences[-2]
-    assert "none of them with the source's own recipe" in sentences[-1]
-    assert all(re.fullmatch(r"[A-Z].*\.", sentence) for sentence in sentences)
+    found = findings(results, facts)
+    assert 2 <= len(found) <= 5
+    rows = {row["id"]: row for row in facts["claims"]}
+    for finding in found[:-1]:
+        row = rows[finding["claim"]]
+        assert finding["words"].endswith(f"; {row['fidelity']}")
+        assert finding["anchor"] == row["question"].replace(" ", "-")
+    text = (reported.reports / "README.md").read_text()
+    told = text[text.index("## Findings"):text.index("## Ladder")]
+    assert re.findall(r"\(\[(\S+)\]\(#", told) == [finding["claim"] for finding in found if finding["claim"]]
+    assert re.search(r"Two copies of the baseline .* end \+?-?0\.\d{3} \\\[.*\\\] nats apart", told)
 
 
-def test_the_changes_with_the_strongest_effects_are_named(study):
-    results = StudyResults(study)
-    rows = [effect("static", -0.2), effect("span", 0.3), effect("all-mask", 2.0, gated_runs=5),
-            effect("untrained", 5.0), effect("rate-40", 0.05), effect("pre-ln", -0.4, baseline="static")]
-    assert _extremes(results, {"comparisons": rows}) == (
-        "Of 4 changes to the baseline, 3 can be compared with it: the runs of the other learnt too little. Of the "
-        "comparable ones, static reduces NLL on [MASK] most (-0.200 [-0.300, -0.100] nats) and span increases NLL on "
-        "[MASK] most (+0.300 [+0.200, +0.400] nats).")
-    assert _extremes(results, {"comparisons": rows[4:5]}) == (
-        "Of 1 change to the baseline, none has an interval for NLL on [MASK] that excludes zero.")
+def test_fewer_than_five_claims_leave_room_for_the_baseline(reported, tmp_path):
+    results = StudyResults(reported)
+    facts = gather(results)
+    assert len(clearest(facts["claims"])) == 5
+    assert all(finding["claim"] for finding in findings(results, facts))
+    facts["claims"] = [row for row in facts["claims"] if row["question"] != "features"]
+    distance, share = 2.5 - facts["baseline"]["nll_mean"], 100 * facts["baseline"]["share_closed_mean"]
+    assert findings(results, facts)[-1] == {"claim": None, "text": (
+        f"The baseline, dynamic, is {distance:.3f} nats below the best count model and closes {share:.1f} % of the way "
+        "from unigram to the floor.")}
 
 
-def test_the_control_is_the_arm_of_the_calibration_claim():
-    claims = [{"family": "masking", "treatment": "static"}, {"family": "calibration", "treatment": "dynamic-reseeded"}]
-    rows = [effect("static", 0.2), effect("dynamic-reseeded", 0.05)]
-    assert _control({"claims": claims, "comparisons": rows}) == (
-        "A/A control, no difference expected: dynamic-reseeded and dynamic differ only in their seeds, and their NLL "
-        "on [MASK] differs by +0.050 [-0.050, +0.150] nats.")
-    assert _control({"claims": claims[:1], "comparisons": rows}) == ""
-
-
-@pytest.mark.parametrize(("row", "ending"), [
-    (effect("static", 0.3), "+0.300 nats, 95 % interval [+0.200, +0.400]: worse."),
-    (effect("static", -0.3), "-0.300 nats, 95 % interval [-0.400, -0.200]: better."),
-    (effect("static", 0.3, metric="probe_accuracy"), "+30.0 points, 95 % interval [+20.0, +40.0]: better."),
-    (effect("static", 0.05), "undecided (smallest detectable effect: 0.250 nats)."),
-    (effect("static", 0.05, smallest_detectable_effect=math.inf), "[-0.050, +0.150]: undecided."),
-    (effect("static", 0.3, baseline_gated_runs=2),
-     "[+0.200, +0.400]: not interpreted (see the learning gate)."),
-    (effect("static", 0.0, low=0.0, high=0.0), "+0.000 nats in every run: the settings that differ had no effect."),
-    (effect("static", 0.3, low=math.nan, high=math.nan), "(one seed: no interval can be computed).")])
-def test_an_effect_is_stated_with_what_it_shows(row, ending):
-    sentence = effect_sentence(row)
-    assert sentence.startswith(("NLL on [MASK], static − dynamic: ", "Probe accuracy, static − dynamic: "))
-    assert sentence.endswith(ending)
-
-
-@pytest.mark.parametrize("course", list(Course))
-def test_every_course_of_an_effect_has_a_sentence(course):
-    entry = {"treatment": "static", "baseline": "dynamic", "course": course, "quarter": effect("static", 0.3),
-             "half": effect("static", 0.2), "end": effect("static", 0.05)}
-    sentence = course_sentence(entry)
-    assert sentence.startswith(
-        "Along training, validation NLL, static − dynamic: +0.300 [+0.200, +0.400] nats at a quarter of the steps, "
-        "+0.200 [+0.100, +0.300] at half, +0.050 [-0.050, +0.150] at the end: ")
-    assert sentence.endswith(f"{COURSES[course]}.")
+def test_a_study_without_an_aa_control_has_no_noise(tmp_path):
+    study = fake_study(tmp_path)
+    compare(study)
+    write_report(study)
+    assert "A/A noise" not in (study.reports / "README.md").read_text()
 
 
 def test_readme_and_verdicts_are_written_between_their_markers(reported):
@@ -101,17 +107,16 @@ def test_readme_and_verdicts_are_written_between_their_markers(reported):
         assert (root / "README.md").read_text() == f"Head\n{begin}{readme_block(reported)}{end}\ntail\n"
         verdicts = (root / "docs" / "verdicts.md").read_text()
         assert verdicts.count(begin) == verdicts.count(end) == 1
-        rows = re.findall(r"^\| (\S+) \|", verdicts, re.M)
-        shown = [row["id"] for rows in gather(StudyResults(reported))["questions"].values() for row in rows]
-        assert rows == ["claim", *shown]
+        rows = [name for name in re.findall(r"^\| (\S+) \|", verdicts, re.M) if name != "claim"]
+        assert rows == [row["id"] for rows in gather(StudyResults(reported))["questions"].values() for row in rows]
         assert "](" not in verdicts         # the documentation is built without the reports
 
 
 def test_the_block_has_one_figure_and_links_that_exist(reported):
     block = readme_block(reported)
     assert block.count("![") == 1
-    assert block.count("\n- ") + block.startswith("- ") <= 5
-    links = set(re.findall(r"\]\(([^)]+)\)", block)) - {"docs/verdicts.md"}
+    assert 1 <= len(re.findall(r"^- ", block, re.M)) <= 5
+    links = set(re.findall(r"\]\(([^)#]+)", block)) - {"docs/verdicts.md"}
     assert [link for link in links if not (reported.root / link).exists()] == []
 
 

@@ -53,13 +53,16 @@ def test_emphasis_inside_a_paragraph_is_no_caption():
     assert "<em>a</em> and <em>b</em>" in html
 
 
-def test_outcomes_are_marked_and_their_table_is_found_by_the_script():
-    html = page("## Claims tested\n\n| claim | outcome |\n|---|---|\n"
-                "| a | holds, exploratory |\n| b | no difference |\n")
-    assert '<table id="outcome-table">' in html
+def test_outcomes_are_marked_and_claims_lead_to_the_parts_about_them():
+    html = page("| claim | outcome |\n|---|---|\n| L2 | holds, exploratory |\n| b | no difference |\n\n"
+                "<details>\n<summary>Details</summary>\n\n**L2**\n\n- text\n\n**b** is not alone\n\n</details>\n")
+    assert '<table class="outcomes">' in html
     assert '<td class="outcome holds">holds, exploratory</td>' in html
     assert '<td class="outcome no-difference">' in html
-    assert "outcome-table" not in page("## Checks\n\n| claim | outcome |\n|---|---|\n| a | holds |\n")
+    assert '<th scope="row"><a href="#claim-l2">L2</a></th>' in html
+    assert '<p id="claim-l2"><strong>L2</strong></p>' in html
+    assert '<th scope="row">b</th>' in html
+    assert 'class="outcomes"' not in page("| claim | text |\n|---|---|\n| a | holds |\n")
 
 
 def test_a_figure_is_inline_with_its_alternative_text_and_caption():
@@ -76,10 +79,16 @@ def test_a_figure_is_inline_with_its_alternative_text_and_caption():
 def test_an_inlined_figure_draws_the_same():
     def drawn(element):
         attributes = {key.rpartition("}")[2]: re.sub(r"#(a-)?", "#", value) for key, value in element.attrib.items()
-                      if key not in ("id", "role", "aria-label")}
+                      if key not in ("id", "role", "aria-label", "version")}
         return [element.tag, attributes, [drawn(child) for child in element]]
 
     assert drawn(ElementTree.fromstring(inline_svg(SVG, "a", "label"))) == drawn(ElementTree.fromstring(SVG))
+
+
+def test_a_figure_grows_by_a_quarter_at_most():
+    svg = SVG.replace("<svg ", '<svg width="400.5pt" height="100pt" ', 1)
+    assert 'style="max-width:501pt"' in inline_svg(svg, "a", "label").split(">", 1)[0]
+    assert "max-width" not in inline_svg(SVG, "a", "label")
 
 
 def test_headings_have_the_anchors_that_github_gives_them():

@@ -57,14 +57,18 @@ def test_results_of_an_older_version_are_named():
 def test_the_report_begins_with_the_ladder_and_draws_it(study):
     write_report(study)
     text = (study.reports / "README.md").read_text()
-    assert [heading for heading in re.findall(r"^## (.*)", text, re.M)][:3] == [
-        "Findings", "Ladder of references", "Claims tested"]
-    assert f"| {LABELS['neighbours-product']} | {math.exp(2.75):.2f} | 2.750 | −0." in text
-    assert re.search(r"^\| \*\*baseline, dynamic\*\* \| \*\*[\d.]+\*\* \| \*\*[\d.]+\*\* \|  \|$", text, re.M)
-    assert f"the best count model ({LABELS['two-neighbours-product']}) {math.exp(2.5):.2f}" in text
-    figure = (study.reports / "figures" / "curves.svg").read_text()
+    assert [heading for heading in re.findall(r"^## (.*)", text, re.M)][:4] == [
+        "Findings", "Ladder of references", "All comparisons", "Outcomes"]
+    figure = (study.reports / "figures" / "ladder.svg").read_text()
+    for name, nll in LADDER.items():
+        assert f"{LABELS[name]} {nll:.3f}" in text              # the description of the figure
+        assert f">{math.exp(nll):,.1f}<" in figure
+    own = next(row for row in study_ladder(study) if row["is_baseline"])
+    assert f">{own['perplexity']:,.1f}<" in figure
+    assert f"The baseline, dynamic, is {2.5 - own['nll']:.3f} nats below the best count model" in text
+    curves = (study.reports / "figures" / "curves-mask-schedule.svg").read_text()
     for name, key in (("unigram", "unigram"), ("best count model", "two-neighbours-product"), ("floor", "floor")):
-        assert f">{name} {math.exp(LADDER[key]):.1f}<" in figure
+        assert f">{name} {math.exp(LADDER[key]):.1f}<" in curves
 
 
 def test_the_note_in_mlflow_has_the_ladder(study):

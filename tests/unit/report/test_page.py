@@ -5,14 +5,15 @@ import re
 from xml.etree import ElementTree
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from study import StudyError
-from study.analysis.results import StudyResults
-from study.report import figures, overview, search
-from study.report.facts import gather
+from study.analysis.questions import QUESTIONS
+from study.analysis.registration import read_registrations
+from study.report import figures
+from study.report.overview import MOST_CURVES, of_question
 from study.report.page import write_report
+from tests.support.fake_arms import many_arms
 from tests.support.fake_results import compare, fake_cell, fake_study
 from tests.support.studies import ROOT
 
@@ -33,17 +34,10 @@ def files(tmp_path_factory):
     return pages(fake_study(tmp_path_factory.mktemp("report"), description=MARKUP))
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Empty figures, for tests of text alone: drawing takes most of the time of a report."""
-    for module in (figures, search):
-        monkeypatch.setattr(module, "draw", lambda width, height, paint: "<svg ></svg>")
-
-
 def test_the_same_files_give_the_same_bytes(files, tmp_path):
     again = pages(fake_study(tmp_path, description=MARKUP))
     assert again.keys() == files.keys()
-    assert {"README.md", "index.html", "figures/curves.svg", "tables/cells.csv", "metrics.json"} <= files.keys()
+    assert {"README.md", "index.html", "figures/ladder.svg", "tables/cells.csv", "metrics.json"} <= files.keys()
     assert [name for name in files if again[name] != files[name]] == []
 
 
@@ -61,7 +55,7 @@ def test_the_page_fetches_nothing(files):
     html = files["index.html"].decode()
     targets = re.findall(r"""(?:src|href|xlink:href)\s*=\s*["']([^"']+)""", html) + re.findall(r"url\(([^)]+)\)", html)
     assert [target for target in targets
-            if not target.startswith(("#", "tables/", "../../runs/", "mlflow.html#"))] == []
+            if not target.startswith(("#", "tables/"))] == []
 
 
 def test_the_page_says_what_the_markdown_says(files):
@@ -93,16 +87,21 @@ def test_the_contents_lead_to_every_section(files):
     html = files["index.html"].decode()
     contents = re.findall(r'<li class="level-2"><a href="#([^"]+)">', html)
     assert contents == re.findall(r'<h2 id="([^"]+)"', html)
-    assert {"findings", "claims-tested", "arms", "methods", "reproduction"} <= set(contents)
+    assert {"findings", "ladder-of-references", "outcomes", "arms", "methods", "reproduction"} <= set(contents)
 
 
-def test_every_link_of_the_markdown_leads_somewhere(files):
+def test_every_link_of_the_markdown_leads_somewhere(many):
     """Anchors follow GitHub's rule, which the page follows too."""
-    html, text = files["index.html"].decode(), files["README.md"].decode()
+    html, text = (many.reports / "index.html").read_text(), (many.reports / "README.md").read_text()
     anchors = re.findall(r"\]\(#([^)]+)\)", text)
-    assert len(anchors) >= 5
+    assert len(anchors) > 5
     assert set(anchors) <= set(re.findall(r'<h[1-6] id="([^"]+)"', html))
-    assert {path for path in re.findall(r"\]\((figures/[^)]+|tables/[^)]+)\)", text)} <= files.keys()
+    paths = re.findall(r"\]\(((?:figures|tables)/[^)]+)\)", text)
+    assert len(paths) > 50
+    assert [path for path in paths if not (many.reports / path).exists()] == []
+    ids = re.findall(r'\sid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', html) + re.findall(r"url\(#([^)]+)\)", html)) <= set(ids)
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "reports").glob("*/index.html")), ids=lambda page: page.parent.name)
@@ -142,23 +141,22 @@ def test_a_missing_stage_is_named(tmp_path):
         compare(study)
 
 
-def test_runs_that_learnt_too_little_are_not_interpreted(tmp_path, undrawn):
-    study = fake_study(tmp_path)
+def test_runs_that_learnt_too_little_are_named_and_drawn_hollow(tmp_path, monkeypatch, undrawn):
+    study, seen = fake_study(tmp_path), []
+    monkeypatch.setattr(figures, "forest", lambda groups, *_: seen.append(groups) or "<svg ></svg>")
     records = study.cell("static", 1) / "metrics.jsonl"
     records.write_text(re.sub(r'"validation_nll": [0-9.]+', '"validation_nll": 3.99', records.read_text()))
     text = pages(study)["README.md"].decode()
-    assert text.count("not interpreted (see the learning gate).") >= 2
-    assert text.count("Learning gate: 1 of 2 runs of static never left the unigram plateau.") == 1
-    assert "| never escaped |" in text
+    assert re.search(r"^\| static \| .* \| 1 never escaped \|", text, re.M)
+    assert [row["gated"] for groups in seen for rows in groups.values() for row in rows] == [True, True]
     rows = list(csv.DictReader((study.reports / "tables/comparisons.csv").open()))
     assert {row["gated_runs"] for row in rows if row["treatment"] == "static"} == {"1"}
 
 
 def test_effects_along_training_are_shown(files):
     text = files["README.md"].decode()
-    assert "for static minus dynamic](figures/along-training.svg)" in text
-    assert "| static − dynamic | +0.000 \\[+0.000, +0.000\\] | +0.000 \\[+0.000, +0.000\\] | " in text
-    assert "Along training, validation NLL, static − dynamic: " in text
+    assert "](figures/along-training.svg)" in text
+    assert "Of these differences: 1 none ([numbers](tables/along_training.csv))" in text
     lines = files["tables/along_training.csv"].decode().splitlines()
     assert lines[0] == "treatment,baseline,fraction,step,baseline_step,n,effect,low,high"
     assert len(lines) == 1 + 20
@@ -167,18 +165,11 @@ def test_effects_along_training_are_shown(files):
 def test_a_text_that_may_not_be_quoted_is_not(tmp_path, monkeypatch, undrawn):
     study = fake_study(tmp_path)
     shown = pages(study)
-    assert all(b"In the example lines" in shown[page] for page in ("README.md", "index.html"))
+    assert all(b"bold" in shown[page] for page in ("README.md", "index.html"))      # a word of the sample row
     monkeypatch.setattr(type(study), "quotable", False)
-    for arm, seed in study.cells:
-        (study.cell(arm, seed) / "predictions.json").write_text("[]")
-        inputs = json.loads((study.cell(arm, seed) / "inputs.json").read_text())
-        (study.cell(arm, seed) / "inputs.json").write_text(json.dumps(inputs | {"line": {"passes": [], "more": False}}))
     hidden = pages(study)
-    for page in ("README.md", "index.html"):
-        assert "settings exclude lines of the text from the results" in hidden[page].decode()
-        assert "Pass 1" in shown[page].decode()
-        assert "Pass 1" not in hidden[page].decode()
-        assert "example lines" not in hidden[page].decode()
+    assert not any(b"bold&" in hidden[page] for page in ("README.md", "index.html"))
+    assert b"What the baseline predicts" not in hidden["README.md"]
 
 
 def test_deciles_are_differences_from_the_baseline(tmp_path, monkeypatch, undrawn):
@@ -189,15 +180,54 @@ def test_deciles_are_differences_from_the_baseline(tmp_path, monkeypatch, undraw
     np.testing.assert_allclose(seen[0], [[1.0, (40 * 2.05 - 10) / 30], [1.0, (40 * 2.25 - 10) / 30]], rtol=1e-5)
 
 
-def test_effects_are_sorted_from_the_best_to_the_worst(tmp_path, monkeypatch, undrawn):
-    study, seen = fake_study(tmp_path), {}
-    compare(study)
-    rows = pd.read_csv(study.reports / "tables/comparisons.csv")
-    rows = rows[rows.treatment == "static"]
-    table = pd.concat([rows.assign(effect=effect) for effect in (0.2, -0.1, 0.3)])
-    monkeypatch.setattr(overview, "effects_figure",
-                        lambda study, rows, part, colors, metric: seen.update({metric: part.effect.tolist()}))
-    results = StudyResults(study)
-    facts = gather(results)
-    overview.overview_figures(results, facts | {"frames": facts["frames"] | {"comparisons": table}})
-    assert seen == {"nll": [-0.1, 0.2, 0.3], "probe_accuracy": [0.3, 0.2, -0.1]}
+def test_comparisons_are_grouped_by_question_over_the_noise(tmp_path, monkeypatch, undrawn):
+    study, seen = many_arms(tmp_path, ["dynamic", "dynamic-reseeded", "untrained", "rate-40", "all-mask", "span"]), []
+    monkeypatch.setattr(figures, "forest", lambda groups, colors, label, digits, noise:
+                        seen.append((groups, noise)) or "<svg ></svg>")
+    pages(study)
+    for (groups, noise), scale, metric in zip(seen, (1, 100), ("nll", "probe_accuracy"), strict=True):
+        arms = {name: [row["treatment"] for row in rows] for name, rows in groups.items()}
+        assert arms == {"corruption": ["all-mask"], "rate and selection": ["rate-40", "span"]}
+        control = next(row for row in csv.DictReader((study.reports / "tables/comparisons.csv").open())
+                       if row["treatment"] == "dynamic-reseeded" and row["metric"] == metric)
+        assert noise == pytest.approx([scale * float(control[key]) for key in ("low", "high")])
+
+
+def test_a_plot_has_eight_curves_at_most(study):
+    """The tiny study has all arms."""
+    for question in QUESTIONS:
+        for arms in of_question(study, question, MOST_CURVES):
+            assert arms[0] == "dynamic"
+            assert 2 <= len(arms) == len(set(arms)) <= 8
+    parts = [arm for question in QUESTIONS for arms in of_question(study, question, MOST_CURVES) for arm in arms]
+    assert set(parts) == set(study.settings.arms) - {"untrained", "dynamic-reseeded"}
+
+
+def test_only_tested_claims_are_on_the_page(files):
+    text = files["README.md"].decode()
+    table = text[text.index("## Outcomes"):text.index("## Checks")]
+    shown = {name for name in re.findall(r"^\| (\S+) \|", table, re.M) if name != "claim"}
+    claims = json.loads(files["claims.json"])
+    tested = {name for name, claim in claims.items() if claim["result"]["outcome"] != "not testable here"}
+    checks = {name for name, claim in claims.items() if claim["claim_type"] == "exact"}
+    assert shown == tested - checks
+    assert f"{len(claims) - len(tested)} more are not testable here; [tables/claims.csv](tables/claims.csv)" in text
+    assert not any(name in text for name in ("L2b", "S0.13"))
+
+
+def test_the_registration_is_shown_with_commit_and_hash(tmp_path, undrawn):
+    study = many_arms(tmp_path, ["dynamic", "all-mask", "span"])
+    path = study.runs / "claims.json"
+    (entry,) = json.loads(path.read_text())
+    path.write_text(json.dumps([entry | {"commit": "0123456789abcdef"}]))
+    (registration,) = read_registrations(study)
+    text = pages(study)["README.md"].decode()
+    assert (f"Registered on {entry['date']} at commit 0123456789: {len(entry['claims'])} claims, hash "
+            f"{registration.hash}.\nExploratory (not registered before its arms were trained): none.") in text
+    del entry["claims"]["L2"]
+    path.write_text(json.dumps([entry]))
+    text = pages(study)["README.md"].decode()
+    assert "were trained): L2." in text
+    assert re.search(r"^\| L2 \| .* \| [a-z ]+, exploratory \|", text, re.M)
+    path.unlink()
+    assert "No claim was registered before the first run." in pages(study)["README.md"].decode()

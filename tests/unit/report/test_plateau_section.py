@@ -39,7 +39,7 @@ def test_the_report_leads_with_the_escapes(fake):
     compare(fake)
     write_report(fake)
     text = (fake.reports / "README.md").read_text()
-    findings = text[text.index("## Findings"):text.index("## Ladder")]
+    findings = text[text.index("## Findings"):text.index("## Outcomes")]
     assert "- dynamic, the baseline, leaves the unigram plateau in none of 2 runs within 12 steps." in findings
     assert "static, at step 8" in findings
     row = next(line for line in findings.splitlines() if line.startswith("| static |"))
@@ -50,6 +50,17 @@ def test_the_report_leads_with_the_escapes(fake):
     for name in ("plateau-survival", "plateau-attention"):
         assert f"](figures/{name}.svg)" in findings
         assert "static" in (fake.reports / "figures" / f"{name}.svg").read_text()
+
+
+def test_what_is_measured_after_training_is_left_out(fake):
+    compare(fake)
+    write_report(fake)
+    text = (fake.reports / "README.md").read_text()
+    assert re.findall(r"^## (.*)", text, re.M) == [
+        "Findings", "When runs leave the plateau", "Outcomes", "Checks of code and arithmetic", "Arms", "Methods",
+        "Reproduction"]
+    drawn = {path.stem for path in (fake.reports / "figures").glob("*.svg")}
+    assert drawn == {"plateau-survival", "plateau-attention", "curves-mask-schedule", "search"}
 
 
 def test_other_studies_have_no_such_section(tmp_path):

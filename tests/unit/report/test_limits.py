@@ -1,0 +1,63 @@
+"""How large a report may be: bytes, the width of a phone, printed pages. The study has as many arms as WikiText-2's."""
+import re
+import shutil
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+README_BYTES, PAGE_BYTES, PRINTED_PAGES, PHONE = 60_000, 600_000, 15, 390
+
+
+@pytest.fixture(scope="module")
+def page(many):
+    """The report in a browser."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto((many.reports / "index.html").as_uri())
+        yield page
+        browser.close()
+
+
+def test_the_report_is_small(many):
+    assert len(many.settings.arms) >= 28
+    assert len(list((many.reports / "figures").glob("claim-*.svg"))) > 30
+    assert (many.reports / "README.md").stat().st_size < README_BYTES
+    assert (many.reports / "index.html").stat().st_size < PAGE_BYTES
+
+
+def test_only_tables_and_figures_scroll_on_a_phone(page):
+    page.set_viewport_size({"width": PHONE, "height": 800})
+    for opened in (False, True):
+        page.evaluate(f"document.querySelectorAll('details').forEach(part => part.open = {str(opened).lower()})")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
+    wide = page.evaluate("""[...document.querySelectorAll('main *')].filter(element =>
+        element.getBoundingClientRect().right > innerWidth + 1 && !element.closest('.scroll, .drawing')
+        ).map(element => element.outerHTML.slice(0, 80))""")
+    assert wide == []
+
+
+def test_a_line_of_the_outcomes_fits_a_phone(page):
+    page.set_viewport_size({"width": PHONE, "height": 800})
+    assert page.evaluate("""[...document.querySelectorAll('table.outcomes')].filter(table =>
+        table.getBoundingClientRect().width > innerWidth).length""") == 0
+
+
+def test_it_prints_on_a_few_pages(page):
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = false)")
+    printed = page.pdf(format="A4")
+    assert 5 < len(re.findall(rb"/Type\s*/Page\b(?!s)", printed)) <= PRINTED_PAGES
+
+
+def test_a_claim_opens_where_its_name_leads(page):
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = false)")
+    link = page.locator("table.outcomes a").first
+    link.click()
+    target = page.locator(f"p{link.get_attribute('href').replace('.', chr(92) + '.')}")
+    assert target.is_visible()
+    assert target.inner_text() == link.inner_text()
