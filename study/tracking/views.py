@@ -60,7 +60,7 @@ def _ladder_table(study: Study) -> str:
 def write_links(study: Study, uri: str, experiment: str, runs: list) -> None:
     """Writes mlflow.html next to the report: a page that forwards from the fingerprint of a cell to its run in MLflow.
 
-    The report links to this page and not to MLflow, because the ids of runs are random and the report must not change
+    The report names this page and not MLflow, because the ids of runs are random and the report must not change
     if the results do not.
     """
     from jinja2 import Environment, FileSystemLoader

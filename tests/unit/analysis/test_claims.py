@@ -204,10 +204,14 @@ def test_runs_without_a_record_make_every_claim_exploratory(fake):
     assert exploratory(fake, load_claims(fake)) >= {"S0.10", "S0.11"}
 
 
-@pytest.mark.parametrize("folder", published_studies().values())
-def test_no_claim_of_a_published_study_is_exploratory(folder):
+# claims whose rule changed after the runs. S0.7 counted steps, and now counts the tutorial's tokens
+EXPLORATORY = {"plateau": {"S0.7"}}
+
+
+@pytest.mark.parametrize(("name", "folder"), published_studies().items())
+def test_claims_of_published_studies_were_registered_before_their_runs(name, folder):
     study = load_study(ROOT / folder)
-    assert exploratory(study, load_claims(study)) == set()
+    assert exploratory(study, load_claims(study)) == EXPLORATORY.get(name, set())
 
 
 def test_verdicts_reach_the_tables(fake):

@@ -42,9 +42,11 @@ def test_the_document_of_each_row_and_pair_is_recorded_if_asked_for(arrays, stud
         text = store.ids[store.documents[document]:store.document_ends[document]]
         windows = np.lib.stride_tricks.sliding_window_view(text, len(row) - 2)
         assert (windows == row[1:-1]).all(1).any()
-    for ids, document in zip(recorded["nsp/ids"], recorded["nsp/documents"], strict=True):
-        text = store.ids[store.documents[document]:store.document_ends[document]].tolist()
-        assert ids[1] in text
+    for task in ("nsp", "sop"):
+        for ids, document in zip(recorded[f"{task}/ids"], recorded[f"{task}/documents"], strict=True):
+            segment = ids[1:ids.tolist().index(tokenizer.sep_id)]
+            text = store.ids[store.documents[document]:store.document_ends[document]]
+            assert (np.lib.stride_tricks.sliding_window_view(text, len(segment)) == segment).all(1).any()
     save_arrays(recorded, tmp_path / "test.npz")
     save_arrays(arrays, tmp_path / "validation.npz")
     assert load_evaluation_set(tmp_path / "test.npz").documents.tolist() == recorded["documents"].tolist()

@@ -136,6 +136,15 @@ def test_draws_differ_between_seeds_and_agree_between_arms(study):
     assert all((a == b).all() for a, b in zip(draws[1], training_rows(task, labels, 1), strict=True))
 
 
+def test_a_draw_leaves_out_one_row_per_class(study):
+    """With fewer rows in the pool, the corpus stage refuses the setting."""
+    labels = np.arange(44) % 4
+    draws = training_rows(task_of(study, draws=5, train_rows=40), labels, 0)
+    left_out = [np.setdiff1d(np.arange(44), rows) for rows in draws]
+    assert all(sorted(labels[rows].tolist()) == [0, 1, 2, 3] for rows in left_out)
+    assert len({tuple(rows) for rows in left_out}) == 5
+
+
 def test_scores_are_means_over_the_draws(study):
     settings = study.settings.probe
     train, train_label = labelled(rows=200, seed=1)
