@@ -9,11 +9,14 @@ def test_the_pages_state_what_the_plateau_study_measured():
     table = pd.read_csv(ROOT / "reports/plateau/tables/escape.csv").set_index("arm")
     readme, page = (" ".join((ROOT / name).read_text().split()) for name in ("README.md", "docs/plateau.md"))
     assert "stay there seven times as long as the same encoders with rotary positions" in readme
-    assert "given seven times as many steps" in page
+    assert "given seven times as many steps and a warm-up" in page
     assert "stayed on it seven times as long" in absolute_positions().detail
     assert "needed seven times as many steps for this" in " ".join((ROOT / "docs/doctor.md").read_text().split())
     assert round(table.loc["dynamic", "median"] / table.loc["rotary-positions", "median"]) == 7
-    assert (table.escaped == table.n).all()             # "large encoders leave the plateau; so do the small ones"
+    assert table.loc["dynamic", "escaped"] == table.loc["dynamic", "n"] == 5    # "so do the small ones here"
+    assert table.loc["no-warmup", "escaped"] == 0
+    assert table.loc["no-warmup", "p_holm"] < 0.05
+    assert table.loc["pre-ln", "p_holm"] >= 0.05        # "no difference that five seeds can show"
     relative = table.loc[["rotary-positions", "relative-positions", "alibi", "rotary-and-absolute"]]
     assert (relative.p_holm < 0.05).all()
     cells = pd.read_csv(ROOT / "reports/plateau/tables/cells.csv").set_index("arm").escape_step
