@@ -163,6 +163,20 @@ def test_sentence_pairs_below_their_ceiling(fake):
     assert cell_table(StudyResults(fake)).sop_ceiling.tolist()[0] == 0.75
 
 
+def test_sentence_pairs_of_one_document_are_one_text(fake):
+    folder = fake.cell("dynamic", 0)
+    edit(folder / "evaluation.json",
+         lambda content: content.update(sop={"accuracy": 0.75, "base_rate": 0.5, "ceiling": 1.0}))
+    pairs = {"sop/correct": np.array([1, 1, 0, 1], bool), "sop/best_correct": np.ones(4, bool),
+             "sop/documents": np.array([7, 7, 7, 2])}
+    with np.load(folder / "evaluation.npz") as arrays:
+        np.savez(folder / "evaluation.npz", **arrays, **pairs)
+    accuracy, missed = metric(fake, "sop_accuracy"), metric(fake, "sop_below_ceiling")
+    assert (accuracy.cell, missed.cell) == (0.75, 0.25)
+    assert accuracy.texts == pytest.approx(0.75 + 2 * np.array([1 - 0.75, 2 - 3 * 0.75]) / 4)
+    assert missed.texts == pytest.approx(1 - accuracy.texts)
+
+
 def test_nll_in_pairs_has_numbers_of_texts(fake):
     value = metric(fake, "nll_pairs")
     assert (value.cell, value.texts.shape) == (2.0, (20,))

@@ -202,13 +202,25 @@ def test_the_code_stage_records_hashes_and_what_determines_an_arm(tmp_path):
     assert {name for name in before if (folder / name).read_bytes() != before[name]} == {"arms.json"}
 
 
-def copied_study(folder: Path, arms: dict | None = None):
-    """The tiny study's settings in a folder of their own."""
+def test_one_draw_of_the_probe_is_what_a_study_without_the_setting_has(tmp_path):
+    def evaluate_identity(lines: str) -> bytes:
+        study = copied_study(tmp_path, task=lines)
+        write_code_identity(study)
+        return (code_folder(study) / "evaluate.txt").read_bytes()
+
+    rows = "      train_rows: 40\n"
+    before = evaluate_identity(rows)
+    assert evaluate_identity(f"{rows}      draws: 1\n") == before
+    assert evaluate_identity(f"{rows}      draws: 2\n") != before
+
+
+def copied_study(folder: Path, arms: dict | None = None, task: str = "      train_rows: null\n"):
+    """The tiny study's settings in a folder of their own. task: the lines on the training rows of its probe task."""
     (folder / "experiments").mkdir(exist_ok=True)
     arms = arms or yaml.safe_load((ROOT / "experiments/arms.yaml").read_text())
     (folder / "experiments/arms.yaml").write_text(yaml.safe_dump(arms))
     params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
-    (folder / "params.yaml").write_text(params)
+    (folder / "params.yaml").write_text(params.replace("      train_rows: null\n", task))
     return load_study(folder)
 
 
