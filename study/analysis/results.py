@@ -139,18 +139,23 @@ class StudyResults:
 
     @cached_property
     def corpus(self) -> dict:
-        """corpus/manifest.json: counts and hashes of the text (not in git)."""
-        return read_json(self.study.runs / "corpus" / "manifest.json")
+        """corpus/manifest.json: counts and hashes of the text."""
+        return self._derived("corpus/manifest.json", "corpus")
 
     @cached_property
     def references(self) -> dict:
-        """examples/references.json: perplexities of count models and hashes of the evaluation sets (not in git)."""
-        return read_json(self.study.runs / "examples" / "references.json")
+        """examples/references.json: perplexities of count models and hashes of the evaluation sets."""
+        return self._derived("examples/references.json", "references")
 
     @cached_property
     def baselines(self) -> dict:
-        """examples/baselines.json: probe accuracies that need no encoder, by task (not in git)."""
-        return read_json(self.study.runs / "examples" / "baselines.json")
+        """examples/baselines.json: probe accuracies that need no encoder, by task."""
+        return self._derived("examples/baselines.json", "baselines")
+
+    def _derived(self, file: str, key: str) -> dict:
+        """A file that is not in git; without it, what the compare stage recorded of it for the report."""
+        path, recorded = self.study.runs / file, self.study.reports / "data.json"
+        return read_json(recorded)[key] if recorded.exists() and not path.exists() else read_json(path)
 
     @cached_property
     def trials(self) -> list[dict]:

@@ -33,7 +33,8 @@ def gather(results: StudyResults) -> dict:
              "levels": data["baselines"][probe.task], "reference": reference, "arms": _arms(results, frames),
              "comparisons": frames["comparisons"].to_dict("records"), "courses": _courses(frames["along_training"]),
              "control": control_row(study, frames["comparisons"], "nll"), "totals": _totals(results, frames["cells"]),
-             "samples": _samples(results), "params": study.params_path.resolve().relative_to(study.root.resolve()).as_posix(),
+             "samples": _samples(results),
+             "params": study.params_path.resolve().relative_to(study.root.resolve()).as_posix(),
              "verified": verified(results), "searched": trial_counts(results.trials), "chosen": chosen(results.tuned),
              "importances": importances(results.trials, settings.search.space)}
     facts |= _claims(results, facts["arms"])
