@@ -37,10 +37,12 @@ def plateau_section(results: StudyResults, table: pd.DataFrame) -> dict | None:
 
 
 def _together(study: Study, arms: list[str]) -> list[list[str]]:
-    """The arms of each survival plot: all of them if they are few, else the baseline with the arms of one question."""
+    """The arms of each survival plot: all of them if they are few, else the baseline with the arms of one question, the
+    question with the most arms first."""
     if len(arms) <= MOST_CURVES:
         return [arms]
-    return [part for question in QUESTIONS for part in of_question(study, question, MOST_CURVES)]
+    parts = [part for question in QUESTIONS for part in of_question(study, question, MOST_CURVES)]
+    return sorted(parts, key=len, reverse=True)
 
 
 def _survival_figures(results: StudyResults, parts: list[list[str]], colors: dict[str, str]) -> dict[str, Figure]:
