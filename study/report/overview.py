@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from study.analysis.escape import escape_correlation
@@ -88,8 +89,9 @@ def where_the_baseline_stands(results: StudyResults, baseline: dict) -> str:
 def control_row(study: Study, comparisons: pd.DataFrame, metric: str) -> dict | None:
     """The A/A control on a metric: the row of the arm that differs from the baseline in its seeds alone."""
     rows = comparisons[(comparisons.metric == metric) & (comparisons.baseline == study.settings.baseline)]
-    rows = rows[[[key for key, _ in flat(study.arms[arm].changes)] == ["training.seed_offset"]
-                 for arm in rows.treatment]].dropna(subset="low")
+    is_control = [[key for key, _ in flat(study.arms[arm].changes)] == ["training.seed_offset"]
+                  for arm in rows.treatment]
+    rows = rows[np.array(is_control, bool)].dropna(subset="low")
     return None if rows.empty else rows.to_dict("records")[0]
 
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from study.report import canvas, figures, panels
+from study.report import canvas, figures, overview, panels
 
 COLORS = {"dynamic": "#000000", "static": "#d55e00", "span": "#0072b2"}
 
@@ -163,3 +163,10 @@ def test_a_run_that_ends_early_does_not_shorten_the_curves_of_the_others():
 
     assert drawn(long, long[:2]) == drawn(long, long[:2], long)
     assert drawn(long[:3], long[:2]) != drawn(long, long[:2], long)
+
+
+def test_a_study_without_an_a_a_control_has_none(study):
+    empty = pd.DataFrame(columns=["treatment", "baseline", "metric", "effect", "low", "high"])
+    assert overview.control_row(study, empty, "nll") is None
+    rows = pd.DataFrame([row(arm, 0.1, metric="nll") for arm in ("static", "dynamic-reseeded")])
+    assert overview.control_row(study, rows, "nll")["treatment"] == "dynamic-reseeded"
