@@ -114,9 +114,9 @@ def test_one_report_has_every_arm(small):
             run_cell(small, arm)
     compare(small)
     page = write_report(small).read_text()
-    for name, arm in small.arms.items():
+    for name in small.settings.arms:
         assert name in page
-        assert question_of_factor(arm.factor) in page.lower()
+        assert question_of_factor(small.arms[name].factor) in page.lower()
     assert "[MASK]" in page
     assert (small.reports / "figures/layers.svg").exists()
     assert ",sizes," in (small.reports / "tables/probes.csv").read_text()
