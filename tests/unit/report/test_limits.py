@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 
+from tests.support.limits import PAGE_BYTES, PRINTED_PAGES, README_BYTES
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-README_BYTES, PAGE_BYTES, PRINTED_PAGES, PHONE = 60_000, 600_000, 15, 390
+PHONE = 390                                 # pixels
 
 
 @pytest.fixture(scope="module")
