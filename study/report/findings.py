@@ -61,11 +61,12 @@ def sentence(row: dict) -> str:
 
 _SENTENCES: dict[str, Callable[[str, str], str]] = {
     "holds": lambda statement, measured: f"{statement}: {measured}.",
-    "reversed": lambda statement, measured: f"{_capital(measured)}. That is the reverse of the claim: {statement}.",
-    "no difference": lambda statement, measured: (f"{_capital(measured)}, which is smaller than the margin. That is no "
-                                                  f"difference, against the claim: {statement}."),
-    "split": lambda statement, measured: (f"{_capital(measured)}, but another measure disagrees. That splits the "
-                                          f"claim: {statement}.")}
+    "reversed": lambda statement, measured: (f"{_capital(measured)}. That is the reverse of the claim "
+                                             f"“{statement}”."),
+    "no difference": lambda statement, measured: (f"{_capital(measured)}, which is smaller than the margin: no "
+                                                  f"difference, although the claim is “{statement}”."),
+    "split": lambda statement, measured: (f"{_capital(measured)}, but another measure disagrees. So the outcome "
+                                          f"of the claim “{statement}” is split.")}
 
 
 def _capital(text: str) -> str:

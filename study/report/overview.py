@@ -70,9 +70,9 @@ def ladder_figure(results: StudyResults, rows: list[dict], baseline: dict, cells
     seeds = cells[cells.arm == baseline["arm"]].nll.dropna().tolist()
     levels = ", ".join(f"{row['label']} {number(row['nll'], 3)}" for row in rows)
     return Figure("Ladder of references", figures.ladder(rows, seeds),
-                  f"{where_the_baseline_stands(results, baseline)} Rings: its runs. The other rows need "
-                  "no encoder; counts are of the training text, and weights and exponents were fitted to the "
-                  "validation set.",
+                  f"{where_the_baseline_stands(results, baseline)} Rings are its runs. Everything else "
+                  "needs no encoder: counts come from the training text, and the weights and exponents of the count "
+                  "models were fitted to the validation set.",
                   f"NLL in nats, from the least to the most knowledge: {levels}")
 
 
@@ -109,8 +109,8 @@ def effects_figure(study: Study, comparisons: pd.DataFrame, metric: str) -> dict
         band = "Grey band: the 95 % interval of the A/A control, whose arms differ in their seeds alone. "
     svg = figures.forest(groups, arm_colors(study), f"difference in {label} ({unit.name}; {better})", unit.digits,
                          (unit.scale * control["low"], unit.scale * control["high"]) if control else None)
-    caption = (f"Each arm minus the arm that it is compared with, with 95 % intervals. {band}Hollow: a run of either "
-               "arm fails the learning gate, so the number may only show which arm started first.")
+    caption = (f"Each arm minus the arm that it is compared with, with 95 % intervals. {band}A hollow dot marks arms "
+               "of which a run learnt too little, so the number may only show which arm began to learn first.")
     return {f"effects-{metric.replace('_', '-')}": Figure(
         f"All comparisons: {label}", svg, caption,
         f"Differences in {label} ({unit.name}) of {sum(map(len, groups.values()))} comparisons, by question")}

@@ -75,11 +75,12 @@ def escape_findings(table: pd.DataFrame, limit: int) -> list[str]:
     escape.csv."""
     rows = table.sort_values("median", kind="stable").to_dict("records")
     compared = [row for row in rows if not _unknown(row["p_holm"])]
-    groups = {"Earlier than its baseline": [row for row in compared if row["p_holm"] < ALPHA and row["difference"] < 0],
-              "Later": [row for row in compared if row["p_holm"] < ALPHA and row["difference"] > 0],
-              "No difference that these runs can show": [row for row in compared if row["p_holm"] >= ALPHA]}
-    sentences = [f"{row['arm']}, the baseline, leaves the unigram plateau {_when(row, limit)}."
-                 for row in rows if _unknown(row["p_holm"])]
+    clear = [row for row in compared if row["p_holm"] < ALPHA]
+    groups = {"Earlier than the baseline": [row for row in clear if row["difference"] < 0],
+              "Later than the baseline, or never": [row for row in clear if row["difference"] > 0],
+              "No detectable difference": [row for row in compared if row["p_holm"] >= ALPHA]}
+    sentences = [f"{row['arm']}, the baseline, leaves the unigram plateau {_when(row, limit)}. All steps are medians "
+                 "over seeds." for row in rows if _unknown(row["p_holm"])]
     for name, part in groups.items():
         arms = "; ".join(f"{row['arm']}, {_when(row, limit)}" for row in part)
         sentences += [f"{name}: {arms}."] if part else []

@@ -38,7 +38,7 @@ def test_a_finding_states_what_was_measured_and_what_that_says_of_the_claim():
         "All is better: with all-mask, NLL on [MASK] is 0.200 nats higher [0.100, 0.300] than with dynamic.")
     assert sentence(claim("L2", "reversed", -0.2)) == (
         "With all-mask, NLL on [MASK] is 0.200 nats lower [0.100, 0.300] than with dynamic. That is the reverse of the "
-        "claim: All is better.")
+        "claim “All is better”.")
     assert "smaller than the margin" in sentence(claim("L2", "no difference", 0.01))
     assert "another measure disagrees" in sentence(claim("L2", "split"))
     assert sentence(claim("L2", baseline=None, metric="mean_over_cls")) == (

@@ -83,14 +83,15 @@ def test_findings_sort_the_arms_into_earlier_later_and_unknown():
                           row("fast", 200.0, 0.01, -1180), row("soon", 360.0, 0.02, -1020),
                           row("alike", 1260.0, 0.3, -200), row("never", math.inf, 0.2, 400, escaped=0)])
     assert escape_findings(table, 2000) == [
-        "base, the baseline, leaves the unigram plateau at step 1,380.",
-        "Earlier than its baseline: fast, at step 200; soon, at step 360.",
-        "Later: late, at a median beyond 2,000 steps (2 of 5 runs).",
-        "No difference that these runs can show: alike, at step 1,260; never, in none of 5 runs within 2,000 steps."]
+        "base, the baseline, leaves the unigram plateau at step 1,380. All steps are medians over seeds.",
+        "Earlier than the baseline: fast, at step 200; soon, at step 360.",
+        "Later than the baseline, or never: late, at a median beyond 2,000 steps (2 of 5 runs).",
+        "No detectable difference: alike, at step 1,260; never, in none of 5 runs within 2,000 steps."]
 
 
 def test_an_interval_is_shown_with_the_step():
     table = pd.DataFrame([row("base", 200.0, math.nan, math.nan, escaped=4) | {"median_low": 180.0,
                                                                               "median_high": math.inf}])
     assert escape_findings(table, 2000) == [
-        "base, the baseline, leaves the unigram plateau at step 200 [180, ∞] (4 of 5 runs)."]
+        "base, the baseline, leaves the unigram plateau at step 200 [180, ∞] (4 of 5 runs). All steps are "
+        "medians over seeds."]
