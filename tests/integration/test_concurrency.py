@@ -69,6 +69,8 @@ def test_killed_runs_are_resumed_and_two_runs_take_turns(alone, tmp_path):
         wait_until(lambda: any("> study pretrain" in path.read_text() for path in logs.glob("*.log")))
         os.killpg(process.pid, signal.SIGKILL) if whole_group else process.kill()
         process.wait()
+        if whole_group:                     # to DVC, a process is alive until its new parent has collected it
+            wait_until(lambda group=process.pid: not exists(group))
     results = at_once(root, command, command)
     assert [status for status, _ in results] == [0, 0], results
     assert any("waiting for another `study run`" in output for _, output in results)
@@ -85,6 +87,15 @@ def test_dvc_and_tracking_during_a_run(alone, tmp_path):
         assert "Traceback" not in output
     run(*STUDY, "run", "experiments/tiny", cwd=root)
     check_complete(root, alone)
+
+
+def exists(group: int) -> bool:
+    """Whether a process of this group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def wait_until(condition, seconds: float = 240) -> None:
