@@ -84,14 +84,14 @@ class Estimate:
         return float(2 * t_tail(abs(self.mean) / self.error, self.df))
 
     def p_equivalent(self, margin: float) -> float:
-        """p value of two one-sided tests (TOST) that the mean lies in (-margin, margin)."""
+        """p value of two one-sided tests (TOST) that the mean is inside (-margin, margin)."""
         if self.error == 0:
             return 0.0 if abs(self.mean) < margin else 1.0
         return float(t_tail((margin - abs(self.mean)) / self.error, self.df))
 
     def p_beyond(self, margin: float) -> float:
-        """p value of the hypothesis that the mean lies in [-margin, margin]: below alpha if the two-sided interval of
-        level 1 - alpha lies wholly outside."""
+        """p value of the hypothesis that the mean is inside [-margin, margin]: below alpha if the two-sided interval of
+        level 1 - alpha is wholly outside."""
         if self.error == 0:
             return 0.0 if abs(self.mean) > margin else 1.0
         return min(1.0, float(2 * t_tail((abs(self.mean) - margin) / self.error, self.df)))

@@ -29,7 +29,7 @@ def load_arms(path: Path) -> dict[str, Arm]:
     arms = {name: validated(Arm, content, f"{path}: {name}") for name, content in read_yaml(path).items()}
     for name, arm in arms.items():
         if arm.baseline is not None and arm.baseline not in arms:
-            raise StudyError(f"{path}: {name}: there is no arm {arm.baseline!r} to be its baseline"
+            raise StudyError(f"{path}: {name}.baseline: unknown arm {arm.baseline!r}"
                              f"{nearest(arm.baseline, arms)}")
     for name in arms:
         _check_branch(arms, name, path)
@@ -60,7 +60,7 @@ def _check_branch(arms: dict[str, Arm], name: str, path: Path) -> None:
     if branch is None:
         return
     if branch.arm not in arms:
-        raise StudyError(f"{path}: {name}.from: there is no arm {branch.arm!r} to start from"
+        raise StudyError(f"{path}: {name}.from: unknown arm {branch.arm!r}"
                          f"{nearest(branch.arm, arms)}")
     if branch_of(arms, branch.arm, path) is not None:
         raise StudyError(f"{path}: {name}.from: {branch.arm} starts from another arm itself; name an arm that starts "

@@ -1,13 +1,11 @@
-"""The report in a browser: claims lead to their details, nothing is requested, and it works for a screen reader."""
-import shutil
-
+"""The report in a browser: claims lead to their details, it sends no request, and it works for a screen reader."""
 import pytest
 
 from study.report.page import write_report
+from tests.support.browser import chromium, needs_chromium
 from tests.support.fake_results import compare, fake_study
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +17,8 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

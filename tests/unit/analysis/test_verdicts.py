@@ -88,7 +88,7 @@ def test_too_few_seeds_decide_nothing(monkeypatch):
     verdict = decide_families({"few": ClaimTest(HIGHER, few, obstacle(None, HIGHER, few))}, {})["few"]
     assert (verdict.outcome, verdict.flags) == ("undecided", {Flag.TOO_FEW_SEEDS})
     assert verdict.reason == "too few seeds: 2, but the claim requires 3"
-    assert verdict.effect == 1.0            # shown, though nothing is decided
+    assert verdict.effect == 1.0            # shown, although undecided
     assert math.isnan(verdict.p_holm)
 
 

@@ -61,7 +61,7 @@ SETTINGS = [
     ("bytes", written("params.yaml", b"\xff\xfe\x00study"), "params.yaml: cannot be read"),
     ("no settings", removed("params.yaml"), "params.yaml: no such file"),
     ("arm without baseline", arm("static", baseline="dynamik"),
-     "static: there is no arm 'dynamik' to be its baseline; did you mean"),
+     "static.baseline: unknown arm 'dynamik'; did you mean"),
     ("arm of itself", arm("dynamic", baseline="static"), "baselines form a cycle"),
     ("arm's unknown key", arm("static", changes={"masking": {"schedul": "static"}}), "did you mean schedule?"),
     ("arm's impossible value", arm("static", changes={"masking": {"mlm_probability": 3}}), "static.changes"),

@@ -100,7 +100,7 @@ def write_arms(folder, **arms: dict):
 
 START = {"arm": "dynamic", "step": 6}
 REFUSED = {
-    "unknown arm": (arm(ALL_MASK, {"arm": "dynamik", "step": 6}), "odd.from: there is no arm 'dynamik' to start from; "
+    "unknown arm": (arm(ALL_MASK, {"arm": "dynamik", "step": 6}), "odd.from: unknown arm 'dynamik'; "
                     "did you mean dynamic?"),
     "branched arm": (arm(ALL_MASK, {"arm": "all-mask-from-1000", "step": 6}),
                      "odd.from: all-mask-from-1000 starts from another arm itself"),

@@ -92,7 +92,7 @@ def test_arms_of_a_seed_share_their_draws_and_seeds_do_not(drawn):
     assert all((first[key] == other_arm[key]).all() for key in keys)
     differing = {key.split("/")[1] for key in keys if (first[key] != other_seed[key]).any()}
     assert {"mean", "layer-1"} <= differing
-    assert not {"cosine-cls", "cosine-mean"} & differing      # nothing is trained, so nothing is drawn
+    assert not {"cosine-cls", "cosine-mean"} & differing      # they need no training rows
 
 
 def test_analysis_reads_the_chosen_layer_of_both_encoders_from_the_files(drawn):

@@ -1,28 +1,21 @@
 """How large a report may be: bytes, the width of a phone, printed pages. The study has as many arms as WikiText-2's."""
 import re
-import shutil
 
 import pytest
 
+from tests.support.browser import chromium, needs_chromium
 from tests.support.limits import PAGE_BYTES, PRINTED_PAGES, README_BYTES
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PHONE = 390                                 # pixels
 
 
 @pytest.fixture(scope="module")
 def page(many):
     """The report in a browser."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as browser:
         page = browser.new_page()
         page.goto((many.reports / "index.html").as_uri())
         yield page
-        browser.close()
 
 
 def test_the_report_is_small(many):
@@ -32,6 +25,7 @@ def test_the_report_is_small(many):
     assert (many.reports / "index.html").stat().st_size < PAGE_BYTES
 
 
+@needs_chromium
 def test_only_tables_and_figures_scroll_on_a_phone(page):
     page.set_viewport_size({"width": PHONE, "height": 800})
     for opened in (False, True):
@@ -43,18 +37,21 @@ def test_only_tables_and_figures_scroll_on_a_phone(page):
     assert wide == []
 
 
+@needs_chromium
 def test_a_line_of_the_outcomes_fits_a_phone(page):
     page.set_viewport_size({"width": PHONE, "height": 800})
     assert page.evaluate("""[...document.querySelectorAll('table.outcomes')].filter(table =>
         table.getBoundingClientRect().width > innerWidth).length""") == 0
 
 
+@needs_chromium
 def test_it_prints_on_a_few_pages(page):
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = false)")
     printed = page.pdf(format="A4")
     assert 5 < len(re.findall(rb"/Type\s*/Page\b(?!s)", printed)) <= PRINTED_PAGES
 
 
+@needs_chromium
 def test_a_claim_opens_where_its_name_leads(page):
     page.set_viewport_size({"width": 1280, "height": 900})
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = false)")

@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(config, data, step):
 
 @pytest.mark.parametrize(("step", "steps_before"), [(8, [7, 8]), (6, [])])
 def test_the_record_of_a_divergence_has_the_extremes_of_the_steps_before_it(config, data, step, steps_before):
-    """The step that failed is no part of them; without a step since the last record there are none."""
+    """The step that failed does not count; without a step since the last record the extremes are null."""
     budget = {"steps": 12, "warmup_steps": 0, "eval_steps": 6, "learning_rate": 0.02, "max_grad_norm": 0.5}
     configs = [changed(config, training=budget | {"logging_steps": every}) for every in (1, 3)]
     runs = [with_infinite_loss_after(Trainer(config, data, 0), step).train() for config in configs]
