@@ -25,7 +25,8 @@ RESULTS = ROOT / "reports" / "pilots"
 TRIALS = RESULTS / "trials.jsonl"
 SHORT = {"training": {"steps": 600, "warmup_steps": 200, "eval_steps": 25, "logging_steps": 25,
                       "save_steps": 1_000_000, "precision": "float32"}}
-FULL = {"steps": 9600, "warmup_steps": 400, "eval_steps": 100, "logging_steps": 100}     # as in the study
+FULL = {"steps": 9600, "warmup_steps": 400, "eval_steps": 100, "logging_steps": 100, "precision": "bfloat16"}
+LINEAR = {"decoder_transform": False}
 ABSOLUTE, ALL_MASK = {"positions": "absolute"}, {"mask": 1.0, "random": 0.0, "keep": 0.0}
 PILOTS: dict[str, dict] = {
     "baseline": {},
@@ -39,10 +40,12 @@ PILOTS: dict[str, dict] = {
     "8,192 tokens per step": {"training": {"batch_size": 128, "steps": 300, "warmup_steps": 100,
                                            "learning_rate": 0.007}},
     "vocabulary of 4,096": {"tokenizer": {"vocabulary_size": 4096}},
-    "linear decoder": {"model": {"decoder_transform": False}},
+    "linear decoder": {"model": LINEAR},
     "three times the steps": {"training": {"steps": 1800}},
     "full length": {"training": FULL},
-    "full length, linear decoder": {"training": FULL, "model": {"decoder_transform": False}},
+    "full length, all-mask": {"training": FULL, "masking": ALL_MASK},
+    "full length, linear decoder": {"training": FULL, "model": LINEAR},
+    "full length, linear decoder, all-mask": {"training": FULL, "model": LINEAR, "masking": ALL_MASK},
 }
 
 
