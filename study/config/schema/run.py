@@ -77,6 +77,9 @@ class Masking(Settings):
     keep: Fraction
     """Fraction of the selected tokens that is left unchanged."""
 
+    random_from: Literal["words", "vocabulary"] = "words"
+    """What random tokens are drawn from: the ordinary pieces, or all ids, with special tokens and unused entries."""
+
     selection: Literal["token", "whole-word", "span"]
     """What is selected together: single tokens, whole words, or spans of words (SpanBERT)."""
 
