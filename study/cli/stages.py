@@ -15,7 +15,7 @@ commands = typer.Typer()
 stage = study_command(commands, "Stages of the pipeline")
 
 
-def _check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
+def check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
     """Raises StudyError if the study has no such cell, or if the code is not the version that DVC recorded."""
     from study.orchestration.code_identity import check_code
 
@@ -133,7 +133,7 @@ def pretrain(study: Study, arm: Arm, seed: Seed):
     from study.training.pretrain import cell_settings
     from study.training.pretrain import pretrain as train_cell
 
-    _check_cell(study, arm, seed, "pretrain")
+    check_cell(study, arm, seed, "pretrain")
     processes, version = join(), code_hash(study, "pretrain")
     if not processes.first:
         train_cell(study, arm, seed, processes=processes, code_hash=version)
@@ -164,7 +164,7 @@ def evaluate(study: Study, arm: Arm, seed: Seed):
     from study.evaluation.evaluate import evaluate as evaluate_cell
     from study.evaluation.probe import baselines, probe, read_task
 
-    _check_cell(study, arm, seed, "evaluate")
+    check_cell(study, arm, seed, "evaluate")
     for task in study.settings.probe.tasks:         # before anything is written: a missing input is an error at once
         baselines(study, task)
         for split in ("train", "test"):

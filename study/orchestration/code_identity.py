@@ -18,6 +18,7 @@ from pathlib import Path
 
 from study import StudyError
 from study.config.arms import arm_identity
+from study.config.schema import Settings
 from study.config.study import Study
 from study.files import write_json
 from study.orchestration.syntax_hash import file_hash
@@ -28,10 +29,13 @@ ENTRIES = {
     "corpus": ("study.data.corpus_{kind}",), "tokenizer": ("study.data.wordpiece",),
     "examples": ("study.data.examples", "study.evaluation.baselines"), "search": ("study.training.search",),
     "pretrain": ("study.training.pretrain",), "evaluate": ("study.evaluation.evaluate", "study.evaluation.probe"),
+    "task-rows": ("study.data.task_rows",), "finetune": ("study.finetuning.finetune",),
     "compare": ("study.analysis.compare", "study.evaluation.exact_claims"),
     "report": ("study.report.page",), "track": ("study.tracking.runs",),
 }
-SETTINGS = {"evaluate": ("evaluation", "probe")}       # sections that DVC would otherwise have to read for every cell
+# Settings that DVC would otherwise have to read for every cell. Lists of arms are left out: they decide which cells
+# there are, and not what is in them.
+SETTINGS = {"evaluate": ("evaluation", "probe"), "finetune": ("finetune", "baseline")}
 SYNTHETIC_ENTRIES = {"examples": ("study.data.synthetic_floor",)}       # in addition, for the synthetic corpus
 # Declarations of settings. A stage depends on the values of settings, which DVC compares (params.yaml, settings.yaml),
 # so that adding a setting for one stage leaves the others up to date.
@@ -101,9 +105,14 @@ def code_folder(study: Study) -> Path:
 
 def _identity(study: Study, stage: str) -> dict[str, str]:
     """Hashes of the files that a stage depends on, and of its SETTINGS."""
-    settings = {f"params.yaml: {name}": hashlib.sha256(getattr(study.settings, name).model_dump_json(
-        exclude_defaults=True).encode()).hexdigest() for name in SETTINGS.get(stage, ())}
+    settings = {f"params.yaml: {name}": _settings_hash(getattr(study.settings, name))
+                for name in SETTINGS.get(stage, ())}
     return stage_hashes(stage, study.settings.corpus.kind) | settings
+
+
+def _settings_hash(value: Settings | str) -> str:
+    content = value if isinstance(value, str) else value.model_dump_json(exclude_defaults=True, exclude={"arms"})
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def write_code_identity(study: Study) -> None:
