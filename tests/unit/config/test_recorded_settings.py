@@ -11,7 +11,17 @@ from study.config import fingerprint as fingerprint_module
 from study.config.arms import resolve
 from study.config.fingerprint import fingerprint, kept_settings_yaml, read_settings, settings_yaml
 from study.config.load import load_study
-from study.config.schema import Curriculum, Probe, ProbeTask, Recipe, RunConfig, StudyConfig, Training
+from study.config.schema import (
+    Curriculum,
+    FinetuneRecipe,
+    FinetuneTask,
+    Probe,
+    ProbeTask,
+    Recipe,
+    RunConfig,
+    StudyConfig,
+    Training,
+)
 from study.config.versions import UPGRADES, VERSION, upgraded
 from study.config.yaml_files import parse_yaml
 from tests.support.studies import ROOT, changed
@@ -174,6 +184,9 @@ def test_only_settings_that_were_added_later_have_a_default():
             if not field.is_required()} == added
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
             if not field.is_required()] == ["draws"]
+    assert [name for name, field in StudyConfig.model_fields.items() if not field.is_required()] == ["finetune"]
+    assert [name for model in (FinetuneRecipe, FinetuneTask) for name, field in model.model_fields.items()
+            if not field.is_required()] == ["draws", "text_pair"]
 
 
 def test_renamed_settings_keep_the_file_of_a_trained_cell(study, tmp_path):
