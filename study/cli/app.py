@@ -8,7 +8,7 @@ import sys
 import typer
 
 from study import StudyError
-from study.cli import doctor, explore, finetuning, results, runs, stages
+from study.cli import doctor, explore, results, runs, stages
 
 # No library that a study uses may send telemetry.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -26,7 +26,7 @@ HELP = ("A reproducibility study of BERT pre-training.\n\n"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help=HELP)
-for group in (stages, finetuning, runs, results, explore, doctor):
+for group in (stages, runs, results, explore, doctor):
     app.add_typer(group.commands)
 
 

@@ -4,6 +4,7 @@ They are what `finetune.tasks` names: a data set from the hub or a local folder,
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,6 @@ from study import StudyError
 from study.config.schema import FinetuneTask
 from study.config.study import Study
 from study.data.corpus import check_labels, subset, task_rows
-from study.data.corpus_synthetic import topic_rows
 
 SPLITS = ("train", "test")
 
@@ -30,14 +30,16 @@ def task_folder(study: Study, task: FinetuneTask) -> Path:
     return study.runs / "tasks" / task.name
 
 
-def write_task_rows(study: Study, name: str, folder: Path) -> dict[str, int]:
+def write_task_rows(study: Study, name: str, folder: Path,
+                    topic_rows: Callable[..., pd.DataFrame] | None = None) -> dict[str, int]:
     """Writes the rows of a fine-tuning task to a folder. Returns the number of rows by split.
 
-    Raises StudyError if a split is unusable, or has too few rows for recipe.train_sizes.
+    topic_rows: corpus_synthetic.topic_rows in a study of the synthetic corpus, None for other text. Raises StudyError
+    if a split is unusable, or has too few rows for recipe.train_sizes.
     """
     task, counts = task_named(study, name), {}
     for split in SPLITS:
-        frame = subset(_rows(study, task, split), task.train_rows if split == "train" else task.test_rows)
+        frame = subset(_rows(study, task, split, topic_rows), task.train_rows if split == "train" else task.test_rows)
         check_labels(task, split, frame, "finetune.tasks")
         if split == "train":
             _check_sizes(study, task, frame)
@@ -52,14 +54,14 @@ def read_task_rows(study: Study, task: FinetuneTask, split: str) -> pd.DataFrame
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: no usable rows ({' '.join(str(error).split()):.120}); run `study task-rows --task "
+        raise StudyError(f"{path}: no usable rows ({' '.join(str(error).split()):.120}); run `study tasks --task "
                          f"{task.name}` (or `dvc repro`)") from None
 
 
-def _rows(study: Study, task: FinetuneTask, split: str) -> pd.DataFrame:
+def _rows(study: Study, task: FinetuneTask, split: str, topic_rows: Callable | None) -> pd.DataFrame:
     if task.path != "corpus":
         return task_rows(study, task, split, task.text_pair)
-    if study.settings.corpus.kind != "synthetic":
+    if topic_rows is None:
         raise StudyError(f"{study.params_path}: finetune.tasks: path `corpus` of {task.name} means the synthetic "
                          f"corpus's topics; for text name a data set")
     if task.text_pair is not None:

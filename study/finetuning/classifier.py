@@ -21,7 +21,7 @@ class Classifier(nn.Module):
 
     def __init__(self, encoder: Encoder, recipe: FinetuneRecipe, width: int, classes: int, tokenizer: TokenizerInfo):
         super().__init__()
-        self.encoder, self.pooling = encoder, recipe.pooling
+        self.encoder, self.recipe = encoder, recipe
         self.dropout = nn.Dropout(recipe.dropout)
         self.classifier = nn.Linear(width, classes)
         self.layout_ids = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
 
     def forward(self, ids: Tensor, types: Tensor, mask: Tensor | None) -> Tensor:
         """Returns the logits (B, C) float32 of ids and types (B, T); mask (B, T) bool, None without padding."""
-        if self.pooling == "cls":           # after its attention, the last layer is computed for [CLS] alone
+        if self.recipe.pooling == "cls":           # after its attention, the last layer is computed for [CLS] alone
             pooled = self.encoder(ids, types, mask, cls_positions(ids))                     # (B, H)
         else:
             states = self.encoder(ids, types, mask)                                         # (B, T, H)

@@ -47,12 +47,13 @@ class Chosen:
 def finetune(study: Study, arm: str, seed: int) -> dict:
     """Fine-tunes one cell on every task of the settings. Returns the content of finetune.json.
 
-    Writes finetune.json (`tasks` and, apart from what is deterministic, `seconds`) and finetune.npz: predictions for
-    each test row. Raises StudyError if the cell has not been trained or the rows of a task are missing.
+    Writes finetune.json, finetune.npz (predictions for each test row) and, apart from these because it differs from run
+    to run, finetune_time.json (seconds by task). Raises StudyError if the cell has not been trained or the rows of a
+    task are missing.
     """
     settings, folder, backend = study.settings.finetune, study.cell(arm, seed), load(study.runs / "tokenizer")
     config, model = load_cell(study, arm, seed)
-    tokenizer, began = TokenizerInfo.of(backend), time.perf_counter()
+    tokenizer = TokenizerInfo.of(backend)
     trained = Encoder(model, config, tokenizer, seed)
     plans = {"trained": (trained, settings.recipe)}
     if settings.recipe.untrained:
@@ -60,15 +61,15 @@ def finetune(study: Study, arm: str, seed: int) -> dict:
         plans["untrained"] = (Encoder(untrained.to(model.device), config, tokenizer, seed), settings.recipe)
     if arm == study.settings.baseline:
         plans |= {name: (trained, varied(settings.recipe, changes)) for name, changes in settings.variants.items()}
-    tasks, arrays, seconds = {}, {}, {}
+    result, arrays, seconds = {}, {}, {}
     for task in settings.tasks:
         started = time.perf_counter()
         scores, predicted = finetune_task(study, task, backend, plans)
-        tasks[task.name] = scores
+        result[task.name] = scores
         arrays |= {f"{task.name}/{key}": array.astype(np.uint8) for key, array in predicted.items()}
         seconds[task.name] = round(time.perf_counter() - started, 3)
-    result = {"tasks": tasks, "seconds": seconds | {"all": round(time.perf_counter() - began, 3)}}
     save_arrays(arrays, folder / "finetune.npz")
+    write_json(folder / "finetune_time.json", {"seconds": seconds})
     write_json(folder / "finetune.json", result)
     return result
 

@@ -29,14 +29,15 @@ ENTRIES = {
     "corpus": ("study.data.corpus_{kind}",), "tokenizer": ("study.data.wordpiece",),
     "examples": ("study.data.examples", "study.evaluation.baselines"), "search": ("study.training.search",),
     "pretrain": ("study.training.pretrain",), "evaluate": ("study.evaluation.evaluate", "study.evaluation.probe"),
-    "task-rows": ("study.data.task_rows",), "finetune": ("study.finetuning.finetune",),
+    "tasks": ("study.data.task_rows",), "finetune": ("study.finetuning.finetune",),
     "compare": ("study.analysis.compare", "study.evaluation.exact_claims"),
     "report": ("study.report.page",), "track": ("study.tracking.runs",),
 }
 # Settings that DVC would otherwise have to read for every cell. Lists of arms are left out: they decide which cells
 # there are, and not what is in them.
 SETTINGS = {"evaluate": ("evaluation", "probe"), "finetune": ("finetune", "baseline")}
-SYNTHETIC_ENTRIES = {"examples": ("study.data.synthetic_floor",)}       # in addition, for the synthetic corpus
+# In addition, for the synthetic corpus.
+SYNTHETIC_ENTRIES = {"examples": ("study.data.synthetic_floor",), "tasks": ("study.data.corpus_synthetic",)}
 # Declarations of settings. A stage depends on the values of settings, which DVC compares (params.yaml, settings.yaml),
 # so that adding a setting for one stage leaves the others up to date.
 DECLARATIONS = ("study.config.schema", "study.config.versions")

@@ -17,7 +17,7 @@ DVC = (sys.executable, "-m", "study.orchestration.dvc_lock", "--wait-for-lock")
 STUDY = (sys.executable, "-m", "study")
 CELL_STAGES = ("pretrain", "evaluate")      # of every cell
 FINETUNE = "finetune"                       # of the cells of finetune.arms, in addition
-TASK_ROWS = "task-rows"                     # what it reads apart from the cell, one per task
+TASK_ROWS = "tasks"                         # what it reads apart from the cell, one per task
 
 
 def environment() -> dict[str, str]:

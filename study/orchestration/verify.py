@@ -27,7 +27,7 @@ from study.files import write_json
 NLL_TOLERANCE = 0.05                        # nats; on other hardware, results within both tolerances are the same
 ACCURACY_TOLERANCE = 0.02                   # share of rows
 ACCURACIES = re.compile(r"probe\.[^.]+\.(cls|mean)\.accuracy|evaluation\.(nsp|sop)\.accuracy|"
-                        r"finetune\.tasks\.[^.]+\.[^.]+\.[^.]+\.accuracy")
+                        r"finetune\.[^.]+\.[^.]+\.[^.]+\.accuracy")
 LOSSES = re.compile(r"evaluation\.\w+\.nll")
 ADDED_KEYS = {"clipped", "largest_gradient_norm", "largest_loss"}       # of records; older versions lack them
 MUST_BE_EQUAL = re.compile(r"training\.(status|steps|tokens|rows_seen|parameters|data)|evaluation\.\w+")
