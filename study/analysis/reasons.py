@@ -34,6 +34,7 @@ class Flag(StrEnum):
     CONTROL_FAILED = auto()                 # of the positive control
     NOT_MEASURED = auto()
     NOT_TRAINED = auto()
+    NOT_FINETUNED = auto()
     OTHER_STUDIES = auto()
     ENDS_EARLY = auto()
 
@@ -69,6 +70,7 @@ _SENTENCES = {
                          "mean is {shown}",
     Flag.NOT_MEASURED: "{metric} was not measured in every cell of its arms",
     Flag.NOT_TRAINED: "this study does not train {arms}",
+    Flag.NOT_FINETUNED: "this study does not fine-tune {arms}",
     Flag.OTHER_STUDIES: "not at this scale: it is tested in {studies}",
     Flag.ENDS_EARLY: "the runs of this study end soon after they have left the plateau",
 }

@@ -105,7 +105,7 @@ class Finetune(Settings):
 
     variants: dict[Name, dict[str, Any]] = {}
     """Further recipes for the cells of the baseline: name -> the settings of `recipe` that differ. `more-epochs`,
-    `no-warmup`, `frozen-half` and `fixed-rate` are the names that metrics know."""
+    `no-warmup` and `frozen-half` are the names that metrics know."""
 
     @model_validator(mode="after")
     def _complete(self):

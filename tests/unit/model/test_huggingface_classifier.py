@@ -1,8 +1,9 @@
-"""Classifiers as models of `transformers`: every architecture with an equivalent gives the same logits after loading."""
+"""Classifiers as models of `transformers`: every architecture with an equivalent gives the same logits once loaded."""
 import pytest
 import torch
 
 from study import StudyError
+from study.data.tokenizer import SPECIALS, TokenizerInfo
 from study.data.wordpiece import save, wordpiece
 from study.finetuning.by_hand import DEFAULT
 from study.finetuning.classifier import Classifier
@@ -35,9 +36,10 @@ def test_a_loaded_classifier_gives_the_same_logits(config, tmp_path, model, kind
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     settings, generator = changed(config, model=model), torch.Generator().manual_seed(1)
-    backend = wordpiece(["a few words to split", "and a few more"] * 5, 60, True, 1)
+    words = [*SPECIALS, "a", "few", "words", "to", "split", "and", "more"]
+    backend = wordpiece({word: number for number, word in enumerate(words)}, lowercase=True)
     save(backend, tmp_path / "tokenizer")
-    info = _info(backend)
+    info = TokenizerInfo.of(backend)
     encoder = new_model(settings, info.vocabulary_size, seed=0).encoder
     classifier = Classifier(encoder, DEFAULT, settings.model.hidden_size, len(LABELS), info).eval()
     with torch.no_grad():                   # large logits, which are the hardest to reproduce
@@ -56,12 +58,6 @@ def test_a_loaded_classifier_gives_the_same_logits(config, tmp_path, model, kind
     assert torch.allclose(theirs, ours, rtol=0, atol=1e-5)
     assert loaded.config.id2label == dict(enumerate(LABELS))
     assert tokenizer.model_max_length == settings.examples.max_seq_length
-
-
-def _info(backend):
-    from study.data.tokenizer import TokenizerInfo
-
-    return TokenizerInfo.of(backend)
 
 
 UNEXPORTED = {
