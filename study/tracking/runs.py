@@ -25,7 +25,8 @@ from study.tracking.client import (
 )
 from study.tracking.views import write_links
 
-FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json")
+FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json",
+         "finetune.json")
 MEASURED = "2"                              # raise it if a metric of cells is measured otherwise: runs are replaced
 
 
