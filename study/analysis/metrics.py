@@ -13,8 +13,9 @@ from study.analysis.results import CellResults, StudyResults
 class Metric:
     """A metric: its label for readers, its unit, which direction is better, and how it is measured on a cell.
 
-    Accuracies have the unit points: they are stored as shares and shown in hundredths. Decades are of log10. `defined_on_plateau`: the
-    metric is meaningful for runs that never left the unigram plateau, so the learning gate does not apply.
+    Accuracies have the unit points: they are stored as shares and shown in hundredths. Decades are those of a
+    log10. `defined_on_plateau`: the metric is meaningful for runs that never left the unigram plateau, so the learning
+    gate does not apply.
     """
     name: str
     label: str
@@ -70,8 +71,8 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("finetuned_small", "fine-tuned accuracy with the fewest rows", "points", "higher", _SMALL),
     Metric("finetuned_gain", "fine-tuned accuracy minus that of the untrained encoder", "points", "higher",
            difference(_FINETUNED, finetuned.accuracy("untrained"))),
-    Metric("finetuned_more_epochs", "fine-tuned accuracy with the fewest rows, with more epochs minus without", "points",
-           "higher", difference(finetuned.accuracy("more-epochs", finetuned.SMALLEST), _SMALL)),
+    Metric("finetuned_more_epochs", "fine-tuned accuracy with the fewest rows, more epochs minus recipe",
+           "points", "higher", difference(finetuned.accuracy("more-epochs", finetuned.SMALLEST), _SMALL)),
     Metric("finetuned_no_warmup", "fine-tuned accuracy, without warm-up minus with it", "points", "higher",
            difference(finetuned.accuracy("no-warmup"), _FINETUNED)),
     Metric("finetuned_frozen_small", "fine-tuned accuracy with the fewest rows, lower layers frozen minus none frozen",

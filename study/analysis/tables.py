@@ -18,7 +18,8 @@ from study.config.fingerprint import flat
 
 ARM_COLUMNS = {             # columns of cells.csv that arms.csv averages -> the largest possible value; None: no bounds
     "nll": math.inf, "nll_pairs": math.inf, "probe_accuracy": 1.0, "untrained_accuracy": 1.0,
-    "last_layer_accuracy": 1.0, "finetuned_accuracy": 1.0, "finetuned_untrained": 1.0, "share_closed": None, "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
+    "last_layer_accuracy": 1.0, "finetuned_accuracy": 1.0, "finetuned_untrained": 1.0, "share_closed": None,
+    "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
 TOKEN_GROUPS = (("kind", "mixed"), ("decile", "mask_only"), ("piece", "mask_only"), ("place", "mask_only"))
 
 

@@ -14,8 +14,8 @@ ROW = 0.32                                  # inches of an arm in the figure
 def finetuned_section(results: StudyResults, arms: list[dict]) -> dict | None:
     """The context of finetuned.md, None in a study that fine-tunes nothing.
 
-    `tasks` has for each task a row per arm and number of labelled rows, with the untrained encoder beside it; `variants`
-    has the rows of variants. figure: see `accuracy_figure`. arms: rows of arms.csv.
+    `tasks` has for each task a row per arm and number of labelled rows, with the untrained encoder beside it;
+    `variants` has the rows of variants. figure: see `accuracy_figure`. arms: rows of arms.csv.
     """
     settings = results.study.settings.finetune
     if not settings.arms:
