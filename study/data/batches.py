@@ -18,12 +18,13 @@ import numpy as np
 
 from study import randomness
 from study.config.schema import RunConfig
+from study.config.schema.run import PAIR_FORMATS
 from study.data.layouts import PairLayout, SingleLayout, Spans, pair_layout, single_layout
 from study.data.masking import draw_epoch
+from study.data.paragraph_pairs import ParagraphPairs, paragraph_pairs
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 
-PAIR_FORMATS = ("segment-pairs", "sentence-pairs")
 REPEATED_ROWS = 100                         # rows that the copies of `inputs.repeated_fraction` have the text of
 ROUND = 32                                  # micro-batches have a multiple of this number of positions
 
@@ -112,7 +113,7 @@ class BatchSource:
         a batch has about as many tokens as that number of full rows."""
         self.store, self.tokenizer, self.seed, self.length = store, tokenizer, seed, length
         self.objective, self.config = objective, objective.config
-        self.layout = layout_of(store, self.config.inputs.format, length, objective.swap_segments)
+        self.layout = layout_of(store, self.config.inputs.format, length, objective.swap_segments, seed)
         self.rows = max(1, round(len(self.layout) * self.config.training.data_fraction))
         by_tokens = self.config.inputs.batch == "tokens" and self.layout.padded
         self.batch_size = round(batch_size * (length / self.layout.mean_tokens if by_tokens else 1.0))
@@ -150,8 +151,11 @@ class BatchSource:
         return np.where(repeated, example % max(1, min(REPEATED_ROWS, self.rows // 10)), example)
 
 
-def layout_of(store: TokenStore, form: str, length: int, swap_segments: bool = False) -> SingleLayout | PairLayout:
-    """Returns the layout of an input format in rows of `length` tokens."""
+def layout_of(store: TokenStore, form: str, length: int, swap_segments: bool = False,
+              seed: int = 0) -> SingleLayout | PairLayout | ParagraphPairs:
+    """Returns the layout of an input format in rows of `length` tokens. seed: of pairs that are drawn once."""
+    if form == "paragraph-pairs":
+        return paragraph_pairs(store, length, seed)
     if form in PAIR_FORMATS:
         return pair_layout(store, form, length, swap=swap_segments)
     return single_layout(store, form, length)

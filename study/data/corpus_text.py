@@ -26,9 +26,13 @@ def _documents(study: Study, split: str) -> Iterator[Document]:
     settings = study.settings.corpus
     rows = load_rows(study, settings, split, (settings.column,), settings.name)
     texts = _checked_texts(rows, settings.column, settings.path, split)
-    documents = _wikitext_articles(texts) if settings.layout == "wikitext" else (text.split("\n") for text in texts)
+    verbatim = settings.sentences == "periods"
+    documents = (_wikitext_articles(texts, verbatim) if settings.layout == "wikitext"
+                 else (text.split("\n") for text in texts))
     if split == "train" and settings.max_documents is not None:
         documents = itertools.islice(documents, settings.max_documents)
+    if verbatim:
+        return map(_split_at_periods, documents)
     return (_sentences(paragraphs, settings.language) for paragraphs in documents)
 
 
@@ -42,11 +46,11 @@ def _checked_texts(rows, column: str, path: str, split: str) -> Iterator[str]:
         yield row[column]
 
 
-def _wikitext_articles(lines: Iterable[str]) -> Iterator[list[str]]:
+def _wikitext_articles(lines: Iterable[str], verbatim: bool = False) -> Iterator[list[str]]:
     """Yields articles as lists of paragraphs.
 
-    An article begins at ` = Title = ` with a blank line before and after it. Other headings are left out, `@-@`
-    becomes `-`, and `<unk>` becomes [UNK], which is never a target.
+    An article begins at ` = Title = ` with a blank line before and after it. `<unk>` becomes [UNK]. Headings are left
+    out and `@-@` becomes `-`; with `verbatim` both stay.
     """
     article: list[str] = []
     before, line = "", None
@@ -55,9 +59,10 @@ def _wikitext_articles(lines: Iterable[str]) -> Iterator[list[str]]:
             if not before.strip() and not after.strip() and _TITLE.match(line):
                 if article:
                     yield article
-                article = []
-            elif line.strip() and not line.startswith(" = "):
-                article.append(_SPLIT_MARKS.sub(r"\1", line).replace("<unk>", "[UNK]"))
+                article = [line.replace("<unk>", "[UNK]")] if verbatim else []
+            elif line.strip() and (verbatim or not line.startswith(" = ")):
+                text = line if verbatim else _SPLIT_MARKS.sub(r"\1", line)
+                article.append(text.replace("<unk>", "[UNK]"))
             before = line
         line = after
     if article:
@@ -69,3 +74,13 @@ def _sentences(paragraphs: list[str], language: str) -> Document:
 
     split = ([s.strip() for s in segment(language, text) if s.strip()] for text in map(str.strip, paragraphs) if text)
     return [sentences for sentences in split if sentences]
+
+
+def _split_at_periods(paragraphs: list[str]) -> Document:
+    """Paragraphs with " . ", split there (d2l.ai, "The Dataset for Pretraining BERT").
+
+    The line break at the end of a line of WikiText counts as a piece, so a paragraph of one sentence stays, and the
+    last sentence of every paragraph keeps its " .".
+    """
+    return [[sentence for sentence in paragraph.strip().split(" . ") if sentence.strip()] for paragraph in paragraphs
+            if paragraph.strip() and len(paragraph.split(" . ")) >= 2]

@@ -1,4 +1,5 @@
-"""The tokenizer stage: WordPiece vocabularies, trained on the training split or taken from an existing word list.
+"""The tokenizer stage: WordPiece vocabularies, trained on the training split or taken from an existing word list, and
+whole words (words.py).
 
 Saved with `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, so that `transformers.AutoTokenizer` loads it.
 """
@@ -14,6 +15,7 @@ from study.config.schema import Tokenizer
 from study.config.study import Study
 from study.data.corpus import data_folder
 from study.data.tokenizer import SPECIALS
+from study.data.words import train_words
 
 
 def write_tokenizer(study: Study, folder: Path, progress=lambda items, **_: items) -> int:
@@ -46,6 +48,8 @@ def build_tokenizer(settings: Tokenizer, text: Callable[[], Iterable[str]], lexi
     """
     if settings.source == "train":
         return train_wordpiece(settings, text)
+    if settings.source == "words":
+        return train_words(settings, text())
     if settings.source == "lexicon":
         if lexicon is None:
             raise StudyError("tokenizer.source: lexicon is the synthetic corpus's word list; for text use train, a "
@@ -133,5 +137,8 @@ def save(backend, folder: Path) -> None:
     vocabulary = sorted(backend.get_vocab().items(), key=lambda item: item[1])
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in vocabulary), encoding="utf-8")
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    config = {"tokenizer_class": "BertTokenizerFast", "do_lower_case": backend.normalizer.lowercase, **names}
+    # transformers makes BERT's tokenizer from vocab.txt, and any other from tokenizer.json
+    is_wordpiece = type(backend.model).__name__ == "WordPiece"
+    config = ({"tokenizer_class": "BertTokenizerFast", "do_lower_case": backend.normalizer.lowercase} if is_wordpiece
+              else {"tokenizer_class": "PreTrainedTokenizerFast"}) | names
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")

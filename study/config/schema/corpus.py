@@ -81,6 +81,10 @@ class Text(Settings):
     layout: Literal["wikitext", "documents"]
     """`wikitext`: a row is one line of WikiText. `documents`: a row is one document with one paragraph per line."""
 
+    sentences: Literal["segmented", "periods"] = "segmented"
+    """`segmented`: by a segmenter for the language. `periods`: a paragraph is split at " . ", one without " . " is left
+    out, and headings and marks such as "@-@" stay, as in Dive into Deep Learning."""
+
     language: str
     """ISO 639 code, for sentence segmentation."""
 

@@ -8,16 +8,17 @@ from pydantic import Field, PositiveInt, model_validator
 from study.config.schema.base import Fraction, PositiveFraction, RelativePath, Settings
 
 WITH_POSITION_EMBEDDINGS = ("absolute", "rotary-and-absolute")      # values of model.positions
-PAIR_FORMATS = ("segment-pairs", "sentence-pairs")
+PAIR_FORMATS = ("segment-pairs", "sentence-pairs", "paragraph-pairs")
 FORMATS = ("full-sentences", "document-sentences", *PAIR_FORMATS, "paragraphs")
 SHORTEST_ROW = 8                            # tokens
 
 
 class Tokenizer(Settings):
-    """The vocabulary. Words are split into pieces as in WordPiece."""
+    """The vocabulary. Words are split into pieces as in WordPiece; with `words` they stay whole."""
 
     source: RelativePath
-    """`train` to train on the corpus, `lexicon` for the words of the synthetic corpus, a vocab.txt, or a hub id."""
+    """`train` to train on the corpus, `words` for the whole words of the corpus, separated by white space, `lexicon` for
+    the words of the synthetic corpus, a vocab.txt, or a hub id."""
 
     vocabulary_size: PositiveInt
     """Largest number of pieces, special tokens included."""
@@ -26,7 +27,7 @@ class Tokenizer(Settings):
     """Whether to lowercase the text."""
 
     min_frequency: PositiveInt
-    """A pair of pieces is merged only if it occurs at least this often (`train` only)."""
+    """A pair of pieces is merged (`train`), or a word is known (`words`), only if it occurs at least this often."""
 
 
 class Examples(Settings):
@@ -52,7 +53,8 @@ class Inputs(Settings):
     """How text is laid out in rows."""
 
     format: Literal[FORMATS]
-    """Input formats of RoBERTa, table 2, and `paragraphs`: one paragraph per row, truncated or padded."""
+    """Input formats of RoBERTa, table 2; `paragraphs`: one paragraph per row, truncated or padded; `paragraph-pairs`:
+    sentence pairs as Dive into Deep Learning makes them (study/data/paragraph_pairs.py)."""
 
     batch: Literal["rows", "tokens"]
     """What `batch_size` counts: rows, or the number of tokens that this many full rows have."""
@@ -80,8 +82,12 @@ class Masking(Settings):
     random_from: Literal["words", "vocabulary"] = "words"
     """What random tokens are drawn from: the ordinary pieces, or all ids, with special tokens and unused entries."""
 
-    selection: Literal["token", "whole-word", "span"]
-    """What is selected together: single tokens, whole words, or spans of words (SpanBERT)."""
+    unknown: bool = False
+    """Whether [UNK] can be selected."""
+
+    selection: Literal["token", "whole-word", "span", "fixed-count"]
+    """What is selected together: single tokens, whole words, or spans of words (SpanBERT). `fixed-count` also selects
+    single tokens: `mlm_probability` times the tokens of the row, special tokens included, rounded, and at least one."""
 
     span_mean: Annotated[float, Field(ge=1)]
     """Mean number of words per span (`span` only)."""
@@ -148,6 +154,15 @@ class Model(Settings):
     """Position embeddings at the start: drawn like the other embeddings, or sines and cosines (Vaswani et al. 2017)
     with the same root mean square. Both are trained."""
 
+    hidden_act: Literal["gelu", "relu"] = "gelu"
+    """Activation of the feed-forward layers and of the dense layer before the decoder."""
+
+    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
+    """Added to the variance in every layer norm."""
+
+    embedding_dropout: bool = True
+    """Whether dropout applies to the embeddings too."""
+
     initialization: Literal["width-aware", "bert", "torch"]
     """`width-aware`: standard deviation 1/sqrt(fan_in) for linear layers, 0.1 for embeddings. `bert`: 0.02.
     `torch`: PyTorch's defaults."""
@@ -156,7 +171,7 @@ class Model(Settings):
     """Whether the decoder shares its weights with the token embeddings."""
 
     decoder_transform: bool
-    """Whether BERT's dense layer, GELU and layer norm precede the decoder."""
+    """Whether BERT's dense layer, its activation and a layer norm precede the decoder."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self):
@@ -298,6 +313,9 @@ class Recipe(Settings):
         if sentence != "none" and self.inputs.format not in PAIR_FORMATS:
             raise ValueError(f"objective.sentence_objective {sentence} needs inputs.format "
                              f"{' or '.join(PAIR_FORMATS)}, not {self.inputs.format}")
+        if sentence == "sop" and self.inputs.format == "paragraph-pairs":
+            raise ValueError("objective.sentence_objective sop needs inputs.format segment-pairs or sentence-pairs: "
+                             "paragraph-pairs draws its negatives from the whole text")
         if sentence != "none" and causal:
             raise ValueError(f"objective.sentence_objective {sentence} needs objective.token_objective mlm: with "
                              f"causal attention [CLS] sees neither segment")

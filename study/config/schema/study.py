@@ -59,6 +59,9 @@ class Evaluation(Settings):
     samples: PositiveInt
     """Rows whose five likeliest tokens per masked position are kept."""
 
+    senses: bool = False
+    """Whether to measure how far the vectors of words with two senses follow the sense (study/evaluation/senses.py)."""
+
 
 class StudyConfig(Recipe):
     """Everything in params.yaml, apart from `version`."""

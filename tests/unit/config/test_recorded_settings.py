@@ -11,7 +11,8 @@ from study.config import fingerprint as fingerprint_module
 from study.config.arms import resolve
 from study.config.fingerprint import fingerprint, kept_settings_yaml, read_settings, settings_yaml
 from study.config.load import load_study
-from study.config.schema import Curriculum, Probe, ProbeTask, Recipe, RunConfig, StudyConfig, Training
+from study.config.schema import Curriculum, Probe, ProbeTask, Recipe, RunConfig, StudyConfig, Text, Training
+from study.config.schema.study import Evaluation
 from study.config.versions import UPGRADES, VERSION, upgraded
 from study.config.yaml_files import parse_yaml
 from tests.support.studies import ROOT, changed
@@ -165,7 +166,8 @@ def test_only_settings_that_were_added_later_have_a_default():
     """Settings that existed in version 2 are required. List a setting here when you add it."""
     added = {"model.positions", "model.position_initialization", "training.position_learning_rate",
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
-             "inputs.repeated_fraction", "masking.random_from", "training.local_attention_from",
+             "inputs.repeated_fraction", "masking.random_from", "masking.unknown", "model.hidden_act",
+             "model.layer_norm_eps", "model.embedding_dropout", "training.local_attention_from",
              "training.count_embeddings_at"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
@@ -174,6 +176,8 @@ def test_only_settings_that_were_added_later_have_a_default():
             if not field.is_required()} == added
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
             if not field.is_required()] == ["draws"]
+    assert [f"{model.__name__}.{name}" for model in (Text, Evaluation) for name, field in model.model_fields.items()
+            if not field.is_required()] == ["Text.sentences", "Evaluation.senses"]
 
 
 def test_renamed_settings_keep_the_file_of_a_trained_cell(study, tmp_path):

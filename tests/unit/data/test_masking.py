@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from study.config.schema import Masking
-from study.data.masking import KEEP, MASK, RANDOM, UNTOUCHED, draw_epoch, mask_rows
+from study.data.masking import KEEP, MASK, RANDOM, UNTOUCHED, draw_epoch, eligible_tokens, mask_rows
 from study.data.tokenizer import TokenizerInfo
 
 TOKENIZER = TokenizerInfo(50, 0, 1, 2, 3, 4, np.arange(5, 50), np.zeros(50, bool))
@@ -31,6 +31,32 @@ def within(count: int, total: int, probability: float) -> bool:
     """Whether a count is within the central 1 - 1e-6 of its binomial distribution."""
     low, high = stats.binom.ppf([5e-7, 1 - 5e-7], total, probability)
     return low <= count <= high
+
+
+@pytest.mark.parametrize("rate", [0.15, 0.4])
+def test_a_fixed_count_is_rounded_from_the_tokens_of_the_row(rate):
+    """Halves go to the even number, at least one token is selected, and each candidate is as likely as any other."""
+    lengths = np.arange(4, 62)
+    rows = np.where(np.arange(62) < np.repeat(lengths, 200)[:, None], 7, TOKENIZER.pad_id)
+    rows[:, 0] = TOKENIZER.cls_id
+    eligible = np.isin(rows, TOKENIZER.ordinary)
+    settings = masking(selection="fixed-count", mlm_probability=rate)
+    result = masked(settings, rows=rows, starts=np.ones_like(eligible), eligible=eligible)
+    counts = result.selected.sum(1).reshape(len(lengths), 200)
+    expected = [max(1, round(int(length) * rate)) for length in lengths]
+    assert (counts == np.array(expected)[:, None]).all()
+    assert not result.selected[~eligible].any()
+    longest = result.selected[-200:, 1:61].sum(0)
+    assert all(within(int(count), 200, expected[-1] / 60) for count in longest)
+    of_kinds = np.bincount(result.corruption[result.selected], minlength=4)
+    for corruption, fraction in ((MASK, 0.8), (RANDOM, 0.1), (KEEP, 0.1)):
+        assert within(int(of_kinds[corruption]), int(result.selected.sum()), fraction)
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_unknown_words_can_be_selected_only_where_the_settings_say_so(unknown):
+    ids = np.array([[TOKENIZER.cls_id, TOKENIZER.unk_id, 9, TOKENIZER.mask_id, TOKENIZER.sep_id, TOKENIZER.pad_id]])
+    assert eligible_tokens(ids, TOKENIZER, masking(unknown=unknown)).tolist() == [[False, unknown, True] + [False] * 3]
 
 
 MIXES = [(0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.8, 0.0, 0.2), (0.8, 0.2, 0.0), (0.0, 0.2, 0.8), (0.0, 1.0, 0.0),

@@ -25,6 +25,7 @@ SHAPES = {
     "pre, causal": {"model": {"norm": "pre"}, "objective": {"token_objective": "causal"}},
     "rotary": {"model": {"positions": "rotary"}},
     "rotary, untied": {"model": {"positions": "rotary", "tied_decoder": False}},
+    "relu": {"model": {"hidden_act": "relu", "layer_norm_eps": 1e-3}},
     "rotary, causal": {"model": {"positions": "rotary"}, "objective": {"token_objective": "causal"}},
 }
 CLASSES = {"post": "BertForPreTraining", "pre": "RobertaPreLayerNormForMaskedLM", "causal": "BertLMHeadModel",
