@@ -23,8 +23,8 @@ Four ways to select, each with an expected rate of about p:
   own corruption.
 - `span` (SpanBERT, Joshi et al. 2020): runs of whole words, all corrupted alike. A two-state Markov chain over words
   gives geometric lengths with mean span_mean and the same rate at every position.
-- `fixed-count` (d2l.ai; BERT's data preparation rounds alike): the round(p * tokens) tokens of the row with the smallest
-  u. Special tokens count as tokens but are not selected, so the rate among the others is above p.
+- `fixed-count` (d2l.ai; BERT's data preparation rounds alike): the round(p * tokens) tokens of the row with the
+  smallest u. Special tokens count as tokens but are not selected, so the rate among the others is above p.
 
 Shapes: N rows, T positions.
 """

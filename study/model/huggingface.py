@@ -117,9 +117,10 @@ def new_transformers(config: RunConfig, vocabulary_size: int) -> nn.Module:
     target, model = transformers_class(config), config.model
     their_config = getattr(transformers, target.config)(
         vocab_size=vocabulary_size, hidden_size=model.hidden_size, num_hidden_layers=model.num_hidden_layers,
-        num_attention_heads=model.num_attention_heads, intermediate_size=model.intermediate_size, hidden_act=model.hidden_act,
+        num_attention_heads=model.num_attention_heads, intermediate_size=model.intermediate_size,
+        hidden_act=model.hidden_act, layer_norm_eps=model.layer_norm_eps,
         hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout, type_vocab_size=2,
-        max_position_embeddings=config.examples.max_seq_length + target.position_offset, layer_norm_eps=model.layer_norm_eps,
+        max_position_embeddings=config.examples.max_seq_length + target.position_offset,
         pad_token_id=PAD_ID, tie_word_embeddings=model.tied_decoder, is_decoder=target.is_decoder)
     return getattr(transformers, target.model)(their_config).eval()
 

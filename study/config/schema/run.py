@@ -17,8 +17,8 @@ class Tokenizer(Settings):
     """The vocabulary. Words are split into pieces as in WordPiece; with `words` they stay whole."""
 
     source: RelativePath
-    """`train` to train on the corpus, `words` for the whole words of the corpus, separated by white space, `lexicon` for
-    the words of the synthetic corpus, a vocab.txt, or a hub id."""
+    """`train` to train on the corpus, `words` for its whole words, separated by white space, `lexicon` for the words of
+    the synthetic corpus, a vocab.txt, or a hub id."""
 
     vocabulary_size: PositiveInt
     """Largest number of pieces, special tokens included."""
