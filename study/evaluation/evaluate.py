@@ -12,6 +12,7 @@ from study.data.evaluation_sets import PAIR_SET, SETS, EvaluationSet, MaskSet, l
 from study.data.tokenizer import TokenizerInfo, load
 from study.evaluation.embedding import load_cell, tokenize
 from study.evaluation.perplexity import by_label, row_sums, summarize
+from study.evaluation.senses import sense_scores
 from study.files import save_arrays, write_json
 from study.objectives.masked_lm import token_nll
 from study.objectives.pretraining_model import PretrainingModel
@@ -26,7 +27,7 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     Writes evaluation.json, evaluation.npz (sums per row, for paired comparisons) and predictions.json.
     """
     settings, folder = study.settings.evaluation, study.cell(arm, seed)
-    _, model = load_cell(study, arm, seed)
+    config, model = load_cell(study, arm, seed)
     heldout = load_evaluation_set(study.runs / "examples" / "test.npz")
     backend = load(study.runs / "tokenizer")
     result: dict = {"hash": heldout.hash, **dict.fromkeys((*SETS, PAIR_SET, "nsp", "sop"))}
@@ -35,6 +36,9 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
                    pair_scores(model, heldout, settings.batch_size)):
         result |= scores[0]
         arrays |= scores[1]
+    if settings.senses:
+        result["senses"], vectors = sense_scores(config, model, backend, seed, settings.batch_size)
+        arrays |= vectors
     arrays |= documents_of(heldout)
     quotes = model.objective.token.predicts_masked_tokens and study.quotable
     samples = top_predictions(model, heldout, backend, settings.samples) if quotes else []

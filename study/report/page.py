@@ -28,6 +28,7 @@ from study.report.overview import (
 )
 from study.report.pairs import pair_section
 from study.report.plateau import plateau_section
+from study.report.recipe import course_section, sense_section
 
 
 def write_report(study: Study) -> Path:
@@ -49,6 +50,7 @@ def write_report(study: Study) -> Path:
     text = render("report.md", facts | {
         "questions": questions, "figures": figures, "curves": curves, "plateau": plateau,
         "findings": findings(results, facts), "linked": True,
+        "course": course_section(results), "senses": sense_section(results),
         "pairs": None if plateau else pair_section(results, facts["arms"], facts["data"]["references"])})
     _write_figures(study.reports / "figures", drawings)
     (study.reports / "README.md").write_text(text, encoding="utf-8")
