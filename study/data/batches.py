@@ -18,13 +18,13 @@ import numpy as np
 
 from study import randomness
 from study.config.schema import RunConfig
-from study.config.schema.run import PAIR_FORMATS
 from study.data.layouts import PairLayout, SingleLayout, Spans, pair_layout, single_layout
 from study.data.masking import draw_epoch
 from study.data.paragraph_pairs import ParagraphPairs, paragraph_pairs
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 
+PAIR_FORMATS = ("segment-pairs", "sentence-pairs", "paragraph-pairs")
 REPEATED_ROWS = 100                         # rows that the copies of `inputs.repeated_fraction` have the text of
 ROUND = 32                                  # micro-batches have a multiple of this number of positions
 

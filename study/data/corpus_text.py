@@ -27,13 +27,13 @@ def _documents(study: Study, split: str) -> Iterator[Document]:
     rows = load_rows(study, settings, split, (settings.column,), settings.name)
     texts = _checked_texts(rows, settings.column, settings.path, split)
     verbatim = settings.sentences == "periods"
-    documents = (_wikitext_articles(texts, verbatim) if settings.layout == "wikitext"
+    documents = (_wikitext_articles(texts, settings.headings, verbatim) if settings.layout == "wikitext"
                  else (text.split("\n") for text in texts))
     if split == "train" and settings.max_documents is not None:
         documents = itertools.islice(documents, settings.max_documents)
     if verbatim:
-        return map(_split_at_periods, documents)
-    return (_sentences(paragraphs, settings.language) for paragraphs in documents)
+        return (_split_at_periods(paragraphs, settings.min_characters) for paragraphs in documents)
+    return (_sentences(paragraphs, settings.language, settings.min_characters) for paragraphs in documents)
 
 
 def _checked_texts(rows, column: str, path: str, split: str) -> Iterator[str]:
@@ -46,11 +46,11 @@ def _checked_texts(rows, column: str, path: str, split: str) -> Iterator[str]:
         yield row[column]
 
 
-def _wikitext_articles(lines: Iterable[str], verbatim: bool = False) -> Iterator[list[str]]:
+def _wikitext_articles(lines: Iterable[str], headings: bool, verbatim: bool = False) -> Iterator[list[str]]:
     """Yields articles as lists of paragraphs.
 
-    An article begins at ` = Title = ` with a blank line before and after it. `<unk>` becomes [UNK]. Headings are left
-    out and `@-@` becomes `-`; with `verbatim` both stay.
+    An article begins at ` = Title = ` with a blank line before and after it. Unless `headings` are kept, lines that
+    begin with ` = ` are left out. `<unk>` becomes [UNK]. `@-@` becomes `-`; with `verbatim` it stays.
     """
     article: list[str] = []
     before, line = "", None
@@ -59,28 +59,35 @@ def _wikitext_articles(lines: Iterable[str], verbatim: bool = False) -> Iterator
             if not before.strip() and not after.strip() and _TITLE.match(line):
                 if article:
                     yield article
-                article = [line.replace("<unk>", "[UNK]")] if verbatim else []
-            elif line.strip() and (verbatim or not line.startswith(" = ")):
-                text = line if verbatim else _SPLIT_MARKS.sub(r"\1", line)
-                article.append(text.replace("<unk>", "[UNK]"))
+                article = [_plain(line, verbatim)] if headings else []
+            elif line.strip() and (headings or not line.startswith(" = ")):
+                article.append(_plain(line, verbatim))
             before = line
         line = after
     if article:
         yield article
 
 
-def _sentences(paragraphs: list[str], language: str) -> Document:
+def _plain(line: str, verbatim: bool) -> str:
+    return (line if verbatim else _SPLIT_MARKS.sub(r"\1", line)).replace("<unk>", "[UNK]")
+
+
+def _sentences(paragraphs: list[str], language: str, min_characters: int) -> Document:
+    """The sentences of the paragraphs that have more than `min_characters` characters."""
     from sentencex import segment
 
-    split = ([s.strip() for s in segment(language, text) if s.strip()] for text in map(str.strip, paragraphs) if text)
+    split = ([s.strip() for s in segment(language, text) if s.strip()] for text in map(str.strip, paragraphs)
+             if len(text) > min_characters)
     return [sentences for sentences in split if sentences]
 
 
-def _split_at_periods(paragraphs: list[str]) -> Document:
-    """Paragraphs with " . ", split there (d2l.ai, "The Dataset for Pretraining BERT").
+def _split_at_periods(paragraphs: list[str], min_characters: int) -> Document:
+    """Paragraphs of more than `min_characters` characters with " . ", split there (d2l.ai, "The Dataset for Pretraining
+    BERT").
 
     The line break at the end of a line of WikiText counts as a piece, so a paragraph of one sentence stays, and the
     last sentence of every paragraph keeps its " .".
     """
-    return [[sentence for sentence in paragraph.strip().split(" . ") if sentence.strip()] for paragraph in paragraphs
-            if paragraph.strip() and len(paragraph.split(" . ")) >= 2]
+    kept = (paragraph for paragraph in paragraphs
+            if len(paragraph.strip()) > min_characters and len(paragraph.split(" . ")) >= 2)
+    return [[sentence for sentence in paragraph.strip().split(" . ") if sentence.strip()] for paragraph in kept]
