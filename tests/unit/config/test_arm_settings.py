@@ -75,6 +75,8 @@ def test_changes_of_an_arm_override_tuned_values(study):
     ({"masking": {"mask": 1.0}}, "must be 1"), ({"name": "other"}, "unknown key name"),
     ({"inputs": {"format": "segment-pairs"},
       "objective": {"token_objective": "causal", "sentence_objective": "nsp"}}, "needs objective.token_objective"),
+    ({"inputs": {"format": "paragraph-pairs"}, "objective": {"sentence_objective": "sop"}},
+     "paragraph-pairs draws its negatives from the whole text"),
     ({"training": {"patience": 3}, "objective": {"token_objective": "causal"}}, "training.patience watches the NLL"),
     ({"training": {"curriculum": {"step_fraction": 0.5, "length_fraction": 0.3}}},
      "must divide examples.max_seq_length")])

@@ -29,7 +29,8 @@ INVALID = [
     ("search", {"space": {"training.learning_rate": {"low": 0, "high": 1, "log": True}}}, "greater than 0"),
     ("probe", {"train_sizes": [2]}, "fewer than the"), ("corpus", {"kind": "poems"}, "corpus"),
     ("objective", {"sentence_objective": "nsp"}, "needs inputs.format"),
-    ("model", {"hidden_size": True}, "hidden_size"),
+    ("model", {"hidden_size": True}, "hidden_size"), ("model", {"hidden_act": "swish"}, "model.hidden_act"),
+    ("model", {"layer_norm_eps": 0.0}, "model.layer_norm_eps"), ("masking", {"unknown": "often"}, "masking.unknown"),
     ("training", {"steps": 1.5}, "steps"),
 ]
 
