@@ -102,7 +102,8 @@ def test_specials_are_never_selected_and_never_drawn():
     assert len(np.unique(result.shown[result.selected])) == len(TOKENIZER.ordinary)
 
 
-@given(st.integers(0, 2**31), st.integers(0, 50), st.sampled_from(["token", "whole-word", "span"]), st.data())
+@given(st.integers(0, 2**31), st.integers(0, 50), st.sampled_from(["token", "whole-word", "span", "fixed-count"]),
+       st.data())
 def test_masks_do_not_depend_on_the_batch(seed, epoch, selection, data):
     settings = masking(selection=selection)
     whole = masked(settings, ROWS[:20], STARTS[:20], seed, epoch)
