@@ -18,6 +18,7 @@ from study.analysis.decision_rules import MEMORISED, OVERFIT_NATS
 from study.analysis.ladder import best_count_model
 from study.analysis.results import CellResults, StudyResults
 from study.config.schema import Masking, RunConfig
+from study.data.masking import realised
 from study.data.plateau import escape_step
 
 FAILED = ("diverged", "overfitted")         # statuses of runs that are scored at the unigram level
@@ -71,7 +72,7 @@ def _training_curve(results: StudyResults, records: list[dict], config: RunConfi
     frequencies on [MASK] times the share of tokens that are shown as [MASK] or at random: an approximation, since
     counts also help a little to recognise kept tokens. Count models read both sides, so none applies to a causal model.
     """
-    masking, causal = config.masking, config.objective.token_objective == "causal"
+    masking, causal = realised(config.masking), config.objective.token_objective == "causal"
     if causal:
         masking = masking.model_copy(update={"mask": 1.0, "random": 0.0, "keep": 0.0})
     plateau = context_free_nll(results.unigram_frequencies, masking)
@@ -119,7 +120,7 @@ def context_free_nll(frequencies: np.ndarray, masking: Masking) -> float:
     frequencies (V,): of the tokens, 0 for those that are never selected. It is the entropy of a token given what is
     shown in its place: H(token) + H(shown | token) - H(shown). What is shown as [MASK] adds the same to both.
     """
-    p = frequencies[frequencies > 0]
+    masking, p = realised(masking), frequencies[frequencies > 0]
     one_random = masking.random / len(p)    # probability of each token to be shown at random
     return float(entr(p).sum() + entr(masking.keep + one_random) + (len(p) - 1) * entr(one_random)
                  - entr(masking.keep * p + one_random).sum())

@@ -78,11 +78,12 @@ class Layer(nn.Module):
         self.up = Linear(settings.hidden_size, settings.intermediate_size)
         self.down = Linear(settings.intermediate_size, settings.hidden_size)
         self.feedforward_norm = layer_norm(settings)
+        self.activation = F.relu if settings.activation == "relu" else F.gelu
         self.dropout = nn.Dropout(settings.dropout)
 
     def feedforward(self, x: Tensor) -> Tensor:
         """(..., H) to (..., H)."""
-        return self.down(F.gelu(self.up(x)))
+        return self.down(self.activation(self.up(x)))
 
     def forward(self, x: Tensor, order: Order, positions: Tensor | None = None) -> Tensor:
         """(B, T, H) to (B, T, H), or to (S, H) at flat `positions`. Everything after the attention is then computed
@@ -105,6 +106,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.token = nn.Embedding(vocabulary_size, settings.hidden_size)
         self.segment = nn.Embedding(2, settings.hidden_size)
+        self.token_scale = math.sqrt(settings.hidden_size) if settings.embedding_scale == "root-width" else 1.0
         self.embedding_norm = layer_norm(settings) if settings.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(settings.dropout)
         self.layers = nn.ModuleList(Layer(settings, causal) for _ in range(settings.num_hidden_layers))
@@ -128,6 +130,8 @@ class Encoder(nn.Module):
         """
         order, length = self.order(attention_mask, input_ids.shape[1]), input_ids.shape[1]
         x = self.token(input_ids)
+        if self.token_scale != 1:
+            x = x * self.token_scale
         if self.position is not None:
             x = x + self.position.weight[:length]
         x = x + self.segment(token_type_ids)

@@ -78,6 +78,10 @@ def transformers_class(config: RunConfig) -> TransformersClass:
     if config.training.local_attention_from is not None:
         raise StudyError("no equivalent in transformers: attention is fixed to near positions "
                          "(training.local_attention_from is set)")
+    if model.embedding_scale != "one" or model.activation != "gelu":
+        raise StudyError(f"no equivalent in transformers: its BERT neither scales token embeddings nor has another "
+                         f"activation in the layers than in the head (model.embedding_scale is {model.embedding_scale},"
+                         f" model.activation {model.activation})")
     if model.positions in UNEXPORTED_POSITIONS:
         raise StudyError(f"no equivalent in transformers: {UNEXPORTED_POSITIONS[model.positions]} (model.positions is "
                          f"{model.positions})")

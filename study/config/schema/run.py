@@ -17,16 +17,18 @@ class Tokenizer(Settings):
     """The vocabulary. Words are split into pieces as in WordPiece."""
 
     source: RelativePath
-    """`train` to train on the corpus, `lexicon` for the words of the synthetic corpus, a vocab.txt, or a hub id."""
+    """`train` to train on the corpus, `characters` for the characters of the corpus, `lexicon` for the words of the
+    synthetic corpus, a vocab.txt, or a hub id."""
 
     vocabulary_size: PositiveInt
-    """Largest number of pieces, special tokens included."""
+    """Largest number of pieces, special tokens included (`train` and `characters` only)."""
 
     lowercase: bool
     """Whether to lowercase the text."""
 
     min_frequency: PositiveInt
-    """A pair of pieces is merged only if it occurs at least this often (`train` only)."""
+    """A pair of pieces is merged, or a character has its own id, only if it occurs at least this often (`train` and
+    `characters` only)."""
 
 
 class Examples(Settings):
@@ -80,6 +82,11 @@ class Masking(Settings):
     random_from: Literal["words", "vocabulary"] = "words"
     """What random tokens are drawn from: the ordinary pieces, or all ids, with special tokens and unused entries."""
 
+    draws: Literal["one", "overlapping"] = "one"
+    """`one`: one draw decides between [MASK], random and kept. `overlapping`: two independent draws decide whether a
+    token is replaced at random and whether it is kept. A token that both hit is replaced. The kept fraction is then
+    keep * (1 - random), and the rest is [MASK]: 0.8, 0.1 and 0.1 give 81 / 10 / 9."""
+
     selection: Literal["token", "whole-word", "span"]
     """What is selected together: single tokens, whole words, or spans of words (SpanBERT)."""
 
@@ -112,7 +119,7 @@ class Objective(Settings):
     """Weight of the sentence loss; the token loss has weight 1."""
 
     target_fraction: PositiveFraction
-    """Fraction of the selected tokens that enter the loss."""
+    """Fraction of the selected tokens that enter the loss; with `causal`, of all tokens."""
 
 
 class Model(Settings):
@@ -138,6 +145,13 @@ class Model(Settings):
 
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Dropout probability of the embeddings, the attention weights and the output of every sublayer."""
+
+    activation: Literal["gelu", "relu"] = "gelu"
+    """Activation of the feed-forward layers."""
+
+    embedding_scale: Literal["one", "root-width"] = "one"
+    """What token embeddings are multiplied by before positions are added: 1, or the square root of the width (Vaswani
+    et al. 2017)."""
 
     positions: Literal["absolute", "rotary", "rotary-and-absolute", "relative", "alibi"] = "absolute"
     """`absolute`: an embedding per position (BERT). `rotary`: queries and keys are rotated by their position
@@ -206,12 +220,13 @@ class Training(Settings):
     warmup_steps: Annotated[int, Field(ge=0)]
     """Steps over which the learning rate rises linearly from 0."""
 
-    lr_scheduler_type: Literal["linear", "cosine", "constant"]
-    """Learning rate after warm-up: decay to 0, or none."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "inverse-sqrt"]
+    """Learning rate after warm-up: decay to 0, none, or decay with the inverse square root of the step (the Noam
+    schedule of Vaswani et al. 2017)."""
 
-    position_learning_rate: Annotated[float, Field(gt=0)] = 1.0
+    position_learning_rate: Annotated[float, Field(ge=0)] = 1.0
     """Learning rate of position embeddings and of the bias of relative positions, as a multiple of `learning_rate`.
-    Their weight decay is scaled with it."""
+    Their weight decay is scaled with it. 0: they stay as initialised."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`adamw` (Loshchilov and Hutter 2019), or `muon` (Jordan et al. 2024) for the weight matrices of the layers and
@@ -275,6 +290,8 @@ class Training(Settings):
     def _steps_fit(self):
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
+        if self.lr_scheduler_type == "inverse-sqrt" and not self.warmup_steps and self.steps:
+            raise ValueError("lr_scheduler_type inverse-sqrt needs warmup_steps above 0, from which the rate decays")
         if self.batch_size % self.gradient_accumulation_steps:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of gradient_accumulation_steps "
                              f"{self.gradient_accumulation_steps}")

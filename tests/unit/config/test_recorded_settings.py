@@ -165,7 +165,8 @@ def test_only_settings_that_were_added_later_have_a_default():
     """Settings that existed in version 2 are required. List a setting here when you add it."""
     added = {"model.positions", "model.position_initialization", "training.position_learning_rate",
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
-             "inputs.repeated_fraction", "masking.random_from", "training.local_attention_from",
+             "inputs.repeated_fraction", "masking.random_from", "masking.draws", "model.activation",
+             "model.embedding_scale", "training.local_attention_from",
              "training.count_embeddings_at"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
