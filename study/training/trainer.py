@@ -20,6 +20,7 @@ from study.config.schema import RunConfig
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
 from study.data.evaluation_sets import EvaluationSet
 from study.data.plateau import escape_step
+from study.data.prepared import prepared
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 from study.model.attention_offsets import attention_offsets
@@ -45,8 +46,9 @@ class Data:
 
 
 def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
-    """Returns the source of the batches of a phase."""
-    return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seed, phase.length, phase.batch_size)
+    """Returns the source of the batches of a phase. Rows that are prepared are made now."""
+    return prepared(BatchSource(data.train, data.tokenizer, objective_of(phase.config), seed, phase.length,
+                                phase.batch_size))
 
 
 def batches(config: RunConfig, data: Data, seed: int, begin: int) -> Iterator[Batch]:

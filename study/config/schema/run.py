@@ -77,6 +77,10 @@ class Inputs(Settings):
     """Fraction of the training rows that have the text of one of the first 100 rows (of the first tenth, if that is
     less), as in text with many copies."""
 
+    prepared: bool = False
+    """Whether the rows are made before training, with their pairs and masks, and read from a parquet data set
+    (study/data/prepared.py). There are `masking.dupe_factor` copies of each row. Needs `masking.schedule` static."""
+
 
 class Masking(Settings):
     """Which tokens are selected for prediction, and what the encoder sees in their place."""
@@ -345,6 +349,9 @@ class Recipe(Settings):
         if self.training.stop_after_escape is not None and unlike_validation:
             raise ValueError("training.stop_after_escape watches the NLL on [MASK] in rows of one segment, so it needs "
                              "objective.token_objective mlm, an inputs.format without pairs and masking.mask above 0")
+        if self.inputs.prepared and (causal or self.masking.schedule != "static"):
+            raise ValueError("inputs.prepared needs objective.token_objective mlm and masking.schedule static: rows "
+                             "that are made before training have the same masks in every epoch")
         remasked = self.examples.remasked
         if remasked is not None and remasked.steps % self.training.eval_steps:
             raise ValueError(f"examples.remasked.steps {remasked.steps} is not a multiple of training.eval_steps "

@@ -167,7 +167,7 @@ def test_only_settings_that_were_added_later_have_a_default():
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
              "inputs.repeated_fraction", "masking.random_from", "training.local_attention_from",
              "training.count_embeddings_at", "training.warmup_from_zero", "training.decay_biases_and_norms",
-             "examples.remasked", "masking.draws", "model.activation", "model.embedding_scale"}
+             "examples.remasked", "masking.draws", "model.activation", "model.embedding_scale", "inputs.prepared"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
     sections = {name: getattr(config, name) for name in Recipe.model_fields}
