@@ -45,10 +45,14 @@ class Data:
     tokenizer: TokenizerInfo
 
 
+def drawn_source(data: Data, seed: int, phase: Phase) -> BatchSource:
+    """Returns the source that draws the rows of a phase when they are needed."""
+    return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seed, phase.length, phase.batch_size)
+
+
 def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
     """Returns the source of the batches of a phase. Rows that are prepared are made now."""
-    return prepared(BatchSource(data.train, data.tokenizer, objective_of(phase.config), seed, phase.length,
-                                phase.batch_size))
+    return prepared(drawn_source(data, seed, phase))
 
 
 def batches(config: RunConfig, data: Data, seed: int, begin: int) -> Iterator[Batch]:
