@@ -18,7 +18,6 @@ from study.analysis.decision_rules import MEMORISED, OVERFIT_NATS
 from study.analysis.ladder import best_count_model
 from study.analysis.results import CellResults, StudyResults
 from study.config.schema import Masking, RunConfig
-from study.data.masking import realised
 from study.data.plateau import escape_step
 
 FAILED = ("diverged", "overfitted")         # statuses of runs that are scored at the unigram level
@@ -112,6 +111,14 @@ def on_pairs(config: RunConfig) -> bool:
 def sees_mask(config: RunConfig) -> bool:
     """Whether an arm is trained on rows with [MASK]."""
     return config.objective.token_objective == "mlm" and config.masking.mask > 0
+
+
+def realised(masking: Masking) -> Masking:
+    """The masking with the fractions of mask, random and keep that its draws give, by one draw."""
+    if masking.draws == "one":
+        return masking
+    keep = masking.keep * (1 - masking.random)
+    return masking.model_copy(update={"mask": 1 - masking.random - keep, "keep": keep, "draws": "one"})
 
 
 def context_free_nll(frequencies: np.ndarray, masking: Masking) -> float:

@@ -92,14 +92,6 @@ def mask_rows(ids: np.ndarray, eligible: np.ndarray, word_start: np.ndarray, tok
     return MaskedRows(_corrupt(ids, corruption, tokenizer.mask_id, replacements, draw), corruption)
 
 
-def realised(masking: Masking) -> Masking:
-    """Returns the masking with the fractions of mask, random and keep that its draws give, by one draw."""
-    if masking.draws == "one":
-        return masking
-    keep = masking.keep * (1 - masking.random)
-    return masking.model_copy(update={"mask": 1 - masking.random - keep, "keep": keep, "draws": "one"})
-
-
 @dataclass(frozen=True)
 class _Draws:
     """Uniforms (N, T) at the coordinates of a batch of rows."""

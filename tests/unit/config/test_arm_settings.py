@@ -13,7 +13,7 @@ from tests.support.studies import ROOT, changed
 # Settings that only make sense together: an arm may change one group.
 GROUPS = [{"masking.mask", "masking.random", "masking.keep"}, {"masking.schedule", "masking.dupe_factor"},
           {"training.steps", "training.warmup_steps"}, {"model.hidden_size", "model.intermediate_size"},
-          {"training.curriculum.step_fraction", "training.curriculum.length_fraction", "training.curriculum"},
+          {f"training.curriculum{key}" for key in ("", ".step_fraction", ".length_fraction", ".keep")},
           {"masking.selection", "masking.span_mean"}, {"model.positions", "model.position_initialization"},
           {"model.positions", "training.position_learning_rate"},
           {f"training.{key}" for key in ("batch_size", "steps", "warmup_steps", "learning_rate", "logging_steps",

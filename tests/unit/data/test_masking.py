@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from study.analysis.learning import realised
 from study.config.schema import Masking
-from study.data.masking import KEEP, MASK, RANDOM, UNTOUCHED, draw_epoch, mask_rows, realised
+from study.data.masking import KEEP, MASK, RANDOM, UNTOUCHED, draw_epoch, mask_rows
 from study.data.tokenizer import TokenizerInfo
 
 TOKENIZER = TokenizerInfo(50, 0, 1, 2, 3, 4, np.arange(5, 50), np.zeros(50, bool))
