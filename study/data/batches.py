@@ -104,6 +104,12 @@ def with_targets(rows: Rows, input_ids: np.ndarray, has_target: np.ndarray, labe
                  rows.label, tokens, corruption)
 
 
+def predicted(fraction: float, length: int, seed: int, epoch: np.ndarray, example: np.ndarray) -> np.ndarray:
+    """Returns which positions stay targets if only this fraction of them do: (N, length) bool. epoch, example (N,)."""
+    u = randomness.uniforms(seed, randomness.PREDICT, epoch[:, None], example[:, None], np.arange(length)[None])
+    return u < fraction
+
+
 class BatchSource:
     """The batches of a run at one row length: `batch(step)` depends only on the arguments given here and the step."""
 

@@ -13,6 +13,8 @@ so that
 - selections are nested: a token selected at 15 % is also selected at 40 %;
 - recipes that differ only in mask, random and keep select the same positions.
 
+`draws: overlapping` has those two draws instead, for recipes of tutorials that are run as they stand.
+
 Random tokens are drawn uniformly from the ordinary vocabulary, so they are never special tokens. With
 `random_from: vocabulary` they are drawn from all ids, as collators of tutorials and of `transformers` do.
 
@@ -90,7 +92,12 @@ def mask_rows(ids: np.ndarray, eligible: np.ndarray, word_start: np.ndarray, tok
         selected, relative = _select_count(draw, eligible, tokens, masking.mlm_probability)
     else:
         selected, relative = _select_spans(draw, word_start, eligible, masking.mlm_probability, masking.span_mean)
-    corruption = np.select([relative < masking.mask, relative < masking.mask + masking.random], [MASK, RANDOM], KEEP)
+    if masking.draws == "one":
+        corruption = np.select([relative < masking.mask, relative < masking.mask + masking.random], [MASK, RANDOM],
+                               KEEP)
+    else:
+        corruption = np.select([draw.uniforms(randomness.OVERLAP_RANDOM) < masking.random,
+                                draw.uniforms(randomness.OVERLAP_KEEP) < masking.keep], [RANDOM, KEEP], MASK)
     corruption = np.where(selected & eligible, corruption, UNTOUCHED).astype(np.uint8)
     replacements = tokenizer.ordinary if masking.random_from == "words" else np.arange(tokenizer.vocabulary_size)
     return MaskedRows(_corrupt(ids, corruption, tokenizer.mask_id, replacements, draw), corruption)

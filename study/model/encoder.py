@@ -106,6 +106,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.token = nn.Embedding(vocabulary_size, settings.hidden_size)
         self.segment = nn.Embedding(2, settings.hidden_size)
+        self.token_scale = math.sqrt(settings.hidden_size) if settings.embedding_scale == "root-width" else 1.0
         self.embedding_norm = layer_norm(settings) if settings.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(settings.dropout if settings.embedding_dropout else 0.0)
         self.layers = nn.ModuleList(Layer(settings, causal) for _ in range(settings.num_hidden_layers))
@@ -129,6 +130,8 @@ class Encoder(nn.Module):
         """
         order, length = self.order(attention_mask, input_ids.shape[1]), input_ids.shape[1]
         x = self.token(input_ids)
+        if self.token_scale != 1:
+            x = x * self.token_scale
         if self.position is not None:
             x = x + self.position.weight[:length]
         x = x + self.segment(token_type_ids)

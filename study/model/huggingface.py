@@ -77,6 +77,9 @@ def transformers_class(config: RunConfig) -> TransformersClass:
     if config.training.local_attention_from is not None:
         raise StudyError("no equivalent in transformers: attention is fixed to near positions "
                          "(training.local_attention_from is set)")
+    if model.embedding_scale != "one":
+        raise StudyError(f"no equivalent in transformers: its BERT does not scale token embeddings "
+                         f"(model.embedding_scale is {model.embedding_scale})")
     if model.positions in UNEXPORTED_POSITIONS:
         raise StudyError(f"no equivalent in transformers: {UNEXPORTED_POSITIONS[model.positions]} (model.positions is "
                          f"{model.positions})")

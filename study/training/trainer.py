@@ -20,6 +20,7 @@ from study.config.schema import RunConfig
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
 from study.data.evaluation_sets import EvaluationSet
 from study.data.plateau import escape_step
+from study.data.prepared import prepared
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 from study.model.attention_offsets import attention_offsets
@@ -44,9 +45,14 @@ class Data:
     tokenizer: TokenizerInfo
 
 
-def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
-    """Returns the source of the batches of a phase."""
+def drawn_source(data: Data, seed: int, phase: Phase) -> BatchSource:
+    """Returns the source that draws the rows of a phase when they are needed."""
     return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seed, phase.length, phase.batch_size)
+
+
+def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
+    """Returns the source of the batches of a phase. Rows that are prepared are made now."""
+    return prepared(drawn_source(data, seed, phase))
 
 
 def batches(config: RunConfig, data: Data, seed: int, begin: int) -> Iterator[Batch]:

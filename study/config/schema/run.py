@@ -17,8 +17,8 @@ class Tokenizer(Settings):
     """The vocabulary. Words are split into pieces as in WordPiece; with `words` they stay whole."""
 
     source: RelativePath
-    """`train` to train on the corpus, `words` for its whole words, separated by white space, `lexicon` for the words of
-    the synthetic corpus, a vocab.txt, or a hub id."""
+    """`train` to train on the corpus, `words` for its whole words, separated by white space, `characters` for its
+    characters, `lexicon` for the words of the synthetic corpus, a vocab.txt, or a hub id."""
 
     vocabulary_size: PositiveInt
     """Largest number of pieces, special tokens included."""
@@ -27,7 +27,8 @@ class Tokenizer(Settings):
     """Whether to lowercase the text."""
 
     min_frequency: PositiveInt
-    """A pair of pieces is merged (`train`), or a word is known (`words`), only if it occurs at least this often."""
+    """A pair of pieces is merged (`train`), or a word or character is known (`words`, `characters`), only if it occurs
+    at least this often."""
 
 
 class Remasked(Settings):
@@ -77,6 +78,10 @@ class Inputs(Settings):
     """Fraction of the training rows that have the text of one of the first 100 rows (of the first tenth, if that is
     less), as in text with many copies."""
 
+    prepared: bool = False
+    """Whether the rows are made before training, with their pairs and masks, and read from a parquet data set
+    (study/data/prepared.py). There are `masking.dupe_factor` copies of each row. Needs `masking.schedule` static."""
+
 
 class Masking(Settings):
     """Which tokens are selected for prediction, and what the encoder sees in their place."""
@@ -98,6 +103,11 @@ class Masking(Settings):
 
     unknown: bool = False
     """Whether [UNK] can be selected."""
+
+    draws: Literal["one", "overlapping"] = "one"
+    """`one`: one draw decides between [MASK], random and kept. `overlapping`: two independent draws decide whether a
+    token is replaced at random and whether it is kept. A token that both hit is replaced. The kept fraction is then
+    keep * (1 - random), and the rest is [MASK]: 0.8, 0.1 and 0.1 give 81 / 10 / 9."""
 
     selection: Literal["token", "whole-word", "span", "fixed-count"]
     """What is selected together: single tokens, whole words, or spans of words (SpanBERT). `fixed-count` also selects
@@ -132,7 +142,7 @@ class Objective(Settings):
     """Weight of the sentence loss; the token loss has weight 1."""
 
     target_fraction: PositiveFraction
-    """Fraction of the selected tokens that enter the loss."""
+    """Fraction of the selected tokens that enter the loss; with `causal`, of all tokens."""
 
 
 class Model(Settings):
@@ -158,6 +168,10 @@ class Model(Settings):
 
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Dropout probability of the embeddings, the attention weights and the output of every sublayer."""
+
+    embedding_scale: Literal["one", "root-width"] = "one"
+    """What token embeddings are multiplied by before positions are added: 1, or the square root of the width (Vaswani
+    et al. 2017)."""
 
     positions: Literal["absolute", "rotary", "rotary-and-absolute", "relative", "alibi"] = "absolute"
     """`absolute`: an embedding per position (BERT). `rotary`: queries and keys are rotated by their position
@@ -241,12 +255,13 @@ class Training(Settings):
     warmup_from_zero: bool = False
     """Whether the first update has a learning rate of 0, and so does nothing, as in the schedules of `transformers`."""
 
-    lr_scheduler_type: Literal["linear", "cosine", "constant"]
-    """Learning rate after warm-up: decay to 0, or none."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "inverse-sqrt"]
+    """Learning rate after warm-up: decay to 0, none, or decay with the inverse square root of the step (the Noam
+    schedule of Vaswani et al. 2017)."""
 
-    position_learning_rate: Annotated[float, Field(gt=0)] = 1.0
+    position_learning_rate: Annotated[float, Field(ge=0)] = 1.0
     """Learning rate of position embeddings and of the bias of relative positions, as a multiple of `learning_rate`.
-    Their weight decay is scaled with it."""
+    Their weight decay is scaled with it. 0: they stay as initialised."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`adamw` (Loshchilov and Hutter 2019), or `muon` (Jordan et al. 2024) for the weight matrices of the layers and
@@ -313,6 +328,8 @@ class Training(Settings):
     def _steps_fit(self):
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
+        if self.lr_scheduler_type == "inverse-sqrt" and not self.warmup_steps and self.steps:
+            raise ValueError("lr_scheduler_type inverse-sqrt needs warmup_steps above 0, from which the rate decays")
         if self.batch_size % self.gradient_accumulation_steps:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of gradient_accumulation_steps "
                              f"{self.gradient_accumulation_steps}")
@@ -349,6 +366,9 @@ class Recipe(Settings):
         if self.training.stop_after_escape is not None and unlike_validation:
             raise ValueError("training.stop_after_escape watches the NLL on [MASK] in rows of one segment, so it needs "
                              "objective.token_objective mlm, an inputs.format without pairs and masking.mask above 0")
+        if self.inputs.prepared and (causal or self.masking.schedule != "static"):
+            raise ValueError("inputs.prepared needs objective.token_objective mlm and masking.schedule static: rows "
+                             "that are made before training have the same masks in every epoch")
         remasked = self.examples.remasked
         if remasked is not None and remasked.steps % self.training.eval_steps:
             raise ValueError(f"examples.remasked.steps {remasked.steps} is not a multiple of training.eval_steps "

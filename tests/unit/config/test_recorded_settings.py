@@ -169,7 +169,7 @@ def test_only_settings_that_were_added_later_have_a_default():
              "inputs.repeated_fraction", "masking.random_from", "masking.unknown", "model.hidden_act",
              "model.layer_norm_eps", "model.embedding_dropout", "training.local_attention_from",
              "training.count_embeddings_at", "training.warmup_from_zero", "training.decay_biases_and_norms",
-             "examples.remasked"}
+             "examples.remasked", "masking.draws", "model.embedding_scale", "inputs.prepared"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
     sections = {name: getattr(config, name) for name in Recipe.model_fields}

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from study.analysis.learning import realised
 from study.config.schema import Masking
 from study.data.masking import KEEP, MASK, RANDOM, UNTOUCHED, draw_epoch, eligible_tokens, mask_rows
 from study.data.tokenizer import TokenizerInfo
@@ -77,6 +78,26 @@ def test_fractions_are_as_stated(mix, selection):
     assert (result.shown[result.corruption == MASK] == TOKENIZER.mask_id).all()
     untouched = (result.corruption == KEEP) | ~result.selected
     assert (result.shown[untouched] == ROWS[untouched]).all()
+
+
+@pytest.mark.parametrize("selection", ["token", "whole-word", "span"])
+@pytest.mark.parametrize(("mix", "expected"), [((0.8, 0.1, 0.1), (0.81, 0.1, 0.09)),
+                                               ((0.2, 0.5, 0.3), (0.35, 0.5, 0.15))])
+def test_overlapping_draws_keep_less_and_mask_more(mix, expected, selection):
+    """The 81 / 10 / 9 of two independent draws of 10 %, of which the random one wins where both hit."""
+    settings = masking(mask=mix[0], random=mix[1], keep=mix[2], draws="overlapping", selection=selection)
+    rows = np.tile(ROWS, (8, 1))
+    result = masked(settings, rows=rows, starts=np.tile(STARTS, (8, 1)))
+    assert (result.selected == masked(masking(selection=selection), rows=rows,
+                                      starts=np.tile(STARTS, (8, 1))).selected).all()
+    total = int(result.selected.sum())
+    for corruption, fraction in zip((MASK, RANDOM, KEEP), expected, strict=True):
+        assert within(int((result.corruption == corruption).sum()), total, fraction)
+    drawn = realised(settings)
+    assert (drawn.mask, drawn.random, drawn.keep) == pytest.approx(expected)
+    assert realised(drawn) == drawn
+    assert (result.shown[result.corruption == KEEP] == rows[result.corruption == KEEP]).all()
+    assert (result.shown[result.corruption == MASK] == TOKENIZER.mask_id).all()
 
 
 @pytest.mark.parametrize(("random_from", "smallest"), [("words", 5), ("vocabulary", 0)])

@@ -155,7 +155,8 @@ def test_an_export_loads_in_from_pretrained_and_in_pipelines(config, backend, tm
     ({"model": {"norm": "pre"}, **PAIRS}, "nsp"),
     ({"model": {"positions": "rotary"}, **PAIRS}, "RoFormerForMaskedLM has no head for .*nsp"),
     ({"model": {"positions": "rotary", "norm": "pre"}}, "positions is rotary and model.norm is pre"),
-    ({"model": {"positions": "relative"}}, "positions is relative")])
+    ({"model": {"positions": "relative"}}, "positions is relative"),
+    ({"model": {"embedding_scale": "root-width"}}, "model.embedding_scale is root-width")])
 def test_a_model_without_an_equivalent_is_rejected_with_the_reason(config, sections, reason):
     settings = changed(config, **sections)
     with pytest.raises(StudyError, match=f"no equivalent in transformers: .*{reason}"):
