@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from study.analysis import measures, stability
+from study.analysis import further_measures, measures, stability
 from study.analysis.measures import Measure, Value, difference
 from study.analysis.results import CellResults, StudyResults
 
@@ -63,6 +63,15 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            measures.tutorial_probe("untrained")),
     Metric("plane_share", "between-class share of variance on the [CLS] plane, trained minus untrained", "share",
            "higher", measures.plane_share),
+    # what `evaluation` measures in addition
+    Metric("token_identity_last_layer", "share of visible tokens that a linear probe reads from the last layer",
+           "points", "higher", further_measures.token_identity()),
+    Metric("token_identity_gain", "share of visible tokens read from the last layer, trained minus untrained", "points",
+           "higher",
+           difference(further_measures.token_identity(), further_measures.token_identity("untrained"))),
+    Metric("minimal_pairs_accuracy", "accuracy on minimal pairs", "points", "higher", further_measures.minimal_pairs),
+    Metric("minimal_pairs_over_bigram", "accuracy on minimal pairs minus that of bigrams", "points", "higher",
+           further_measures.minimal_pairs_over("bigram")),
     # sentence pairs
     Metric("nsp_accuracy", "next-sentence accuracy", "points", "higher", measures.sentence_accuracy("nsp")),
     Metric("sop_accuracy", "sentence-order accuracy", "points", "higher", measures.sentence_accuracy("sop")),

@@ -158,6 +158,19 @@ def show_states(tokens: list[str], states) -> None:
     _print(table)
 
 
+def show_minimal_pairs(rows: list[dict]) -> None:
+    """Accuracy on minimal pairs in percent, with a 95 % interval, beside baselines: one row per phenomenon."""
+    table = Table()
+    for name in ("phenomenon", "pairs", "accuracy, %", "95 % interval", "word frequency, %", "bigram, %"):
+        table.add_column(name, justify="left" if name == "phenomenon" else "right")
+    for row in rows:
+        accuracy, low, high, frequency, bigram = (
+            f"{100 * row[key]:.1f}" for key in ("accuracy", "low", "high", "word-frequency", "bigram"))
+        table.add_row(escape(row["phenomenon"]), f"{row['pairs']:,}", accuracy, f"[{low}, {high}]".replace("[", r"\["),
+                      frequency, bigram)
+    _print(table, "Ties count half. Interval: over pairs for a phenomenon, over templates for all of them.")
+
+
 def show_plan(rows: list, jobs: int) -> None:
     """One row per arm, and the total work for the stale cells with `jobs` of them in parallel."""
     table = Table()

@@ -76,6 +76,34 @@ def predict(study: Study,
 
 
 @command
+def minimal_pairs(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", help="Cell, such as dynamic-0.")],
+                  task: Annotated[Path, typer.Option(
+                      metavar="FILE", help="Parquet, CSV or JSON-lines file with sentence_good and sentence_bad.")],
+                  phenomenon: Annotated[str | None, typer.Option(
+                      metavar="COLUMN", show_default="linguistics_term, if the file has it",
+                      help="Column that names what a pair tests.")] = None,
+                  paradigm: Annotated[str | None, typer.Option(
+                      metavar="COLUMN", show_default="UID, if the file has it",
+                      help="Column that names the template of a pair.")] = None,
+                  pairs: Annotated[int | None, typer.Option(
+                      min=1, show_default="all", help="Pairs of each template.")] = None):
+    """Show in how many minimal pairs a cell finds the acceptable sentence the likelier one.
+
+    Sentences are scored by pseudo-log-likelihood; word frequencies and bigrams of the training text stand beside it.
+    Writes nothing.
+
+    Example: study minimal-pairs dynamic-60 --task data/blimp/test.parquet --pairs 50 --study experiments/wikitext2
+    """
+    from study.analysis.further_tables import one_cell_rows
+    from study.cli.console import show_minimal_pairs
+    from study.data.minimal_pairs import read_file
+    from study.evaluation.minimal_pairs import judge
+
+    frame = read_file(task, phenomenon, paradigm, pairs)
+    show_minimal_pairs(one_cell_rows(frame, judge(study, *study.parse_cell_name(cell), frame)))
+
+
+@command
 def encode(study: Study, texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="One text, or two.")],
            cell: Cell,
            out: Annotated[Path | None, typer.Option(help="Write the hidden states to this .npy file.")] = None):

@@ -10,8 +10,10 @@ from study import StudyError
 from study.config.study import Study
 from study.data.evaluation_sets import PAIR_SET, SETS, EvaluationSet, MaskSet, load_evaluation_set
 from study.data.tokenizer import TokenizerInfo, load
-from study.evaluation.embedding import load_cell, tokenize
+from study.evaluation.embedding import load_cell, tokenize, untrained_model
+from study.evaluation.minimal_pairs import score_tasks
 from study.evaluation.perplexity import by_label, row_sums, summarize
+from study.evaluation.token_identity import token_identity
 from study.files import save_arrays, write_json
 from study.objectives.masked_lm import token_nll
 from study.objectives.pretraining_model import PretrainingModel
@@ -26,7 +28,7 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     Writes evaluation.json, evaluation.npz (sums per row, for paired comparisons) and predictions.json.
     """
     settings, folder = study.settings.evaluation, study.cell(arm, seed)
-    _, model = load_cell(study, arm, seed)
+    config, model = load_cell(study, arm, seed)
     heldout = load_evaluation_set(study.runs / "examples" / "test.npz")
     backend = load(study.runs / "tokenizer")
     result: dict = {"hash": heldout.hash, **dict.fromkeys((*SETS, PAIR_SET, "nsp", "sop"))}
@@ -36,6 +38,14 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
         result |= scores[0]
         arrays |= scores[1]
     arrays |= documents_of(heldout)
+    if settings.token_identity is not None:
+        encoders = {"trained": model, "untrained": untrained_model(config, model, seed)}
+        result["token_identity"], more = token_identity(encoders, heldout, TokenizerInfo.of(backend),
+                                                        settings.token_identity, settings.batch_size)
+        arrays |= more
+    if settings.minimal_pairs:
+        result["minimal_pairs"], more = score_tasks(study, model, backend, settings.batch_size)
+        arrays |= more
     quotes = model.objective.token.predicts_masked_tokens and study.quotable
     samples = top_predictions(model, heldout, backend, settings.samples) if quotes else []
     save_arrays(arrays, folder / "evaluation.npz")
