@@ -15,6 +15,7 @@ from study.analysis.results import StudyResults, headline_probe, read_json
 from study.report.claims import NOT_TESTABLE, by_question, claim_rows, failed_runs, outcome_counts, with_runs
 from study.report.discussion import cited_claims, discussion
 from study.report.features import further_tasks
+from study.report.further import pair_rows, table_names
 from study.report.ladder import ladder_rows
 from study.report.overview import control_row
 from study.report.search import chosen, importances, trial_counts
@@ -26,7 +27,7 @@ MAX_SAMPLES = 2                             # sample rows that the report shows
 def gather(results: StudyResults) -> dict:
     """The context of the templates. Raises StudyError if the compare stage has not run."""
     study, settings = results.study, results.study.settings
-    frames = {name: _table(study.reports / "tables" / f"{name}.csv") for name in TABLES}
+    frames = {name: _table(study.reports / "tables" / f"{name}.csv") for name in (*TABLES, *table_names(study))}
     data, probe = read_json(study.reports / "data.json"), headline_probe(study)
     reference = results.cell(settings.baseline, settings.seeds[0]).evaluation["mask_only"]
     facts = {"study": settings, "frames": frames, "data": data, "task": probe.task, "pooling": probe.pooling,
@@ -38,7 +39,8 @@ def gather(results: StudyResults) -> dict:
              "verified": verified(results), "searched": trial_counts(results.trials), "chosen": chosen(results.tuned),
              "importances": importances(results.trials, settings.search.space)}
     facts |= _claims(results, facts["arms"])
-    facts |= {"registrations": read_registrations(study), "further": further_tasks(results, facts)}
+    facts |= {"registrations": read_registrations(study), "further": further_tasks(results, facts),
+              "minimal_pairs": pair_rows(study, frames)}
     baseline = next(arm for arm in facts["arms"] if arm["arm"] == settings.baseline)
     facts |= {"baseline": baseline, "ladder": ladder_rows(data["references"], baseline)}
     return facts | {"discussion": discussion(results, facts)}

@@ -15,6 +15,7 @@ from study.report.facts import gather
 from study.report.features import layer_figure
 from study.report.findings import findings
 from study.report.formatting import render
+from study.report.further import further_figures
 from study.report.html import html_page
 from study.report.overview import (
     Figure,
@@ -69,7 +70,8 @@ def _figures(results: StudyResults, facts: dict, short: bool) -> dict[str, Figur
     for metric in HEADLINES:
         drawn |= effects_figure(study, frames["comparisons"], metric)
     drawn |= along_figure(study, frames["along_training"]) | escape_figure(results, frames["cells"])
-    return drawn | layer_figure(study, frames["probes"], facts["levels"]) | decile_figure(study, frames["tokens"])
+    drawn |= layer_figure(study, frames["probes"], facts["levels"]) | further_figures(study, frames)
+    return drawn | decile_figure(study, frames["tokens"])
 
 
 def _write_figures(folder: Path, drawings: dict[str, str]) -> None:

@@ -3,10 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 
-SETTING = """evaluation:
-  batch_size: 16
-  samples: 2
-  minimal_pairs:
+TASK = """  minimal_pairs:
     - name: order
       path: made/up
       revision: null
@@ -22,8 +19,10 @@ SETTING = """evaluation:
 
 def with_pairs(text: str, most: str = "null") -> str:
     """The tiny study's params.yaml with this task; most: pairs per paradigm."""
-    before, rest = text.split("evaluation: {batch_size: 16, samples: 2", 1)
-    return before + SETTING.replace("PAIRS", most) + rest.split("}\n", 1)[1]
+    before, rest = text.split("\nevaluation: {", 1)
+    settings, rest = rest.split("}\n", 1)
+    lines = "".join(f"  {setting.strip()}\n" for setting in settings.split(","))
+    return f"{before}\nevaluation:\n{lines}{TASK.replace('PAIRS', most)}{rest}"
 
 
 def write_pairs(folder: Path, sentences: list[str], count: int = 12) -> pd.DataFrame:

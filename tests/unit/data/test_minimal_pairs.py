@@ -1,4 +1,4 @@
-"""Tables of minimal pairs: which pairs are drawn, how they reach a study's corpus, and what is wrong with a bad file."""
+"""Tables of minimal pairs: which pairs are drawn, how they reach a corpus, and what is wrong with a bad file."""
 import json
 
 import numpy as np
