@@ -69,10 +69,13 @@ def _levels(levels: dict, phenomenon: str) -> dict[str, float]:
 
 def identity_table(results: StudyResults) -> pd.DataFrame:
     """Share of tokens that a linear probe reads from the states: one row per arm, encoder (trained, untrained) and
-    layer (0: embeddings). Means over seeds with 95 % two-way t intervals over seeds and documents, clipped."""
+    layer (0: embeddings). Means over seeds with 95 % two-way t intervals over seeds and documents, clipped. Arms with a
+    cell that was evaluated without this probe are left out."""
     rows = []
     for arm in results.study.settings.arms:
         cells = results.of_arm(arm)
+        if any("token_identity" not in cell.evaluation for cell in cells):
+            continue
         layers = cells[0].evaluation["token_identity"]["layers"]
         for encoder in layers:
             for layer in range(len(layers[encoder])):
@@ -82,7 +85,7 @@ def identity_table(results: StudyResults) -> pd.DataFrame:
                                   for arrays in (cell.evaluation_arrays for cell in cells)])
                 rows.append({"arm": arm, "encoder": encoder, "layer": layer, "n": len(cells),
                              **_mean_and_interval(texts)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["arm", "encoder", "layer", "n", "accuracy", "low", "high"])
 
 
 def one_cell_rows(frame: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[dict]:

@@ -14,7 +14,8 @@ class Metric:
     """A metric: its label for readers, its unit, which direction is better, and how it is measured on a cell.
 
     Accuracies have the unit points: they are stored as shares and shown in hundredths. `defined_on_plateau`: the
-    metric is meaningful for runs that never left the unigram plateau, so the learning gate does not apply.
+    metric is meaningful for runs that never left the unigram plateau, so the learning gate does not apply. `setting`: the
+    setting of `evaluation` that a study needs to have for it; empty if every study measures it.
     """
     name: str
     label: str
@@ -22,10 +23,14 @@ class Metric:
     better: Literal["lower", "higher"]
     measure: Measure
     defined_on_plateau: bool = False
+    setting: str = ""
 
 
+_VISIBLE = further_measures.token_identity()
 _MASK_ONLY, _MIXED = measures.nll("mask_only"), measures.nll("mixed")
 _MEAN, _CLS, _UNTRAINED_CLS = (measures.last_layer(*key) for key in (("mean",), ("cls",), ("cls", "untrained")))
+
+TUTORIAL_STEPS = (500, 1000, 2500, 5000)    # steps for which the tutorial states its validation loss
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     # NLL on the fixed sets of masks
@@ -40,6 +45,9 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("nll_random", "NLL at replaced tokens", "nats", "lower", measures.nll_at("random")),
     Metric("mix_gap", "NLL under 80/10/10 masking minus NLL on [MASK]", "nats", "lower",
            difference(_MIXED, _MASK_ONLY)),
+    # the tutorial's own validation
+    *(Metric(f"remasked_nll_{step}", f"NLL of the validation with new masks at step {step:,}", "nats", "lower",
+             measures.remasked_nll(step), defined_on_plateau=True) for step in TUTORIAL_STEPS),
     # probes
     Metric("probe_accuracy", "probe accuracy", "points", "higher", measures.probe()),
     Metric("probe_last_layer", "probe accuracy at the last layer", "points", "higher", measures.last_layer()),
@@ -61,17 +69,20 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            measures.tutorial_probe("trained")),
     Metric("tutorial_untrained", "accuracy of the tutorial's probe on the untrained encoder", "points", "higher",
            measures.tutorial_probe("untrained")),
+    Metric("tutorial_gain", "accuracy of the tutorial's probe minus that on the untrained encoder", "points", "higher",
+           difference(measures.tutorial_probe("trained"), measures.tutorial_probe("untrained")),
+           defined_on_plateau=True),
     Metric("plane_share", "between-class share of variance on the [CLS] plane, trained minus untrained", "share",
            "higher", measures.plane_share),
     # what `evaluation` measures in addition
     Metric("token_identity_last_layer", "share of visible tokens that a linear probe reads from the last layer",
-           "points", "higher", further_measures.token_identity()),
+           "points", "higher", _VISIBLE, setting="token_identity"),
     Metric("token_identity_gain", "share of visible tokens read from the last layer, trained minus untrained", "points",
-           "higher",
-           difference(further_measures.token_identity(), further_measures.token_identity("untrained"))),
-    Metric("minimal_pairs_accuracy", "accuracy on minimal pairs", "points", "higher", further_measures.minimal_pairs),
+           "higher", difference(_VISIBLE, further_measures.token_identity("untrained")), setting="token_identity"),
+    Metric("minimal_pairs_accuracy", "accuracy on minimal pairs", "points", "higher", further_measures.minimal_pairs,
+           setting="minimal_pairs"),
     Metric("minimal_pairs_over_bigram", "accuracy on minimal pairs minus that of bigrams", "points", "higher",
-           further_measures.minimal_pairs_over("bigram")),
+           further_measures.minimal_pairs_over("bigram"), setting="minimal_pairs"),
     # sentence pairs
     Metric("nsp_accuracy", "next-sentence accuracy", "points", "higher", measures.sentence_accuracy("nsp")),
     Metric("sop_accuracy", "sentence-order accuracy", "points", "higher", measures.sentence_accuracy("sop")),

@@ -33,6 +33,7 @@ class Flag(StrEnum):
     ABOVE_COUNT_MODEL = auto()
     CONTROL_FAILED = auto()                 # of the positive control
     NOT_MEASURED = auto()
+    NOT_ASKED_FOR = auto()
     NOT_TRAINED = auto()
     OTHER_STUDIES = auto()
     ENDS_EARLY = auto()
@@ -68,6 +69,7 @@ _SENTENCES = {
     Flag.CONTROL_FAILED: "the positive control failed: {arm} should exceed {above} ({label}), but the interval of its "
                          "mean is {shown}",
     Flag.NOT_MEASURED: "{metric} was not measured in every cell of its arms",
+    Flag.NOT_ASKED_FOR: "this study does not measure it: evaluation.{setting} is not set",
     Flag.NOT_TRAINED: "this study does not train {arms}",
     Flag.OTHER_STUDIES: "not at this scale: it is tested in {studies}",
     Flag.ENDS_EARLY: "the runs of this study end soon after they have left the plateau",

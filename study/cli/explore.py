@@ -90,6 +90,7 @@ def minimal_pairs(study: Study, cell: Annotated[str, typer.Argument(metavar="CEL
     """Show in how many minimal pairs a cell finds the acceptable sentence the likelier one.
 
     Sentences are scored by pseudo-log-likelihood; word frequencies and bigrams of the training text stand beside it.
+
     Writes nothing.
 
     Example: study minimal-pairs dynamic-60 --task data/blimp/test.parquet --pairs 50 --study experiments/wikitext2

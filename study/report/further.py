@@ -57,7 +57,9 @@ def pair_rows(study: Study, frames: dict[str, pd.DataFrame]) -> list[dict]:
 
 
 def identity_figure(study: Study, table: pd.DataFrame) -> dict[str, Figure]:
-    """Share of visible tokens that is read from each layer, a panel per question."""
+    """Share of visible tokens that is read from each layer, a panel per question; nothing if the baseline has none."""
+    if study.settings.baseline not in set(table.arm):
+        return {}
     points = {encoder: {arm: list(zip(rows.layer, rows.accuracy, strict=True))
                         for arm, rows in part.groupby("arm", sort=False)}
               for encoder, part in table.groupby("encoder", sort=False)}
