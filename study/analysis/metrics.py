@@ -14,8 +14,8 @@ class Metric:
     """A metric: its label for readers, its unit, which direction is better, and how it is measured on a cell.
 
     Accuracies have the unit points: they are stored as shares and shown in hundredths. `defined_on_plateau`: the
-    metric is meaningful for runs that never left the unigram plateau, so the learning gate does not apply. `setting`: the
-    setting of `evaluation` that a study needs to have for it; empty if every study measures it.
+    metric is meaningful for runs that never left the unigram plateau, so the learning gate does not apply. `setting`:
+    that of `evaluation` without which a study does not measure it; empty if every study does.
     """
     name: str
     label: str

@@ -136,15 +136,31 @@ def show_masks(passes: list, shares: dict) -> None:
            f"of these {mix}; {shares['predicted']:.1%} predicted")
 
 
-def show_predictions(predictions: dict[str, list]) -> None:
-    """A table per [MASK]: the most likely tokens, one column per cell."""
-    masks = len(next(iter(predictions.values())))
+def show_predictions(examples: dict[str, dict]) -> None:
+    """A table per [MASK]: the most likely tokens, one column per cell. examples: cell -> as in predictions.json."""
+    masks = len(next(iter(examples.values()))["masked"])
     for number in range(masks):
         table = Table(title=f"[MASK] {number + 1}" if masks > 1 else None, title_justify="left")
-        for cell in predictions:
+        for cell in examples:
             table.add_column(cell)
-        for row in zip(*(guesses[number] for guesses in predictions.values()), strict=True):
+        for row in zip(*(example["masked"][number]["top"] for example in examples.values()), strict=True):
             table.add_row(*(f"{escape(token)} {probability:.1%}" for token, probability in row))
+        _print(table)
+
+
+def show_masked(examples: dict[str, dict]) -> None:
+    """A table per cell: one row per [MASK] with the true token, where it is known, and the likeliest ones, with their
+    probabilities. examples: cell -> as in predictions.json."""
+    first = next(iter(examples.values()))
+    _print(escape(" ".join(first["tokens"])))
+    known = any(masked["truth"] is not None for masked in first["masked"])
+    for cell, example in examples.items():
+        table = Table(title=cell, title_justify="left")
+        for name in ("[MASK]", *(["truth"] if known else []), *map(str, range(1, len(first["masked"][0]["top"]) + 1))):
+            table.add_column(escape(name), justify="right" if name == "[MASK]" else "left")
+        for number, masked in enumerate(example["masked"], 1):
+            table.add_row(str(number), *([escape(masked["truth"])] if known else []),
+                          *(f"{escape(token)} {probability:.1%}" for token, probability in masked["top"]))
         _print(table)
 
 

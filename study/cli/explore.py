@@ -57,22 +57,27 @@ def predict(study: Study,
             text: Annotated[list[str], typer.Argument(
                 metavar="TEXT", help="A text with [MASK] in place of some words.")],
             cells: Annotated[list[str], typer.Option(metavar="CELL...", help="Cells, such as dynamic-0 static-0.")],
-            top: Annotated[int, typer.Option(min=1, help="Number of predictions per [MASK].")] = 5):
+            top: Annotated[int, typer.Option(min=1, help="Number of predictions per [MASK].")] = 5,
+            masked: Annotated[bool, typer.Option(
+                "--masked", help="A table per cell with a row per [MASK]. A text without [MASK] is masked as in the "
+                "training of the first cell, and the true words stand beside the predictions.")] = False,
+            seed: Annotated[int, typer.Option(min=0, help="Seed of the masks of --masked.")] = 0):
     """Show what cells predict for each [MASK] in a text.
 
     Writes nothing.
 
     Example: study predict "magoku [MASK] petepo" --cells dynamic-0 static-0 --study experiments/tiny
     """
-    from study.cli.console import show_predictions
-    from study.evaluation.evaluate import predict as run_predict
+    from study.cli.console import show_masked, show_predictions
+    from study.evaluation.predictions import predict as run_predict
 
     # An option takes one value, so `--cells A B` leaves B among the arguments.
     names = {f"{arm}-{seed}" for arm, seed in study.cells}
     sentence, *unknown = [word for word in text if word not in names] or text
     cells = [*cells, *(word for word in text if word in names), *unknown]
     _note_unknown_words(study, sentence)
-    show_predictions(run_predict(study, sentence, [study.parse_cell_name(cell) for cell in cells], top))
+    show = show_masked if masked else show_predictions
+    show(run_predict(study, sentence, [study.parse_cell_name(cell) for cell in cells], top, masked, seed))
 
 
 @command

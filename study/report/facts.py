@@ -21,7 +21,8 @@ from study.report.overview import control_row
 from study.report.search import chosen, importances, trial_counts
 
 TABLES = ("cells", "arms", "comparisons", "along_training", "tokens", "escape", "probes")
-MAX_SAMPLES = 2                             # sample rows that the report shows
+MAX_SAMPLES = 2                             # test rows that the report shows
+GUESSES = 3                                 # predictions per [MASK] that it shows
 
 
 def gather(results: StudyResults) -> dict:
@@ -114,13 +115,18 @@ def verified(results: StudyResults) -> dict[str, dict]:
 
 
 def _samples(results: StudyResults) -> list[dict]:
-    """Fixed test rows with the three likeliest tokens of the baseline (first seed) at each masked position.
+    """What the baseline (first seed) predicts at each [MASK] of fixed test rows and of typed sentences: the likeliest
+    tokens.
 
-    Empty if lines of the text may not be quoted; results can be older than that setting.
+    Without the test rows, which have a truth, if lines of the text may not be quoted; results can be older than that
+    setting.
     """
     study = results.study
-    if not study.quotable:
+    if not study.quotable and not study.settings.evaluation.sentences:
         return []
-    rows = results.cell(study.settings.baseline, study.settings.seeds[0]).predictions[:MAX_SAMPLES]
-    return [{"text": " ".join(row["tokens"]), "positions": [
-        {"truth": position["truth"], "guesses": position["top"][:3]} for position in row["masked"]]} for row in rows]
+    examples = results.cell(study.settings.baseline, study.settings.seeds[0]).predictions
+    typed = [example for example in examples if all(masked["truth"] is None for masked in example["masked"])]
+    rows = [example for example in examples if example not in typed][:MAX_SAMPLES] if study.quotable else []
+    return [{"text": " ".join(example["tokens"]), "positions": [
+        {"truth": masked["truth"], "guesses": masked["top"][:GUESSES]} for masked in example["masked"]]}
+        for example in rows + typed]

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from study.config.schema.base import Name, RelativePath, Settings, complete
 
@@ -58,6 +58,10 @@ class Evaluation(Settings):
 
     minimal_pairs: list[MinimalPairs] = []
     """Minimal pairs that every encoder judges. The first task is the one that claims and figures use."""
+
+    sentences: list[Annotated[str, Field(pattern=r"\[MASK\]")]] = []
+    """Sentences with [MASK] in place of some words. What every encoder predicts there is kept, and the report shows it
+    for the baseline, also where the corpus may not be quoted."""
 
     @model_validator(mode="after")
     def _names_differ(self):

@@ -5,12 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.analysis import statistics
+from study.analysis import registration, statistics
 from study.analysis.claims import load_claims
 from study.analysis.comparisons import compare_arms
 from study.analysis.further_tables import ALL, further_tables
 from study.analysis.metrics import cell_metric
-from study.analysis.registration import testable
 from study.analysis.results import StudyResults
 from study.config.load import load_study
 from study.report.page import write_report
@@ -176,4 +175,4 @@ def test_a_study_without_them_has_no_such_tables_and_sections(tmp_path):
     assert "minimal_pairs" not in json.loads((study.reports / "data.json").read_text())
     assert verdicts["S0.16"].outcome == "not testable here"
     assert verdicts["S0.16"].reason == "this study does not measure it: evaluation.token_identity is not set"
-    assert "S0.16" not in testable(study, load_claims(study))
+    assert "S0.16" not in registration.testable(study, load_claims(study))

@@ -11,7 +11,7 @@ from study.config import fingerprint as fingerprint_module
 from study.config.arms import resolve
 from study.config.fingerprint import fingerprint, kept_settings_yaml, read_settings, settings_yaml
 from study.config.load import load_study
-from study.config.schema import Curriculum, Probe, ProbeTask, Recipe, RunConfig, StudyConfig, Training
+from study.config.schema import Curriculum, Evaluation, MinimalPairs, Probe, ProbeTask, Recipe, RunConfig, StudyConfig, Training
 from study.config.versions import UPGRADES, VERSION, upgraded
 from study.config.yaml_files import parse_yaml
 from tests.support.studies import ROOT, changed
