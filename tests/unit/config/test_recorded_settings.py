@@ -11,7 +11,17 @@ from study.config import fingerprint as fingerprint_module
 from study.config.arms import resolve
 from study.config.fingerprint import fingerprint, kept_settings_yaml, read_settings, settings_yaml
 from study.config.load import load_study
-from study.config.schema import Curriculum, Evaluation, MinimalPairs, Probe, ProbeTask, Recipe, RunConfig, StudyConfig, Training
+from study.config.schema import (
+    Curriculum,
+    Evaluation,
+    MinimalPairs,
+    Probe,
+    ProbeTask,
+    Recipe,
+    RunConfig,
+    StudyConfig,
+    Training,
+)
 from study.config.versions import UPGRADES, VERSION, upgraded
 from study.config.yaml_files import parse_yaml
 from tests.support.studies import ROOT, changed
@@ -175,6 +185,9 @@ def test_only_settings_that_were_added_later_have_a_default():
             if not field.is_required()} == added
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
             if not field.is_required()] == ["plane_rows", "projections", "draws", "take"]
+    assert [name for name, field in Evaluation.model_fields.items()
+            if not field.is_required()] == ["token_identity", "minimal_pairs", "sentences"]
+    assert all(field.is_required() for field in MinimalPairs.model_fields.values())
 
 
 def test_renamed_settings_keep_the_file_of_a_trained_cell(study, tmp_path):

@@ -174,9 +174,8 @@ def test_a_text_that_may_not_be_quoted_is_not(tmp_path, monkeypatch, undrawn):
 
 def test_typed_sentences_are_shown_even_so(tmp_path, monkeypatch, undrawn):
     study = fake_study(tmp_path)
-    path = study.cell("dynamic", 0) / "predictions.json"
-    typed = {"tokens": ["[CLS]", "plain", "[MASK]", "[SEP]"],
-             "masked": [{"position": 2, "truth": None, "top": [["words", 0.123], ["w", 0.1], ["v", 0.05], ["u", 0.01]]}]}
+    path, top = study.cell("dynamic", 0) / "predictions.json", [["words", 0.123], ["w", 0.1], ["v", 0.05], ["u", 0.01]]
+    typed = {"tokens": ["[CLS]", "plain", "[MASK]", "[SEP]"], "masked": [{"position": 2, "truth": None, "top": top}]}
     path.write_text(json.dumps([*json.loads(path.read_text()), typed]))
     monkeypatch.setattr(type(study), "quotable", False)
     text = pages(study)["README.md"].decode()
