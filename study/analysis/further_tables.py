@@ -1,4 +1,4 @@
-"""Tables of the measures that only some studies take: minimal pairs by phenomenon, and token identity by layer.
+"""Tables that only some studies have: minimal pairs by phenomenon, token identity by layer, and sources of variance.
 
 Shapes: n seeds, N pairs.
 """
@@ -11,6 +11,7 @@ from scipy import stats
 from study.analysis import statistics
 from study.analysis.measures import Value
 from study.analysis.results import StudyResults
+from study.analysis.variance import sources_of, variance_table
 
 ALL = "all phenomena"
 BASELINES = ("word-frequency", "bigram")
@@ -20,7 +21,8 @@ def further_tables(results: StudyResults) -> dict[str, pd.DataFrame]:
     """The tables by name; a study has only those that its settings ask for."""
     settings = results.study.settings.evaluation
     tables = {"minimal_pairs": pair_table(results)} if settings.minimal_pairs else {}
-    return tables | ({"token_identity": identity_table(results)} if settings.token_identity else {})
+    tables |= {"token_identity": identity_table(results)} if settings.token_identity else {}
+    return tables | ({"variance": variance_table(results)} if sources_of(results.study) else {})
 
 
 def pair_table(results: StudyResults) -> pd.DataFrame:

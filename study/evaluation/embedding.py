@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from study import StudyError
 from study.config.fingerprint import read_settings
 from study.config.schema import RunConfig
+from study.config.seeds import seeds_of
 from study.config.study import Study
 from study.data.batches import blocks
 from study.data.tokenizer import load
@@ -48,7 +49,8 @@ def load_cell(study: Study, arm: str, seed: int) -> tuple[RunConfig, Pretraining
 
 def untrained_model(config: RunConfig, model: PretrainingModel, seed: int) -> PretrainingModel:
     """Returns the model of a cell as it was initialised, in evaluation mode, on the device of the trained `model`."""
-    untrained = new_model(config, model.encoder.token.num_embeddings, seed + config.training.seed_offset)
+    untrained = new_model(config, model.encoder.token.num_embeddings,
+                          seeds_of(config, seed + config.training.seed_offset).initialization)
     return untrained.to(model.device).eval()
 
 

@@ -15,7 +15,7 @@ from study.analysis.results import StudyResults, headline_probe, read_json
 from study.report.claims import NOT_TESTABLE, by_question, claim_rows, failed_runs, outcome_counts, with_runs
 from study.report.discussion import cited_claims, discussion
 from study.report.features import further_tasks
-from study.report.further import pair_rows, table_names
+from study.report.further import pair_rows, table_names, variance_rows
 from study.report.ladder import ladder_rows
 from study.report.overview import control_row
 from study.report.search import chosen, importances, trial_counts
@@ -41,7 +41,7 @@ def gather(results: StudyResults) -> dict:
              "importances": importances(results.trials, settings.search.space)}
     facts |= _claims(results, facts["arms"])
     facts |= {"registrations": read_registrations(study), "further": further_tasks(results, facts),
-              "minimal_pairs": pair_rows(study, frames)}
+              "minimal_pairs": pair_rows(study, frames), "variances": variance_rows(frames)}
     baseline = next(arm for arm in facts["arms"] if arm["arm"] == settings.baseline)
     facts |= {"baseline": baseline, "ladder": ladder_rows(data["references"], baseline)}
     return facts | {"discussion": discussion(results, facts)}

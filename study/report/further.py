@@ -1,21 +1,24 @@
-"""What the report shows of minimal pairs and token identity, for studies that measure them."""
+"""What the report shows of minimal pairs, token identity and sources of variance, for studies that have them."""
 from __future__ import annotations
 
 import pandas as pd
 
 from study.analysis.further_tables import ALL
+from study.analysis.metrics import METRICS
+from study.analysis.variance import sources_of
 from study.config.study import Study
 from study.report import panels
 from study.report.features import lines_by_question
-from study.report.formatting import number, percent
+from study.report.formatting import number, percent, unit_of
 from study.report.further_figures import phenomena
 from study.report.overview import Figure
 
 
 def table_names(study: Study) -> list[str]:
-    """The tables that the compare stage of this study writes of these measures."""
+    """The tables that the compare stage of this study writes of them."""
     settings = study.settings.evaluation
-    wanted = {"minimal_pairs": settings.minimal_pairs, "token_identity": settings.token_identity}
+    wanted = {"minimal_pairs": settings.minimal_pairs, "token_identity": settings.token_identity,
+              "variance": sources_of(study)}
     return [name for name, setting in wanted.items() if setting]
 
 
@@ -54,6 +57,16 @@ def pair_rows(study: Study, frames: dict[str, pd.DataFrame]) -> list[dict]:
             tasks.append({"name": task.name, "rows": rows, "pairs": rows[0]["pairs"],
                           "frequency": rows[0]["word-frequency"], "bigram": rows[0]["bigram"]})
     return tasks
+
+
+def variance_rows(frames: dict[str, pd.DataFrame]) -> list[dict]:
+    """The rows of the table of variances, with the metric's label and unit, and numbers in that unit."""
+    rows = []
+    for row in frames["variance"].to_dict("records") if "variance" in frames else ():
+        unit = unit_of(row["metric"])
+        scaled = {key: unit.scale * row[key] for key in ("deviation", "deviation_low", "deviation_high")}
+        rows.append(row | scaled | {"label": f"{METRICS[row['metric']].label}, {unit.name}", "digits": unit.digits + 1})
+    return rows
 
 
 def identity_figure(study: Study, table: pd.DataFrame) -> dict[str, Figure]:

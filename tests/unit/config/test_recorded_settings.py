@@ -173,7 +173,8 @@ def test_a_study_may_omit_an_added_setting(extended):
 
 def test_only_settings_that_were_added_later_have_a_default():
     """Settings that existed in version 2 are required. List a setting here when you add it."""
-    added = {"model.positions", "model.position_initialization", "training.position_learning_rate",
+    added = {"training.initialization_seed", "training.order_seed", "training.mask_seed",
+             "model.positions", "model.position_initialization", "training.position_learning_rate",
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
              "inputs.repeated_fraction", "masking.random_from", "training.local_attention_from",
              "training.count_embeddings_at", "training.warmup_from_zero", "training.decay_biases_and_norms",
