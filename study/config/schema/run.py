@@ -187,13 +187,16 @@ class Model(Settings):
 
 
 class Curriculum(Settings):
-    """Short rows first, then full rows. The number of tokens per step does not change."""
+    """Short rows first, then full rows."""
 
     step_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Fraction of the steps with short rows."""
 
     length_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Length of the short rows as a fraction of `examples.max_seq_length`."""
+
+    keep: Literal["tokens", "rows"] = "tokens"
+    """What a step with short rows has as much of as one with full rows: tokens, or rows (then it has fewer tokens)."""
 
 
 class Training(Settings):
