@@ -114,10 +114,12 @@ class BatchSource:
     """The batches of a run at one row length: `batch(step)` depends only on the arguments given here and the step."""
 
     def __init__(self, store: TokenStore, tokenizer: TokenizerInfo, objective: BatchMaker, seed: int, length: int,
-                 batch_size: int):
-        """batch_size: rows per batch. If `inputs.batch` is `tokens` and rows are padded, there are more rows, so that
+                 batch_size: int, mask_seed: int | None = None):
+        """seed: of the order and the text of the rows. mask_seed: of what the objective draws; None: the same.
+        batch_size: rows per batch. If `inputs.batch` is `tokens` and rows are padded, there are more rows, so that
         a batch has about as many tokens as that number of full rows."""
         self.store, self.tokenizer, self.seed, self.length = store, tokenizer, seed, length
+        self.mask_seed = seed if mask_seed is None else mask_seed
         self.objective, self.config = objective, objective.config
         self.layout = layout_of(store, self.config.inputs.format, length, objective.swap_segments, seed)
         self.rows = max(1, round(len(self.layout) * self.config.training.data_fraction))
@@ -145,7 +147,7 @@ class BatchSource:
         epoch = draw_epoch(self.config.masking, epoch)
         spans = self.layout.spans(epoch, self.text_of(example), self.seed)
         rows = gather(self.store.ids, spans, self.length, self.tokenizer, self.layout.padded)
-        return self.objective.make_batch(rows, self.tokenizer, self.seed, epoch, example)
+        return self.objective.make_batch(rows, self.tokenizer, self.mask_seed, epoch, example)
 
 
     def text_of(self, example: np.ndarray) -> np.ndarray:

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from study import StudyError
 from study.config.fingerprint import read_settings
 from study.config.schema import RunConfig
+from study.config.seeds import seeds_of
 from study.config.study import Study
 from study.data.batches import blocks
 from study.data.tokenizer import load
 from study.model.kernels import configure_processor
-from study.objectives.pretraining_model import PretrainingModel
+from study.objectives.pretraining_model import PretrainingModel, new_model
 
 
 def load_cell(study: Study, arm: str, seed: int) -> tuple[RunConfig, PretrainingModel]:
@@ -44,6 +45,13 @@ def load_cell(study: Study, arm: str, seed: int) -> tuple[RunConfig, Pretraining
         reason = " ".join(str(error).split())
         raise StudyError(f"{folder}: the weights do not match settings.yaml ({reason:.200}); run `dvc repro`") from None
     return config, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def untrained_model(config: RunConfig, model: PretrainingModel, seed: int) -> PretrainingModel:
+    """Returns the model of a cell as it was initialised, in evaluation mode, on the device of the trained `model`."""
+    untrained = new_model(config, model.encoder.token.num_embeddings,
+                          seeds_of(config, seed + config.training.seed_offset).initialization)
+    return untrained.to(model.device).eval()
 
 
 def recorded_settings(study: Study, arm: str, seed: int) -> RunConfig:

@@ -20,7 +20,7 @@ import yaml
 
 from study import StudyError
 from study.config.schema import RunConfig
-from study.evaluation.embedding import token_states
+from study.evaluation.embedding import token_states, untrained_model
 from study.objectives.pretraining_model import PretrainingModel, new_model
 
 SENSES = Path(__file__).with_name("senses.yaml")
@@ -46,10 +46,9 @@ def sense_scores(config: RunConfig, model: PretrainingModel, backend, seed: int,
     if not known:
         raise StudyError("evaluation.senses: the vocabulary has none of the words of study/evaluation/senses.yaml; set "
                          "it to false")
-    untrained = new_model(config, model.encoder.token.num_embeddings, seed + config.training.seed_offset)
     scores: dict = {"words": list(known), "unknown": sorted(set(sense_sentences()) - set(known)), "example": {}}
     arrays = {}
-    for name, encoder in (("trained", model), ("untrained", untrained.to(model.device).eval())):
+    for name, encoder in (("trained", model), ("untrained", untrained_model(config, model, seed))):
         distances = np.array([word_distances(*_vectors(encoder, backend, word, senses, batch_size))
                               for word, senses in known.items()])                           # (W, 2)
         arrays[f"senses/{name}"] = distances[:, 1] - distances[:, 0]

@@ -15,6 +15,7 @@ from study.report.facts import gather
 from study.report.features import layer_figure
 from study.report.findings import findings
 from study.report.formatting import render
+from study.report.further import further_figures
 from study.report.html import html_page
 from study.report.overview import (
     Figure,
@@ -77,6 +78,7 @@ def _figures(results: StudyResults, facts: dict, short: bool) -> dict[str, Figur
         drawn |= effects_figure(study, frames["comparisons"], metric)
     drawn |= along_figure(study, frames["along_training"]) | escape_figure(results, frames["cells"])
     drawn |= layer_figure(study, frames["probes"], facts["levels"]) | plane_figure(results)
+    drawn |= further_figures(study, frames)
     return drawn | decile_figure(study, frames["tokens"])
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from study import randomness
 from study.config.schema import RunConfig
+from study.config.seeds import seeds_of
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
 from study.data.evaluation_sets import EvaluationSet
 from study.data.plateau import escape_step
@@ -47,7 +48,9 @@ class Data:
 
 def drawn_source(data: Data, seed: int, phase: Phase) -> BatchSource:
     """Returns the source that draws the rows of a phase when they are needed."""
-    return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seed, phase.length, phase.batch_size)
+    seeds = seeds_of(phase.config, seed)
+    return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seeds.order, phase.length,
+                       phase.batch_size, seeds.masks)
 
 
 def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
@@ -93,8 +96,8 @@ class Trainer:
 
     def _build(self, config: RunConfig) -> None:
         """Makes a new model and new optimisers for these settings, which are in force from now on."""
-        self.config, self.objective = config, objective_of(config)
-        self.model = new_model(config, self.data.tokenizer.vocabulary_size, self.seed).to(self.device)
+        self.config, self.objective, self.seeds = config, objective_of(config), seeds_of(config, self.seed)
+        self.model = new_model(config, self.data.tokenizer.vocabulary_size, self.seeds.initialization).to(self.device)
         self.forward = torch.compile(self.model) if config.training.compile else self.model
         self.optimizers = Optimizers(self.model, config.training)
 
@@ -146,7 +149,7 @@ class Trainer:
         rate = learning_rate(progress.step, training)
         if self.config.model.dropout:       # dropout is a function of the seed and the step, so it needs no saved state
             coordinates = (progress.step, self.processes.rank)[:1 if self.processes.first else 2]
-            torch.manual_seed(int(randomness.integers(self.seed, randomness.DROPOUT, *coordinates) >> 1))
+            torch.manual_seed(int(randomness.integers(self.seeds.masks, randomness.DROPOUT, *coordinates) >> 1))
         token_loss, sentence_loss = self.backward(batch)
         max_norm = math.inf if training.max_grad_norm is None else training.max_grad_norm
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm))

@@ -237,6 +237,15 @@ class Training(Settings):
     seed_offset: Annotated[int, Field(ge=0)]
     """Added to the seed of the cell, so that an arm can have other seeds than its baseline."""
 
+    initialization_seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the initial weights; null: that of the cell. Fix two of the three seeds to vary one source of chance."""
+
+    order_seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the order of the rows, of pairs of segments and of repeated rows; null: that of the cell."""
+
+    mask_seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the masks, of what is shown in their place, and of dropout; null: that of the cell."""
+
     batch_size: PositiveInt
     """Rows per step."""
 

@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from study.config.schema.base import Name, Settings
 from study.config.schema.corpus import Synthetic, Text
+from study.config.schema.evaluation import Evaluation
 from study.config.schema.probe import Probe
 from study.config.schema.run import Recipe
 
@@ -48,19 +49,6 @@ class Search(Settings):
 
     space: dict[str, SearchRange]
     """Searched settings by dotted key, for example `training.learning_rate`."""
-
-
-class Evaluation(Settings):
-    """Scores on the fixed evaluation sets."""
-
-    batch_size: PositiveInt
-    """Rows per batch."""
-
-    samples: PositiveInt
-    """Rows whose five likeliest tokens per masked position are kept."""
-
-    senses: bool = False
-    """Whether to measure how far the vectors of words with two senses follow the sense (study/evaluation/senses.py)."""
 
 
 class StudyConfig(Recipe):

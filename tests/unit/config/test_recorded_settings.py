@@ -11,8 +11,18 @@ from study.config import fingerprint as fingerprint_module
 from study.config.arms import resolve
 from study.config.fingerprint import fingerprint, kept_settings_yaml, read_settings, settings_yaml
 from study.config.load import load_study
-from study.config.schema import Curriculum, Probe, ProbeTask, Recipe, RunConfig, StudyConfig, Text, Training
-from study.config.schema.study import Evaluation
+from study.config.schema import (
+    Curriculum,
+    Evaluation,
+    MinimalPairs,
+    Probe,
+    ProbeTask,
+    Recipe,
+    RunConfig,
+    StudyConfig,
+    Text,
+    Training,
+)
 from study.config.versions import UPGRADES, VERSION, upgraded
 from study.config.yaml_files import parse_yaml
 from tests.support.studies import ROOT, changed
@@ -164,7 +174,8 @@ def test_a_study_may_omit_an_added_setting(extended):
 
 def test_only_settings_that_were_added_later_have_a_default():
     """Settings that existed in version 2 are required. List a setting here when you add it."""
-    added = {"model.positions", "model.position_initialization", "training.position_learning_rate",
+    added = {"training.initialization_seed", "training.order_seed", "training.mask_seed",
+             "model.positions", "model.position_initialization", "training.position_learning_rate",
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
              "inputs.repeated_fraction", "masking.random_from", "masking.unknown", "model.hidden_act",
              "model.layer_norm_eps", "model.embedding_dropout", "training.local_attention_from",
@@ -178,8 +189,10 @@ def test_only_settings_that_were_added_later_have_a_default():
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
             if not field.is_required()] == ["plane_rows", "projections", "draws", "take"]
     assert [f"{model.__name__}.{name}" for model in (Text, Evaluation) for name, field in model.model_fields.items()
-            if not field.is_required()] == ["Text.headings", "Text.min_characters", "Text.sentences",
-                                            "Evaluation.senses"]
+            if not field.is_required()] == [
+        "Text.headings", "Text.min_characters", "Text.sentences", "Evaluation.token_identity",
+        "Evaluation.minimal_pairs", "Evaluation.sentences", "Evaluation.senses"]
+    assert all(field.is_required() for field in MinimalPairs.model_fields.values())
 
 
 def test_renamed_settings_keep_the_file_of_a_trained_cell(study, tmp_path):

@@ -21,6 +21,7 @@ from study.orchestration.code_identity import (
     stage_hashes,
     write_code_identity,
 )
+from tests.support.minimal_pairs import with_pairs
 from tests.support.studies import ROOT
 
 STAGES = ("pretrain", "compare", "report")  # stages whose identity the tests of edits compare
@@ -217,6 +218,20 @@ def test_one_draw_of_the_probe_is_what_a_study_without_the_setting_has(tmp_path)
     before = evaluate_identity(rows)
     assert evaluate_identity(f"{rows}      draws: 1\n") == before
     assert evaluate_identity(f"{rows}      draws: 2\n") != before
+
+
+def test_text_and_counts_depend_on_minimal_pairs_where_a_study_has_them(tmp_path):
+    def stages(change) -> dict[str, bytes]:
+        study = copied_study(tmp_path)
+        study.params_path.write_text(change(study.params_path.read_text()))
+        study = load_study(tmp_path)
+        write_code_identity(study)
+        return {path.name: path.read_bytes() for path in code_folder(study).iterdir()}
+
+    before, few, more = stages(str), stages(with_pairs), stages(lambda text: with_pairs(text, "5"))
+    for first, second in ((before, few), (few, more)):
+        assert {name for name in first if first[name] != second[name]} == {"corpus.txt", "examples.txt", "evaluate.txt"}
+    assert b"minimal_pairs" not in before["corpus.txt"].replace(b"study/data/minimal_pairs.py", b"")
 
 
 def copied_study(folder: Path, arms: dict | None = None, task: str = "      train_rows: null\n"):
