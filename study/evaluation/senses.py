@@ -21,7 +21,7 @@ import yaml
 from study import StudyError
 from study.config.schema import RunConfig
 from study.evaluation.embedding import token_states, untrained_model
-from study.objectives.pretraining_model import PretrainingModel, new_model
+from study.objectives.pretraining_model import PretrainingModel
 
 SENSES = Path(__file__).with_name("senses.yaml")
 TEXT, PAIR, WORD = "a crane is flying", ("a crane driver came", "he just left"), "crane"    # the example of d2l.ai
