@@ -38,17 +38,18 @@ def write_rows(source: BatchSource, path: Path) -> int:
     features = datasets.Features({
         **{name: datasets.Sequence(datasets.Value("int32")) for name in COLUMNS if name != "is_random_next"},
         "is_random_next": datasets.Value("bool")})
-    rows = datasets.Dataset.from_list(list(_rows(source)), features=features)
+    rows = datasets.concatenate_datasets([datasets.Dataset.from_list(list(_split(batch)), features=features)
+                                          for batch in _batches(source)])
     rows.to_parquet(path)
     return len(rows)
 
 
-def _rows(source: BatchSource) -> Iterator[dict]:
-    """The rows of the data set, copy by copy."""
+def _batches(source: BatchSource) -> Iterator[Batch]:
+    """All rows, copy by copy, in batches of BLOCK_ROWS: Python objects need far more memory than tables."""
     for copy in range(source.config.masking.dupe_factor):
         for part in blocks(source.rows, BLOCK_ROWS):
             example = np.arange(part.start, min(part.stop, source.rows))
-            yield from _split(source.rows_of(np.full_like(example, copy), example))
+            yield source.rows_of(np.full_like(example, copy), example)
 
 
 def _split(batch: Batch) -> Iterator[dict]:
