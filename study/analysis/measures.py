@@ -104,6 +104,15 @@ def escape_step(results: StudyResults, cell: CellResults) -> Value | None:
     return None if step is None else Value(float(step))
 
 
+def remasked_nll(step: int) -> Measure:
+    """NLL in nats of the validation with new masks (`examples.remasked`) at a step."""
+    def measure(_: StudyResults, cell: CellResults) -> Value | None:
+        values = [record["remasked_nll"] for record in cell.records
+                  if record["step"] == step and "remasked_nll" in record]
+        return Value(values[-1]) if values else None
+    return measure
+
+
 def diverged(results: StudyResults, cell: CellResults) -> Value:
     """1 if the run diverged, else 0."""
     return Value(float(learning.run_status(results, cell) == "diverged"))
@@ -207,6 +216,17 @@ def between_share(points: np.ndarray, labels: np.ndarray) -> float:
     between = sum((labels == c).sum() * ((points[labels == c].mean(0) - points.mean(0))**2).sum()
                   for c in np.unique(labels))
     return float(between / total) if total > 0 else 0.0
+
+
+# ---- words with two senses
+
+def sense_gap(encoder: str) -> Measure:
+    """Mean cosine distance between the senses of a word minus that within a sense (study/evaluation/senses.py). Its
+    texts are the words. encoder: trained or untrained. None where it was not measured."""
+    def measure(_: StudyResults, cell: CellResults) -> Value | None:
+        gaps = cell.evaluation_arrays.get(f"senses/{encoder}")
+        return None if gaps is None else Value.of_texts(gaps)
+    return measure
 
 
 # ---- sentence pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from study.analysis import finetuned, measures, stability
+from study.analysis import course, finetuned, further_measures, measures, stability
 from study.analysis.measures import Measure, Value, difference
 from study.analysis.results import CellResults, StudyResults
 
@@ -15,20 +15,24 @@ class Metric:
 
     Accuracies have the unit points: they are stored as shares and shown in hundredths. Decades are those of a
     log10. `defined_on_plateau`: the metric is meaningful for runs that never left the unigram plateau, so the learning
-    gate does not apply.
+    gate does not apply. `setting`: that of `evaluation` without which a study does not measure it; empty if every study
+    does.
     """
     name: str
     label: str
-    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes", "decades"]
+    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes", "distance", "decades"]
     better: Literal["lower", "higher"]
     measure: Measure
     defined_on_plateau: bool = False
+    setting: str = ""
 
 
+_VISIBLE = further_measures.token_identity()
 _MASK_ONLY, _MIXED = measures.nll("mask_only"), measures.nll("mixed")
 _MEAN, _CLS, _UNTRAINED_CLS = (measures.last_layer(*key) for key in (("mean",), ("cls",), ("cls", "untrained")))
 
 _FINETUNED, _SMALL = finetuned.accuracy(), finetuned.accuracy(place=finetuned.SMALLEST)
+TUTORIAL_STEPS = (500, 1000, 2500, 5000)    # steps for which the tutorial states its validation loss
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     # NLL on the fixed sets of masks
@@ -43,6 +47,9 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("nll_random", "NLL at replaced tokens", "nats", "lower", measures.nll_at("random")),
     Metric("mix_gap", "NLL under 80/10/10 masking minus NLL on [MASK]", "nats", "lower",
            difference(_MIXED, _MASK_ONLY)),
+    # the tutorial's own validation
+    *(Metric(f"remasked_nll_{step}", f"NLL of the validation with new masks at step {step:,}", "nats", "lower",
+             measures.remasked_nll(step), defined_on_plateau=True) for step in TUTORIAL_STEPS),
     # probes
     Metric("probe_accuracy", "probe accuracy", "points", "higher", measures.probe()),
     Metric("probe_last_layer", "probe accuracy at the last layer", "points", "higher", measures.last_layer()),
@@ -64,6 +71,9 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            measures.tutorial_probe("trained")),
     Metric("tutorial_untrained", "accuracy of the tutorial's probe on the untrained encoder", "points", "higher",
            measures.tutorial_probe("untrained")),
+    Metric("tutorial_gain", "accuracy of the tutorial's probe minus that on the untrained encoder", "points", "higher",
+           difference(measures.tutorial_probe("trained"), measures.tutorial_probe("untrained")),
+           defined_on_plateau=True),
     Metric("plane_share", "between-class share of variance on the [CLS] plane, trained minus untrained", "share",
            "higher", measures.plane_share),
     # fine-tuning
@@ -83,6 +93,20 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            difference(finetuned.log_rate(finetuned.SMALLEST), finetuned.log_rate())),
     Metric("finetuned_spread_small", "standard deviation over fine-tuning runs, fewest rows minus most", "points",
            "lower", difference(finetuned.spread(finetuned.SMALLEST), finetuned.spread())),
+    Metric("sense_gap", "cosine distance between senses of a word minus that within a sense", "distance", "higher",
+           measures.sense_gap("trained"), defined_on_plateau=True),
+    Metric("sense_gain", "distance between senses minus that within a sense, trained minus untrained", "distance",
+           "higher", difference(measures.sense_gap("trained"), measures.sense_gap("untrained")),
+           defined_on_plateau=True),
+    # what `evaluation` measures in addition
+    Metric("token_identity_last_layer", "share of visible tokens that a linear probe reads from the last layer",
+           "points", "higher", _VISIBLE, setting="token_identity"),
+    Metric("token_identity_gain", "share of visible tokens read from the last layer, trained minus untrained", "points",
+           "higher", difference(_VISIBLE, further_measures.token_identity("untrained")), setting="token_identity"),
+    Metric("minimal_pairs_accuracy", "accuracy on minimal pairs", "points", "higher", further_measures.minimal_pairs,
+           setting="minimal_pairs"),
+    Metric("minimal_pairs_over_bigram", "accuracy on minimal pairs minus that of bigrams", "points", "higher",
+           further_measures.minimal_pairs_over("bigram"), setting="minimal_pairs"),
     # sentence pairs
     Metric("nsp_accuracy", "next-sentence accuracy", "points", "higher", measures.sentence_accuracy("nsp")),
     Metric("sop_accuracy", "sentence-order accuracy", "points", "higher", measures.sentence_accuracy("sop")),
@@ -101,6 +125,14 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            measures.escape_tokens, defined_on_plateau=True),
     Metric("initial_excess", "NLL before training minus ln V", "nats", "lower", measures.initial_excess,
            defined_on_plateau=True),
+    Metric("running_loss", "mean training loss at masked tokens over all steps", "nats", "lower",
+           course.running_loss("loss"), defined_on_plateau=True),
+    Metric("running_pair_loss", "mean training loss on sentence pairs over all steps", "nats", "lower",
+           course.running_loss("pair_loss"), defined_on_plateau=True),
+    Metric("last_loss", "mean training loss at masked tokens over the last tenth of the steps", "nats", "lower",
+           course.running_loss("loss", course.LAST), defined_on_plateau=True),
+    Metric("last_pair_loss", "mean training loss on sentence pairs over the last tenth of the steps", "nats", "lower",
+           course.running_loss("pair_loss", course.LAST), defined_on_plateau=True),
     Metric("largest_gradient_norm", "largest gradient norm after the warm-up", "norm", "lower",
            stability.largest_gradient_norm, defined_on_plateau=True),
     Metric("clipped_share", "share of steps after the warm-up whose gradient was clipped", "share", "lower",

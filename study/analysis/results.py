@@ -164,6 +164,11 @@ class StudyResults:
         """examples/baselines.json: probe accuracies that need no encoder, by task."""
         return self._derived("examples/baselines.json", "baselines")
 
+    @cached_property
+    def pair_baselines(self) -> dict:
+        """examples/minimal_pairs.json: accuracies of word frequencies and bigrams by task of minimal pairs."""
+        return self._derived("examples/minimal_pairs.json", "minimal_pairs")
+
     def _derived(self, file: str, key: str) -> dict:
         """A file that is not in git; without it, what the compare stage recorded of it for the report."""
         path, recorded = self.study.runs / file, self.study.reports / "data.json"

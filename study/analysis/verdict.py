@@ -64,6 +64,9 @@ def why_untested(study: Study, claim: AnyClaim) -> Verdict | None:
     finetuned, arms = study.settings.finetune.arms, arms_of(claim)
     if metric and metric.startswith(FINETUNED) and (missing := [arm for arm in arms if arm not in finetuned]):
         return because("not testable here", Flag.NOT_FINETUNED, arms=" and ".join(missing))
+    setting = METRICS[metric].setting if metric else ""
+    if setting and not getattr(study.settings.evaluation, setting):
+        return because("not testable here", Flag.NOT_ASKED_FOR, setting=setting)
     studies = getattr(claim, "studies", None)
     if studies is not None and study.settings.name not in studies:
         return because("not testable here", Flag.OTHER_STUDIES, studies=", ".join(studies))

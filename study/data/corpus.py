@@ -1,7 +1,8 @@
-"""A corpus folder: text as documents of paragraphs of sentences, the probe tasks, and a manifest.
+"""A corpus folder: text as documents of paragraphs of sentences, the probe tasks, minimal pairs, and a manifest.
 
     train.parquet, validation.parquet, test.parquet   document, paragraph (int32 running numbers), text (one sentence)
     probe-<task>-train.parquet, probe-<task>-test.parquet   text, label
+    pairs-<task>.parquet                              minimal pairs: good, bad, phenomenon, paradigm
     manifest.json                                     counts, and the SHA-256 of every file
 
 corpus_text.py and corpus_synthetic.py provide the documents.
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from study import StudyError, randomness
-from study.config.schema import ProbeTask, Text
+from study.config.schema import MinimalPairs, ProbeTask, Text
 from study.config.study import Study
+from study.data.minimal_pairs import frame_of, pairs_path
 from study.files import file_sha256
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ def write_corpus(study: Study, folder: Path, documents: Callable[[str], Iterable
                                   folder / f"{split}.parquet", f"{study.settings.name}: {split}")
     for task in study.settings.probe.tasks:
         counts |= _write_task(study, task, folder, topic_rows)
+    for pairs in study.settings.evaluation.minimal_pairs:
+        counts |= _write_pairs(study, pairs, folder)
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
     manifest = {"counts": counts, "sha256": {path.name: file_sha256(path) for path in files}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
@@ -94,7 +98,8 @@ def _write_task(study: Study, task: ProbeTask, folder: Path, topic_rows: Callabl
     counts = {}
     for split in ("train", "test"):
         frame = _topic_rows(topic_rows, split) if task.path == "corpus" else task_rows(study, task, split)
-        frame = subset(frame, task.train_rows and task.train_rows * task.draws if split == "train" else task.test_rows)
+        rows = task.train_rows and task.train_rows * task.draws if split == "train" else task.test_rows
+        frame = frame[:rows] if task.take == "first" else subset(frame, rows)
         frame.to_parquet(folder / f"probe-{task.name}-{split}.parquet", index=False)
         counts[f"probe_{task.name}_{split}_rows"] = len(frame)
         check_labels(task, split, frame, "probe.tasks")
@@ -109,6 +114,29 @@ def check_labels(task: ProbeTask, split: str, frame: DataFrame, section: str) ->
     if labels != list(range(len(task.labels))):
         raise StudyError(f"task {task.name} ({split}): labels {labels} do not match the {len(task.labels)} names in "
                          f"{section}.labels")
+
+
+def _write_pairs(study: Study, task: MinimalPairs, folder: Path) -> dict[str, int]:
+    import datasets
+
+    columns = (task.good, task.bad, task.phenomenon, task.paradigm)
+    local = data_folder(study.root) / (task.local or "") / "test.parquet"
+    names = [None] if task.local and local.exists() else _configurations(task)
+    rows = datasets.concatenate_datasets([load_rows(study, task, "test", tuple(filter(None, columns)), name)
+                                          for name in names])
+    frame = frame_of(rows.to_pandas(), *columns, task.pairs_per_paradigm, f"{task.path} (test)")
+    frame.to_parquet(pairs_path(folder, task), index=False)
+    return {f"pairs_{task.name}": len(frame)}
+
+
+def _configurations(task: MinimalPairs) -> list[str | None]:
+    """The configurations of a data set on the hub; BLiMP has one per paradigm."""
+    import datasets
+
+    try:
+        return datasets.get_dataset_config_names(task.path, revision=task.revision)
+    except Exception:       # the hub client raises many unrelated classes; load_rows reports the reason
+        return [None]
 
 
 def _check_pool(task: ProbeTask, frame: DataFrame, folds: int) -> None:
@@ -160,7 +188,7 @@ def subset(frame: DataFrame, rows: int | None) -> DataFrame:
     return shuffled.iloc[np.sort(np.argsort(rank, kind="stable")[:rows])].reset_index(drop=True)
 
 
-def load_rows(study: Study, source: Text | ProbeTask, split: str, columns: tuple[str, ...],
+def load_rows(study: Study, source: Text | ProbeTask | MinimalPairs, split: str, columns: tuple[str, ...],
               configuration: str | None = None) -> Dataset:
     """Returns one split of a data set, from the local folder if the file exists, else from the hub.
 

@@ -36,8 +36,9 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
     train = stores["train"]
     unigram, sets = unigram_nll(train.ids, tokenizer), {}
     for split, rows in (("validation", settings.validation_rows), ("test", settings.test_rows)):
+        remasked = settings.remasked if split == "validation" else None
         sets[split] = build_evaluation_set(settings, stores[split], unigram, tokenizer, rows, exact,
-                                           documents=split == "test")
+                                           documents=split == "test", paragraphs=remasked.rows if remasked else 0)
         save_arrays(sets[split], folder / f"{split}.npz")
     floors = {} if exact is None else {split: _floors(arrays) for split, arrays in sets.items()}
     tokens = {split: _masked(arrays, "", "mask_only", tokenizer) for split, arrays in sets.items()}
@@ -75,10 +76,11 @@ def write_input_manifests(study: Study, folder: Path) -> None:
     train = TokenStore.open(folder / "train").sha256
     write_json(folder / "training_inputs.json",
                {"tokenizer": tokenizer, "train": train, "validation": sets["validation"]})
-    tasks = {path.name: file_sha256(path) for path in sorted((study.runs / "corpus").glob("probe-*.parquet"))}
+    tasks, pairs = ({path.name: file_sha256(path) for path in sorted((study.runs / "corpus").glob(pattern))}
+                    for pattern in ("probe-*.parquet", "pairs-*.parquet"))
     write_json(folder / "evaluation_inputs.json",
                {"tokenizer": tokenizer, "test": sets["test"], "baselines": file_sha256(folder / "baselines.json"),
-                "tasks": tasks})
+                "tasks": tasks} | ({"pairs": pairs} if pairs else {}))
 
 
 def _masked(arrays: dict[str, np.ndarray], rows: str, name: str, tokenizer: TokenizerInfo) -> MaskedTokens:

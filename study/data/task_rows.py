@@ -39,7 +39,8 @@ def write_task_rows(study: Study, name: str, folder: Path,
     """
     task, counts = task_named(study, name), {}
     for split in SPLITS:
-        frame = subset(_rows(study, task, split, topic_rows), task.train_rows if split == "train" else task.test_rows)
+        frame, rows = _rows(study, task, split, topic_rows), task.train_rows if split == "train" else task.test_rows
+        frame = frame[:rows] if task.take == "first" else subset(frame, rows)
         check_labels(task, split, frame, "finetune.tasks")
         if split == "train":
             _check_sizes(study, task, frame)

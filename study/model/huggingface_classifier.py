@@ -3,7 +3,7 @@
 Those of `transformers` have a dense layer and an activation before the linear layer. Ours do not, so the dense layer is
 given weights with which both together are our linear layer:
 
-    gelu (RoFormer)     gelu(z) - gelu(-z) = z: the dense layer computes our logits z and -z
+    gelu (RoFormer)     gelu(z) - gelu(-z) = z, and relu likewise: the dense layer computes our logits z and -z
     tanh (the others)   tanh(s z) / s = z (1 - (s z)^2 / 3 + ...): with s = SMALL, z to the precision of float32
 """
 from __future__ import annotations

@@ -17,13 +17,16 @@ from torch import Tensor
 
 from study import randomness
 from study.config.schema import RunConfig
+from study.config.seeds import seeds_of
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
 from study.data.evaluation_sets import EvaluationSet
 from study.data.plateau import escape_step
+from study.data.prepared import prepared
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 from study.model.attention_offsets import attention_offsets
 from study.objectives import objective_of
+from study.objectives.masked_lm import remasked_nll
 from study.objectives.pretraining_model import new_model
 from study.training.checkpoint import Progress, read_checkpoint, write_checkpoint
 from study.training.interventions import intervene
@@ -43,9 +46,16 @@ class Data:
     tokenizer: TokenizerInfo
 
 
+def drawn_source(data: Data, seed: int, phase: Phase) -> BatchSource:
+    """Returns the source that draws the rows of a phase when they are needed."""
+    seeds = seeds_of(phase.config, seed)
+    return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seeds.order, phase.length,
+                       phase.batch_size, seeds.masks)
+
+
 def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
-    """Returns the source of the batches of a phase."""
-    return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seed, phase.length, phase.batch_size)
+    """Returns the source of the batches of a phase. Rows that are prepared are made now."""
+    return prepared(drawn_source(data, seed, phase))
 
 
 def batches(config: RunConfig, data: Data, seed: int, begin: int) -> Iterator[Batch]:
@@ -86,8 +96,8 @@ class Trainer:
 
     def _build(self, config: RunConfig) -> None:
         """Makes a new model and new optimisers for these settings, which are in force from now on."""
-        self.config, self.objective = config, objective_of(config)
-        self.model = new_model(config, self.data.tokenizer.vocabulary_size, self.seed).to(self.device)
+        self.config, self.objective, self.seeds = config, objective_of(config), seeds_of(config, self.seed)
+        self.model = new_model(config, self.data.tokenizer.vocabulary_size, self.seeds.initialization).to(self.device)
         self.forward = torch.compile(self.model) if config.training.compile else self.model
         self.optimizers = Optimizers(self.model, config.training)
 
@@ -139,7 +149,7 @@ class Trainer:
         rate = learning_rate(progress.step, training)
         if self.config.model.dropout:       # dropout is a function of the seed and the step, so it needs no saved state
             coordinates = (progress.step, self.processes.rank)[:1 if self.processes.first else 2]
-            torch.manual_seed(int(randomness.integers(self.seed, randomness.DROPOUT, *coordinates) >> 1))
+            torch.manual_seed(int(randomness.integers(self.seeds.masks, randomness.DROPOUT, *coordinates) >> 1))
         token_loss, sentence_loss = self.backward(batch)
         max_norm = math.inf if training.max_grad_norm is None else training.max_grad_norm
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm))
@@ -241,14 +251,7 @@ class Trainer:
             progress.status = "diverged"    # and the record has no validation_nll
         elif nll is not None:
             record["validation_nll"] = _rounded(nll)
-            own = self.objective.token.own_format_nll(self.model, self.data.validation, batch_size)
-            if own is not None and math.isfinite(own):
-                record["own_format_nll"] = _rounded(own)
-            if self.config.training.attention_offsets:
-                rows = self.data.validation.sets["mask_only"].shown[:ATTENTION_ROWS]
-                shares = attention_offsets(self.model.encoder, self.model.as_tensor(rows))
-                record["attention_offsets"] = [[[round(share, 4) for share in head] for head in layer]
-                                               for layer in shares]
+            record |= self._other_scores(batch_size)
             is_better = progress.best_nll is None or nll < progress.best_nll
             is_regular = progress.step % self.config.training.eval_steps == 0     # patience ignores the early ones
             progress.best_nll = nll if is_better else progress.best_nll
@@ -260,6 +263,20 @@ class Trainer:
             progress.status = "finished" if self._is_below_uniform() else "diverged"
         if progress.status == "running" and self._has_escaped_long_ago():
             progress.status = "finished"
+
+    def _other_scores(self, batch_size: int) -> dict:
+        """The scores of a validation besides the NLL on [MASK], as far as the settings ask for them."""
+        validation, remasked = self.data.validation, self.config.examples.remasked
+        scores: dict = {"own_format_nll": self.objective.token.own_format_nll(self.model, validation, batch_size)}
+        if remasked is not None and self.progress.step % remasked.steps == 0:
+            scores["remasked_nll"] = remasked_nll(self.model, self.config, validation.paragraphs, self.data.tokenizer,
+                                                  self.seed, self.progress.step)
+        scores = {key: _rounded(nll) for key, nll in scores.items() if nll is not None and math.isfinite(nll)}
+        if self.config.training.attention_offsets:
+            rows = validation.sets["mask_only"].shown[:ATTENTION_ROWS]
+            shares = attention_offsets(self.model.encoder, self.model.as_tensor(rows))
+            scores["attention_offsets"] = [[[round(share, 4) for share in head] for head in layer] for layer in shares]
+        return scores
 
     def _has_escaped_long_ago(self) -> bool:
         """Whether the run left the plateau at least `stop_after_escape` steps ago."""

@@ -13,13 +13,16 @@ from study.config.fingerprint import fingerprint, kept_settings_yaml, read_setti
 from study.config.load import load_study
 from study.config.schema import (
     Curriculum,
+    Evaluation,
     FinetuneRecipe,
     FinetuneTask,
+    MinimalPairs,
     Probe,
     ProbeTask,
     Recipe,
     RunConfig,
     StudyConfig,
+    Text,
     Training,
 )
 from study.config.versions import UPGRADES, VERSION, upgraded
@@ -173,20 +176,28 @@ def test_a_study_may_omit_an_added_setting(extended):
 
 def test_only_settings_that_were_added_later_have_a_default():
     """Settings that existed in version 2 are required. List a setting here when you add it."""
-    added = {"model.positions", "model.position_initialization", "training.position_learning_rate",
+    added = {"training.initialization_seed", "training.order_seed", "training.mask_seed",
+             "model.positions", "model.position_initialization", "training.position_learning_rate",
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
-             "inputs.repeated_fraction", "masking.random_from", "training.local_attention_from",
-             "training.count_embeddings_at"}
+             "inputs.repeated_fraction", "masking.random_from", "masking.unknown", "model.hidden_act",
+             "model.layer_norm_eps", "model.embedding_dropout", "training.local_attention_from",
+             "training.count_embeddings_at", "training.warmup_from_zero", "training.decay_biases_and_norms",
+             "examples.remasked", "masking.draws", "model.embedding_scale", "inputs.prepared"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
     sections = {name: getattr(config, name) for name in Recipe.model_fields}
     assert {f"{name}.{key}" for name, section in sections.items() for key, field in type(section).model_fields.items()
             if not field.is_required()} == added
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
-            if not field.is_required()] == ["draws"]
+            if not field.is_required()] == ["plane_rows", "projections", "draws", "take"]
     assert [name for name, field in StudyConfig.model_fields.items() if not field.is_required()] == ["finetune"]
     assert [name for model in (FinetuneRecipe, FinetuneTask) for name, field in model.model_fields.items()
-            if not field.is_required()] == ["draws", "text_pair"]
+            if not field.is_required()] == ["draws", "take", "text_pair"]
+    assert [f"{model.__name__}.{name}" for model in (Text, Evaluation) for name, field in model.model_fields.items()
+            if not field.is_required()] == [
+        "Text.headings", "Text.min_characters", "Text.sentences", "Evaluation.token_identity",
+        "Evaluation.minimal_pairs", "Evaluation.sentences", "Evaluation.senses"]
+    assert all(field.is_required() for field in MinimalPairs.model_fields.values())
 
 
 def test_renamed_settings_keep_the_file_of_a_trained_cell(study, tmp_path):

@@ -5,19 +5,31 @@ import pytest
 
 from study import StudyError
 from study.data.corpus import subset, write_documents
-from study.data.corpus_text import _sentences, _wikitext_articles
+from study.data.corpus_text import _sentences, _split_at_periods, _wikitext_articles
 
 
 def test_an_article_begins_at_a_title_between_blank_lines():
     lines = ["", " = One = ", "", " First . ", " = Not a title = ", " Second @,@ 000 <unk> . ", " = = Heading = = ", "",
              " Third . ", "", " = Two = ", "", " Fourth @-@ fifth . "]
-    assert list(_wikitext_articles(lines)) == [[" First . ", " Second,000 [UNK] . ", " Third . "],
+    assert list(_wikitext_articles(lines, headings=False)) == [[" First . ", " Second,000 [UNK] . ", " Third . "],
                                                [" Fourth-fifth . "]]
+
+
+def test_periods_split_paragraphs_and_nothing_else_is_changed():
+    lines = ["", " = Mr . One = \n", "", " First . \n", " No period \n", " Second @,@ 000 <unk> . B . \n", "",
+             " = = A . heading = = \n", "", " = Two = \n", "", " U.S. alone . \n"]
+    articles = list(_wikitext_articles(lines, headings=True, verbatim=True))
+    assert [len(article) for article in articles] == [5, 2]
+    assert [_split_at_periods(article, 0) for article in articles] == [
+        [["= Mr", "One ="], ["First ."], ["Second @,@ 000 [UNK]", "B ."], ["= = A", "heading = ="]],
+        [["U.S. alone ."]]]
+    assert [_split_at_periods(article, 15) for article in articles] == [
+        [["Second @,@ 000 [UNK]", "B ."], ["= = A", "heading = ="]], []]
 
 
 def test_sentences_are_split_and_blank_paragraphs_left_out():
     paragraphs = ["A dog barks. It runs. ", "  ", "The end."]
-    assert _sentences(paragraphs, "en") == [["A dog barks.", "It runs."], ["The end."]]
+    assert _sentences(paragraphs, "en", 0) == [["A dog barks.", "It runs."], ["The end."]]
 
 
 def test_documents_are_numbered_and_empty_ones_left_out(tmp_path):
@@ -33,7 +45,15 @@ def test_one_document_is_too_few(tmp_path):
         write_documents([[["a ."]]], tmp_path / "test.parquet", "made up")
 
 
-def test_asubset_has_classes_of_equal_size_and_is_the_same_every_time():
+def test_headings_and_short_paragraphs_are_kept_or_left_out():
+    lines = ["", " = A = ", "", " Short . ", " == Part == ", " A longer paragraph . ", ""]
+    assert list(_wikitext_articles(lines, headings=True)) == [[" = A = ", " Short . ", " == Part == ",
+                                                               " A longer paragraph . "]]
+    assert _sentences([" Short . ", " A longer one . "], "en", 7) == [["A longer one ."]]
+    assert _sentences([" Short . ", " A longer one . "], "en", 6) == [["Short ."], ["A longer one ."]]
+
+
+def test_a_subset_has_classes_of_equal_size_and_is_the_same_every_time():
     frame = pd.DataFrame({"text": [str(number) for number in range(60)], "label": [0] * 40 + [1] * 15 + [2] * 5})
     assert subset(frame, 12).label.value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
     assert subset(frame, 30).label.value_counts().to_dict() == {0: 13, 1: 12, 2: 5}
