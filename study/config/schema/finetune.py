@@ -92,7 +92,7 @@ class FinetuneRecipe(Settings):
 
 
 class Finetune(Settings):
-    """Fine-tuning of trained cells. Without arms, a study has none, and DVC no such stages."""
+    """Fine-tuning of trained cells. With empty lists of arms and tasks, a study has none, and DVC no such stages."""
 
     arms: list[Name] = []
     """Arms of the study whose cells are fine-tuned."""
@@ -101,7 +101,7 @@ class Finetune(Settings):
     """The first task is the one that claims and figures use."""
 
     recipe: FinetuneRecipe | None = None
-    """How classifiers are trained; null only without arms."""
+    """How classifiers are trained; it may be null only without arms and tasks."""
 
     variants: dict[Name, dict[str, Any]] = {}
     """Further recipes for the cells of the baseline: name -> the settings of `recipe` that differ. `more-epochs`,
@@ -109,10 +109,10 @@ class Finetune(Settings):
 
     @model_validator(mode="after")
     def _complete(self):
-        given = {"arms": bool(self.arms), "tasks": bool(self.tasks), "recipe": self.recipe is not None}
-        if any(given.values()) and not all(given.values()):
-            missing = next(name for name, present in given.items() if not present)
-            raise ValueError(f"{missing}: missing; fine-tuning needs arms, tasks and a recipe, or none of them")
+        if self.arms and not self.tasks or (self.arms or self.tasks) and self.recipe is None:
+            missing = "recipe" if self.recipe is None else "tasks"
+            raise ValueError(f"{missing}: missing; fine-tuning needs arms, tasks and a recipe. To turn it off, empty the "
+                             f"lists of arms and tasks")
         names = [task.name for task in self.tasks]
         if repeated := [name for name in names if names.count(name) > 1] + [
                 arm for arm in self.arms if self.arms.count(arm) > 1]:

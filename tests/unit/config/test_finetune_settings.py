@@ -33,7 +33,7 @@ def task(**values):
 
 INVALID = {
     "an arm the study does not have": (lambda f: f.update(arms=["nobody"]), "finetune.arms: nobody is not among"),
-    "no recipe": (lambda f: f.update(recipe=None), "recipe: missing; fine-tuning needs arms, tasks and a recipe"),
+    "no recipe": (lambda f: f.update(recipe=None), "recipe: missing; fine-tuning needs arms, tasks"),
     "no tasks": (lambda f: f.update(tasks=[]), "tasks: missing"),
     "an arm twice": (lambda f: f.update(arms=["dynamic", "dynamic"]), "dynamic is listed twice"),
     "a task twice": (lambda f: f["tasks"].append(f["tasks"][0]), "topic is listed twice"),
@@ -65,3 +65,8 @@ def test_a_study_without_fine_tuning_names_no_arms_and_tasks(project):
     settings = project(lambda finetune: (finetune.clear(), finetune.update(arms=[], tasks=[]))).settings.finetune
     assert (settings.arms, settings.tasks, settings.recipe, settings.variants) == ([], [], None, {})
     assert load_study(ROOT).settings.finetune == settings
+
+
+def test_empty_lists_turn_fine_tuning_off_and_may_leave_the_recipe(project):
+    settings = project(lambda finetune: finetune.update(arms=[], tasks=[])).settings.finetune
+    assert settings.recipe.epochs == 2
