@@ -111,8 +111,8 @@ class Finetune(Settings):
     def _complete(self):
         if self.arms and not self.tasks or (self.arms or self.tasks) and self.recipe is None:
             missing = "recipe" if self.recipe is None else "tasks"
-            raise ValueError(f"{missing}: missing; fine-tuning needs arms, tasks and a recipe. To turn it off, empty the "
-                             f"lists of arms and tasks")
+            raise ValueError(f"{missing}: missing; fine-tuning needs arms, tasks and a recipe. To turn it off, empty "
+                             f"the lists of arms and tasks")
         names = [task.name for task in self.tasks]
         if repeated := [name for name in names if names.count(name) > 1] + [
                 arm for arm in self.arms if self.arms.count(arm) > 1]:
