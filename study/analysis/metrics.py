@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from study.analysis import further_measures, measures, stability
+from study.analysis import course, further_measures, measures, stability
 from study.analysis.measures import Measure, Value, difference
 from study.analysis.results import CellResults, StudyResults
 
@@ -19,7 +19,7 @@ class Metric:
     """
     name: str
     label: str
-    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes"]
+    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes", "distance"]
     better: Literal["lower", "higher"]
     measure: Measure
     defined_on_plateau: bool = False
@@ -74,6 +74,11 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            defined_on_plateau=True),
     Metric("plane_share", "between-class share of variance on the [CLS] plane, trained minus untrained", "share",
            "higher", measures.plane_share),
+    Metric("sense_gap", "cosine distance between senses of a word minus that within a sense", "distance", "higher",
+           measures.sense_gap("trained"), defined_on_plateau=True),
+    Metric("sense_gain", "distance between senses minus that within a sense, trained minus untrained", "distance",
+           "higher", difference(measures.sense_gap("trained"), measures.sense_gap("untrained")),
+           defined_on_plateau=True),
     # what `evaluation` measures in addition
     Metric("token_identity_last_layer", "share of visible tokens that a linear probe reads from the last layer",
            "points", "higher", _VISIBLE, setting="token_identity"),
@@ -101,6 +106,14 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            measures.escape_tokens, defined_on_plateau=True),
     Metric("initial_excess", "NLL before training minus ln V", "nats", "lower", measures.initial_excess,
            defined_on_plateau=True),
+    Metric("running_loss", "mean training loss at masked tokens over all steps", "nats", "lower",
+           course.running_loss("loss"), defined_on_plateau=True),
+    Metric("running_pair_loss", "mean training loss on sentence pairs over all steps", "nats", "lower",
+           course.running_loss("pair_loss"), defined_on_plateau=True),
+    Metric("last_loss", "mean training loss at masked tokens over the last tenth of the steps", "nats", "lower",
+           course.running_loss("loss", course.LAST), defined_on_plateau=True),
+    Metric("last_pair_loss", "mean training loss on sentence pairs over the last tenth of the steps", "nats", "lower",
+           course.running_loss("pair_loss", course.LAST), defined_on_plateau=True),
     Metric("largest_gradient_norm", "largest gradient norm after the warm-up", "norm", "lower",
            stability.largest_gradient_norm, defined_on_plateau=True),
     Metric("clipped_share", "share of steps after the warm-up whose gradient was clipped", "share", "lower",

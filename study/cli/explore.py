@@ -151,3 +151,18 @@ def export(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", hel
 
     kind = export_model(*reversed(load_cell(study, *study.parse_cell_name(cell))), study.runs / "tokenizer", to)
     echo(f"export: wrote {kind} to {to}; load it with transformers.AutoModel.from_pretrained({str(to)!r})")
+
+
+@command
+def rows(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", help="Cell, such as static-0.")],
+         to: Annotated[Path, typer.Option(metavar="FILE", help="New parquet file.")]):
+    """Write the training rows of a cell with static masks, with their pairs and masks, as a parquet data set.
+
+    Writes: the file, which `datasets.Dataset.from_parquet` reads. study/data/prepared.py describes its columns.
+
+    Example: study rows static-0 --to rows.parquet --study experiments/tiny
+    """
+    from study.training.pretrain import write_training_rows
+
+    count = write_training_rows(study, *study.parse_cell_name(cell), to)
+    echo(f"rows: wrote {count:,} rows to {to}; load them with datasets.Dataset.from_parquet({str(to)!r})")

@@ -1,4 +1,5 @@
-"""The tokenizer stage: WordPiece vocabularies, trained on the training split or taken from an existing word list.
+"""The tokenizer stage: WordPiece vocabularies, trained on the training split or taken from an existing word list, and
+whole words (words.py) or characters (characters.py).
 
 Saved with `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, so that `transformers.AutoTokenizer` loads it.
 """
@@ -12,8 +13,10 @@ from pathlib import Path
 from study import StudyError
 from study.config.schema import Tokenizer
 from study.config.study import Study
+from study.data.characters import train_characters
 from study.data.corpus import data_folder
 from study.data.tokenizer import SPECIALS
+from study.data.words import train_words
 
 
 def write_tokenizer(study: Study, folder: Path, progress=lambda items, **_: items) -> int:
@@ -46,6 +49,10 @@ def build_tokenizer(settings: Tokenizer, text: Callable[[], Iterable[str]], lexi
     """
     if settings.source == "train":
         return train_wordpiece(settings, text)
+    if settings.source == "words":
+        return train_words(settings, text())
+    if settings.source == "characters":
+        return train_characters(settings, text())
     if settings.source == "lexicon":
         if lexicon is None:
             raise StudyError("tokenizer.source: lexicon is the synthetic corpus's word list; for text use train, a "
@@ -127,11 +134,24 @@ def _hub_vocabulary(source: str) -> list[str]:
 
 
 def save(backend, folder: Path) -> None:
-    """Writes the tokenizer so that `transformers.AutoTokenizer.from_pretrained(folder)` gives the same ids."""
+    """Writes the tokenizer so that `transformers.AutoTokenizer.from_pretrained(folder)` gives the same ids.
+
+    vocab.txt has a piece per line, in the order of the ids; a line end among characters is written as \\n.
+    """
+    from tokenizers import models
+
     folder.mkdir(parents=True, exist_ok=True)
     backend.save(str(folder / "tokenizer.json"))
     vocabulary = sorted(backend.get_vocab().items(), key=lambda item: item[1])
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in vocabulary), encoding="utf-8")
+    (folder / "vocab.txt").write_text("".join(f"{_on_one_line(piece)}\n" for piece, _ in vocabulary),
+                                     encoding="utf-8")
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    config = {"tokenizer_class": "BertTokenizerFast", "do_lower_case": backend.normalizer.lowercase, **names}
+    kind: dict = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    if isinstance(backend.model, models.WordPiece):
+        kind = {"tokenizer_class": "BertTokenizerFast", "do_lower_case": backend.normalizer.lowercase}
+    config = kind | names
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+def _on_one_line(piece: str) -> str:
+    return piece.replace("\n", "\\n")

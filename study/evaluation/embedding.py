@@ -107,6 +107,21 @@ def _padded_batches(rows: list[list[int]], order: np.ndarray, pad_id: int, batch
 
 
 @torch.inference_mode()
+def token_states(model: PretrainingModel, rows: list[list[int]], pad_id: int, batch_size: int,
+                 types: list[list[int]] | None = None) -> list[np.ndarray]:
+    """Returns the last hidden states of each row, (T, H) float32. types: the token types of the rows; None: all 0."""
+    order, states = np.argsort([len(row) for row in rows], kind="stable"), [np.empty(0)] * len(rows)
+    for index, ids, mask in _padded_batches(rows, order, pad_id, batch_size):
+        token_types = np.zeros_like(ids)
+        for place, row in enumerate(index if types is not None else ()):
+            token_types[place, :len(rows[row])] = types[row]
+        batch = model.encoder(*map(model.as_tensor, (ids, token_types, mask))).float().cpu().numpy()
+        for place, row in enumerate(index):
+            states[row] = batch[place, :len(rows[row])]
+    return states
+
+
+@torch.inference_mode()
 def encode(study: Study, arm: str, seed: int, first: str, second: str | None) -> tuple[list[str], np.ndarray]:
     """Returns the tokens (T,) and the last hidden states (T, H) float32 of a text, or of a pair of texts.
 

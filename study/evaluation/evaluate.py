@@ -12,6 +12,7 @@ from study.evaluation.embedding import load_cell, untrained_model
 from study.evaluation.minimal_pairs import score_tasks
 from study.evaluation.perplexity import by_label, row_sums, summarize
 from study.evaluation.predictions import examples
+from study.evaluation.senses import sense_scores
 from study.evaluation.token_identity import token_identity
 from study.files import save_arrays, write_json
 from study.objectives.masked_lm import token_nll
@@ -34,6 +35,9 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
                    pair_scores(model, heldout, settings.batch_size)):
         result |= scores[0]
         arrays |= scores[1]
+    if settings.senses:
+        result["senses"], vectors = sense_scores(config, model, backend, seed, settings.batch_size)
+        arrays |= vectors
     arrays |= documents_of(heldout)
     if settings.token_identity is not None:
         encoders = {"trained": model, "untrained": untrained_model(config, model, seed)}

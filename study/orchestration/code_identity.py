@@ -83,10 +83,12 @@ def _module_file(module: str, root: Path) -> Path | None:
 
 def stage_hashes(stage: str, kind: str, root: Path = ROOT) -> dict[str, str]:
     """Returns the hash of every file that a stage depends on, by its path below `root`: modules and, for `report`,
-    templates."""
+    templates; for `evaluate`, the sentences of the sense probe."""
     files = closure(entries(stage, kind), root)
     if stage == "report":
         files += sorted((root / "study" / "report" / "templates").iterdir())
+    if stage == "evaluate":
+        files.append(root / "study" / "evaluation" / "senses.yaml")
     return {file.relative_to(root).as_posix(): file_hash(file) for file in files}
 
 

@@ -30,6 +30,7 @@ from study.report.overview import (
 from study.report.pairs import pair_section
 from study.report.planes import plane_figure
 from study.report.plateau import plateau_section
+from study.report.recipe import course_section, sense_section
 from study.report.remasked import remasked_section
 
 
@@ -55,6 +56,7 @@ def write_report(study: Study) -> Path:
         "questions": questions, "figures": figures, "curves": curves, "plateau": plateau,
         "remasked": remasked,
         "findings": findings(results, facts), "linked": True,
+        "course": course_section(results), "senses": sense_section(results),
         "pairs": None if plateau else pair_section(results, facts["arms"], facts["data"]["references"])})
     _write_figures(study.reports / "figures", drawings)
     (study.reports / "README.md").write_text(text, encoding="utf-8")

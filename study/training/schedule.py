@@ -9,15 +9,19 @@ from study.config.schema import RunConfig, Training
 
 
 def learning_rate(step: int, training: Training) -> float:
-    """Returns the learning rate of update `step`, counted from 0: linear warm-up, then decay to 0 or constant.
+    """Returns the learning rate of update `step`, counted from 0: linear warm-up, then decay to 0, constant, or
+    decay with the inverse square root of the step.
 
     Update s of w warm-up steps has (s + 1) / w of the peak, so the first update is not lost; with `warmup_from_zero`
-    it has s / w. The last update of a decay is one step before 0.
+    it has s / w. The last update of a decay to 0 is one step before it. `inverse-sqrt` is the schedule of Vaswani et
+    al. (2017), section 5.3.
     """
     if step < training.warmup_steps:
         return training.learning_rate * (step + (not training.warmup_from_zero)) / training.warmup_steps
     if training.lr_scheduler_type == "constant":
         return training.learning_rate
+    if training.lr_scheduler_type == "inverse-sqrt":
+        return training.learning_rate * math.sqrt(training.warmup_steps / (step + 1))
     done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
     if training.lr_scheduler_type == "linear":
         return training.learning_rate * (1 - done)

@@ -21,6 +21,7 @@ from study.config.seeds import seeds_of
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
 from study.data.evaluation_sets import EvaluationSet
 from study.data.plateau import escape_step
+from study.data.prepared import prepared
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 from study.model.attention_offsets import attention_offsets
@@ -45,11 +46,16 @@ class Data:
     tokenizer: TokenizerInfo
 
 
-def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
-    """Returns the source of the batches of a phase."""
+def drawn_source(data: Data, seed: int, phase: Phase) -> BatchSource:
+    """Returns the source that draws the rows of a phase when they are needed."""
     seeds = seeds_of(phase.config, seed)
     return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seeds.order, phase.length,
                        phase.batch_size, seeds.masks)
+
+
+def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
+    """Returns the source of the batches of a phase. Rows that are prepared are made now."""
+    return prepared(drawn_source(data, seed, phase))
 
 
 def batches(config: RunConfig, data: Data, seed: int, begin: int) -> Iterator[Batch]:

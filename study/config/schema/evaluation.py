@@ -63,6 +63,9 @@ class Evaluation(Settings):
     """Sentences with [MASK] in place of some words. What every encoder predicts there is kept, and the report shows it
     for the baseline, also where the corpus may not be quoted."""
 
+    senses: bool = False
+    """Whether to measure how far the vectors of words with two senses follow the sense (study/evaluation/senses.py)."""
+
     @model_validator(mode="after")
     def _names_differ(self):
         names = [task.name for task in self.minimal_pairs]

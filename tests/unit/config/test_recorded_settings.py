@@ -20,6 +20,7 @@ from study.config.schema import (
     Recipe,
     RunConfig,
     StudyConfig,
+    Text,
     Training,
 )
 from study.config.versions import UPGRADES, VERSION, upgraded
@@ -176,9 +177,10 @@ def test_only_settings_that_were_added_later_have_a_default():
     added = {"training.initialization_seed", "training.order_seed", "training.mask_seed",
              "model.positions", "model.position_initialization", "training.position_learning_rate",
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
-             "inputs.repeated_fraction", "masking.random_from", "training.local_attention_from",
+             "inputs.repeated_fraction", "masking.random_from", "masking.unknown", "model.hidden_act",
+             "model.layer_norm_eps", "model.embedding_dropout", "training.local_attention_from",
              "training.count_embeddings_at", "training.warmup_from_zero", "training.decay_biases_and_norms",
-             "examples.remasked"}
+             "examples.remasked", "masking.draws", "model.embedding_scale", "inputs.prepared"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
     sections = {name: getattr(config, name) for name in Recipe.model_fields}
@@ -186,8 +188,10 @@ def test_only_settings_that_were_added_later_have_a_default():
             if not field.is_required()} == added
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
             if not field.is_required()] == ["plane_rows", "projections", "draws", "take"]
-    assert [name for name, field in Evaluation.model_fields.items()
-            if not field.is_required()] == ["token_identity", "minimal_pairs", "sentences"]
+    assert [f"{model.__name__}.{name}" for model in (Text, Evaluation) for name, field in model.model_fields.items()
+            if not field.is_required()] == [
+        "Text.headings", "Text.min_characters", "Text.sentences", "Evaluation.token_identity",
+        "Evaluation.minimal_pairs", "Evaluation.sentences", "Evaluation.senses"]
     assert all(field.is_required() for field in MinimalPairs.model_fields.values())
 
 

@@ -95,6 +95,11 @@ def test_the_report_depends_on_analysis_alone():
     assert "study/report/templates/report.md" in names("report")
 
 
+def test_the_evaluation_depends_on_the_sentences_of_the_sense_probe():
+    assert "study/evaluation/senses.yaml" in names("evaluate")
+    assert "study/evaluation/senses.yaml" not in names("pretrain")
+
+
 def test_comparing_depends_on_no_training_code():
     assert {name for name in names("compare") if name.startswith("study/training/")} == set()
 

@@ -16,6 +16,9 @@ def test_learning_rate_has_its_closed_form(config):
     assert rates(lr_scheduler_type="constant")[4:] == [1.0] * 6
     assert rates(lr_scheduler_type="cosine")[7] == pytest.approx(0.5)
     assert rates(lr_scheduler_type="linear", warmup_steps=0)[0] == 1.0
+    # Vaswani et al. 2017, formula 3: min(step^-0.5, step * warmup^-1.5), here with a peak of 1 at step 4
+    assert rates(lr_scheduler_type="inverse-sqrt") == pytest.approx(
+        [2 * min(step**-0.5, step * 4**-1.5) for step in range(1, 11)])
 
 
 @pytest.mark.parametrize(("schedule", "warmup"), [("linear", 0), ("linear", 30), ("cosine", 10), ("constant", 10)])
