@@ -41,8 +41,9 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     arrays |= documents_of(heldout)
     if settings.token_identity is not None:
         encoders = {"trained": model, "untrained": untrained_model(config, model, seed)}
-        result["token_identity"], more = token_identity(encoders, heldout, TokenizerInfo.of(backend),
-                                                        settings.token_identity, settings.batch_size)
+        result["token_identity"], more = token_identity(
+            encoders, heldout, TokenizerInfo.of(backend), settings.token_identity, settings.batch_size,
+            config.training.threads)
         arrays |= more
     if settings.minimal_pairs:
         result["minimal_pairs"], more = score_tasks(study, model, backend, settings.batch_size)
