@@ -90,6 +90,17 @@ class CellResults:
         return read_arrays(self.folder / "probe.npz")
 
     @cached_property
+    def finetune(self) -> dict:
+        """finetune.json: scores of the fine-tuned encoders by task; empty if the cell was not fine-tuned."""
+        path = self.folder / "finetune.json"
+        return read_json(path) if path.exists() else {}
+
+    @cached_property
+    def finetune_arrays(self) -> dict[str, np.ndarray]:
+        """finetune.npz: classes that the fine-tuned encoders predict per run and test row, and labels."""
+        return read_arrays(self.folder / "finetune.npz")
+
+    @cached_property
     def predictions(self) -> list[dict]:
         """predictions.json: the likeliest tokens at the masked positions of a few rows."""
         return read_json(self.folder / "predictions.json")
@@ -114,8 +125,9 @@ class CellResults:
 
 def record_hash(folder: Path) -> str:
     """16 hex digits that identify the results in a cell's folder. They change if the cell is trained again."""
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (
-        "settings.yaml", "metrics.jsonl", "evaluation.json", "probe.json"))).hexdigest()[:16]
+    names = ["settings.yaml", "metrics.jsonl", "evaluation.json", "probe.json"]
+    names += ["finetune.json"] if (folder / "finetune.json").exists() else []
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()[:16]
 
 
 class StudyResults:

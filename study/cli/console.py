@@ -205,8 +205,8 @@ def show_plan(rows: list, jobs: int) -> None:
     elif stale:
         seconds = sum(row.stale * row.seconds for row in rows if row.stale)
         parallel = f" with {jobs} cells in parallel, if they do not slow each other down" if jobs > 1 else ""
-        _print(f"{duration(seconds / jobs)} of training on this machine{parallel}; search, evaluation and probes come "
-               f"on top")
+        _print(f"{duration(seconds / jobs)} of training on this machine{parallel}; search, evaluation, probes and "
+               f"fine-tuning come on top")
 
 
 def duration(seconds: float) -> str:

@@ -95,22 +95,25 @@ def _blocks(documents: Iterable[Document], size: int = 500) -> Iterator[list[Doc
 
 
 def _write_task(study: Study, task: ProbeTask, folder: Path, topic_rows: Callable | None) -> dict[str, int]:
-    import pandas as pd
-
     counts = {}
     for split in ("train", "test"):
-        frame = _topic_rows(topic_rows, split) if task.path == "corpus" else _task_rows(study, task, split)
+        frame = _topic_rows(topic_rows, split) if task.path == "corpus" else task_rows(study, task, split)
         rows = task.train_rows and task.train_rows * task.draws if split == "train" else task.test_rows
-        frame = frame[:rows] if task.take == "first" else _subset(frame, rows)
+        frame = frame[:rows] if task.take == "first" else subset(frame, rows)
         frame.to_parquet(folder / f"probe-{task.name}-{split}.parquet", index=False)
         counts[f"probe_{task.name}_{split}_rows"] = len(frame)
-        labels = sorted(pd.unique(frame.label).tolist())
-        if labels != list(range(len(task.labels))):
-            raise StudyError(f"probe task {task.name} ({split}): labels {labels} do not match "
-                             f"the {len(task.labels)} names in probe.tasks.labels")
+        check_labels(task, split, frame, "probe.tasks")
         if split == "train":
             _check_pool(task, frame, study.settings.probe.folds)
     return counts
+
+
+def check_labels(task: ProbeTask, split: str, frame: DataFrame, section: str) -> None:
+    """Raises StudyError unless every class occurs and no other label. section: of the settings, with the task."""
+    labels = sorted(frame.label.unique().tolist())
+    if labels != list(range(len(task.labels))):
+        raise StudyError(f"task {task.name} ({split}): labels {labels} do not match the {len(task.labels)} names in "
+                         f"{section}.labels")
 
 
 def _write_pairs(study: Study, task: MinimalPairs, folder: Path) -> dict[str, int]:
@@ -158,20 +161,26 @@ def _topic_rows(topic_rows: Callable | None, split: str) -> DataFrame:
     return topic_rows(split)
 
 
-def _task_rows(study: Study, task: ProbeTask, split: str) -> DataFrame:
-    rows = load_rows(study, task, split, (task.text, task.label))
-    frame = rows.to_pandas()[[task.text, task.label]].set_axis(["text", "label"], axis=1)
+def task_rows(study: Study, task: ProbeTask, split: str, text_pair: str | None = None) -> DataFrame:
+    """Returns the rows of a task's data set, with columns text and label, and text_pair if that column is named.
+
+    Raises StudyError if the split cannot be loaded, or if a value is missing or is not a text.
+    """
+    columns = {"text": task.text, **({"text_pair": text_pair} if text_pair else {}), "label": task.label}
+    rows = load_rows(study, task, split, tuple(columns.values()))
+    frame = rows.to_pandas()[list(columns.values())].set_axis(list(columns), axis=1)
     if frame.isna().any(axis=None):
         raise StudyError(f"{task.path} ({split}): row {int(frame.isna().any(axis=1).argmax())} has no text or label")
-    if not (is_text := frame.text.map(lambda text: isinstance(text, str))).all():
-        index = int((~is_text).argmax())
-        raise StudyError(f"{task.path} ({split}): row {index}: column {task.text!r} holds {frame.text[index]!r:.40}, "
-                         f"not text")
+    for name in list(columns)[:-1]:
+        if not (is_text := frame[name].map(lambda text: isinstance(text, str))).all():
+            index = int((~is_text).argmax())
+            raise StudyError(f"{task.path} ({split}): row {index}: column {columns[name]!r} holds "
+                             f"{frame[name][index]!r:.40}, not text")
     return frame
 
 
-def _subset(frame: DataFrame, rows: int | None) -> DataFrame:
-    """`rows` rows in a seeded order, with classes as equal in size as possible; all rows if `rows` is None."""
+def subset(frame: DataFrame, rows: int | None) -> DataFrame:
+    """Returns `rows` rows in a seeded order, with classes as equal in size as possible; all rows if `rows` is None."""
     if rows is None or rows >= len(frame):
         return frame
     shuffled = frame.iloc[randomness.permutation(0, randomness.SUBSET, len(frame))]

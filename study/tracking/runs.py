@@ -25,7 +25,8 @@ from study.tracking.client import (
 )
 from study.tracking.views import write_links
 
-FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json")
+FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json",
+         "finetune.json")
 MEASURED = "2"                              # raise it if a metric of cells is measured otherwise: runs are replaced
 
 
@@ -101,6 +102,9 @@ def final_metrics(study: Study, arm: str, seed: int, results: dict[str, dict]) -
         for pooling in scores.keys() & study.settings.probe.poolings:
             values[f"probe_{task}_{pooling}"] = scores[pooling]["accuracy"]
             values[f"probe_{task}_{pooling}_untrained"] = scores[pooling].get("untrained_accuracy")
+    for task, scores in results.get("finetune.json", {}).items():
+        for name in scores.keys() - {"labels", "rows", "majority"}:
+            values |= {f"finetune_{task}_{size}_{name}": part["accuracy"] for size, part in scores[name].items()}
     task, pooling = headline_probe(study)
     last, files = values.get(f"probe_{task}_{pooling}"), StudyResults(study)
     chosen = chosen_layer(files, files.cell(arm, seed)) if "probe.json" in results else None

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 from study.config.schema.base import Name, Settings
 from study.config.schema.corpus import Synthetic, Text
 from study.config.schema.evaluation import Evaluation
+from study.config.schema.finetune import Finetune
 from study.config.schema.probe import Probe
 from study.config.schema.run import Recipe
 
@@ -75,6 +76,7 @@ class StudyConfig(Recipe):
     search: Search
     evaluation: Evaluation
     probe: Probe
+    finetune: Finetune = Finetune()
 
     @model_validator(mode="after")
     def _arms_and_seeds_fit(self):
@@ -84,6 +86,12 @@ class StudyConfig(Recipe):
             raise ValueError(f"search.seed {self.search.seed} is one of the reported seeds")
         if missing := [arm for arm in (self.baseline, *self.search.arms) if arm not in self.arms]:
             raise ValueError(f"{missing[0]} (baseline or search.arms) is not among the study's arms")
+        return self
+
+    @model_validator(mode="after")
+    def _finetuned_arms_exist(self):
+        if missing := [arm for arm in self.finetune.arms if arm not in self.arms]:
+            raise ValueError(f"finetune.arms: {missing[0]} is not among the study's arms")
         return self
 
     @model_validator(mode="after")

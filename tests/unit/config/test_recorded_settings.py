@@ -14,6 +14,8 @@ from study.config.load import load_study
 from study.config.schema import (
     Curriculum,
     Evaluation,
+    FinetuneRecipe,
+    FinetuneTask,
     MinimalPairs,
     Probe,
     ProbeTask,
@@ -188,6 +190,9 @@ def test_only_settings_that_were_added_later_have_a_default():
             if not field.is_required()} == added
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
             if not field.is_required()] == ["plane_rows", "projections", "draws", "take"]
+    assert [name for name, field in StudyConfig.model_fields.items() if not field.is_required()] == ["finetune"]
+    assert [name for model in (FinetuneRecipe, FinetuneTask) for name, field in model.model_fields.items()
+            if not field.is_required()] == ["draws", "take", "text_pair"]
     assert [f"{model.__name__}.{name}" for model in (Text, Evaluation) for name, field in model.model_fields.items()
             if not field.is_required()] == [
         "Text.headings", "Text.min_characters", "Text.sentences", "Evaluation.token_identity",
