@@ -12,7 +12,7 @@ from pathlib import Path
 from study import StudyError
 from study.config.schema import Tokenizer
 from study.config.study import Study
-from study.data.corpus import data_folder
+from study.data.sources import data_folder
 from study.data.tokenizer import SPECIALS
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
-from study.config.schema.base import Name, Settings
+from study.config.schema.base import Name, Settings, unique
 from study.config.schema.corpus import Synthetic, Text
 from study.config.schema.probe import Probe
 from study.config.schema.run import Recipe
@@ -34,7 +34,7 @@ class SearchRange(Settings):
 class Search(Settings):
     """Hyperparameter search with Optuna before training. Every tuned arm gets the same number of trials."""
 
-    arms: list[Name]
+    arms: Annotated[list[Name], unique]
     """Arms to tune. Another arm takes the values of its nearest tuned ancestor, or else of the first arm listed."""
 
     trials: Annotated[int, Field(ge=0)]

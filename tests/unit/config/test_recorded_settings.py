@@ -173,7 +173,7 @@ def test_only_settings_that_were_added_later_have_a_default():
     assert {f"{name}.{key}" for name, section in sections.items() for key, field in type(section).model_fields.items()
             if not field.is_required()} == added
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
-            if not field.is_required()] == ["draws"]
+            if not field.is_required()] == ["format", "label_values", "ignored_labels", "draws"]
 
 
 def test_renamed_settings_keep_the_file_of_a_trained_cell(study, tmp_path):
