@@ -3,7 +3,7 @@
     train.parquet, validation.parquet, test.parquet   document, paragraph (int32 running numbers), text (one sentence)
     probe-<task>-train.parquet, probe-<task>-test.parquet   text, label
     summary.json                                      what a reader should know before training (summary.py)
-    manifest.json                                     counts, and the SHA-256 of every file
+    manifest.json                                     counts, and the SHA-256 of the other files
 
 corpus_text.py and corpus_synthetic.py provide the documents.
 """
@@ -46,7 +46,7 @@ def write_corpus(study: Study, folder: Path, documents: Callable[[str], Iterable
     for task in study.settings.probe.tasks:
         counts |= write_task(study, task, folder, topic_rows, remarks)
     write_json(folder / "summary.json", corpus_summary(study, folder, empty, remarks), ensure_ascii=False)
-    files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
+    files = sorted(path for path in folder.iterdir() if path.suffix != ".json")
     manifest = {"counts": counts, "sha256": {path.name: file_sha256(path) for path in files}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     return manifest

@@ -178,6 +178,8 @@ def _load_files(files: Files, split: str, columns: tuple[str, ...], whole_files:
 def load_from_hub(study: Study, source: Text | ProbeTask, split: str, configuration: str | None) -> Dataset:
     """Returns one split of a data set on the hub. Raises StudyError if it cannot be loaded."""
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "20")
+    if not can_reach_hub():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")        # read when `datasets` is imported
     datasets = quiet_datasets()
     check_cache()
     try:
@@ -187,6 +189,21 @@ def load_from_hub(study: Study, source: Text | ProbeTask, split: str, configurat
         raise StudyError(f"study {study.settings.name}: {source.path} ({split}) could not be loaded from the hub; put "
                          f"{split}.parquet in {data_folder(study.root) / folder} and set `local: {folder}`: "
                          f"{_reason(error)}") from None
+
+
+def can_reach_hub() -> bool:
+    """Returns False if the hub's name has no address. Its client would try again for a minute, and its cache needs no
+    connection."""
+    import socket
+    from urllib.parse import urlparse
+    from urllib.request import getproxies
+
+    from huggingface_hub import constants
+
+    try:
+        return bool(getproxies()) or bool(socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443))
+    except OSError:
+        return False
 
 
 def quiet_datasets():

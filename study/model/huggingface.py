@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from study import StudyError
 from study.config.schema import RunConfig
+from study.data.tokenizer import PAD_ID
 from study.model.encoder import NORM_EPSILON
-
-PAD_ID = 0                                  # id of [PAD] in every vocabulary that this project makes
 
 
 @dataclass(frozen=True)

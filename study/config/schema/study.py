@@ -96,6 +96,13 @@ class StudyConfig(Recipe):
         return self
 
     @model_validator(mode="after")
+    def _floor_is_known(self):
+        if self.corpus.kind == "synthetic" and self.examples.windows != "document":
+            raise ValueError(f"examples.windows {self.examples.windows} needs real text: the exact floor of the "
+                             f"built-in language holds inside a document")
+        return self
+
+    @model_validator(mode="after")
     def _searched_settings_exist(self):
         for key in self.search.space:
             section, _, name = key.partition(".")

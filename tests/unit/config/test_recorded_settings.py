@@ -166,7 +166,8 @@ def test_only_settings_that_were_added_later_have_a_default():
     added = {"model.positions", "model.position_initialization", "training.position_learning_rate",
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
              "inputs.repeated_fraction", "masking.random_from", "training.local_attention_from",
-             "training.count_embeddings_at"}
+             "training.count_embeddings_at", "tokenizer.strip_accents", "tokenizer.word_splitting",
+             "tokenizer.max_word_characters", "examples.windows"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
     sections = {name: getattr(config, name) for name in Recipe.model_fields}
