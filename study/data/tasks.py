@@ -76,6 +76,9 @@ def _task_rows(study: Study, task: ProbeTask, split: str, remarks: list[str]) ->
     if (remark := renamed(task, names)) and remark not in remarks:
         remarks.append(remark)
     kept = frame[numbers >= 0].reset_index(drop=True)
+    if not len(kept):
+        raise StudyError(f"probe task {task.name} ({split}): every row has one of probe.tasks.ignored_labels "
+                         f"({', '.join(map(str, task.ignored_labels))}); name another split in `splits`")
     return kept.assign(label=numbers[numbers >= 0])
 
 
