@@ -46,6 +46,8 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     """
     results, folder = StudyResults(study), study.reports / "tables"
     data = {"corpus": results.corpus, "references": results.references, "baselines": results.baselines}
+    if summaries := results.summaries:      # studies of older versions have none
+        data["summaries"] = summaries
     check_comparable(results)
     verdicts, changed = decide_all(results, claims, checks), exploratory(study, claims)
     cells = cell_table(results)

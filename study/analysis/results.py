@@ -17,6 +17,7 @@ from study.config.fingerprint import read_settings
 from study.config.schema import RunConfig
 from study.config.study import Study
 from study.config.yaml_files import read_yaml
+from study.data.summary_tables import read_summaries
 
 
 def read_json(path: Path) -> Any:
@@ -151,6 +152,13 @@ class StudyResults:
     def baselines(self) -> dict:
         """examples/baselines.json: probe accuracies that need no encoder, by task."""
         return self._derived("examples/baselines.json", "baselines")
+
+    @cached_property
+    def summaries(self) -> dict[str, dict]:
+        """The summary.json of each stage that prepares data; empty if an older version wrote the data."""
+        recorded = self.study.reports / "data.json"
+        found = read_summaries(self.study.runs)
+        return found or (read_json(recorded).get("summaries", {}) if recorded.exists() else {})
 
     def _derived(self, file: str, key: str) -> dict:
         """A file that is not in git; without it, what the compare stage recorded of it for the report."""

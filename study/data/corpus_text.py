@@ -10,7 +10,7 @@ from pathlib import Path
 from study import StudyError
 from study.config.study import Study
 from study.data.corpus import Document, write_corpus
-from study.data.sources import load_rows
+from study.data.sources import check_local_files, load_rows
 
 LONGEST_ROW = 10_000_000                    # characters; the longest article of Wikipedia has about two million
 
@@ -24,6 +24,7 @@ def write_text_corpus(study: Study, folder: Path, progress=lambda items, **_: it
     Raises StudyError if the text is unusable or its language is unknown.
     """
     check_language(study.settings.corpus.language)
+    check_local_files(study)
     return write_corpus(study, folder, partial(_documents, study), None, progress)
 
 

@@ -70,11 +70,18 @@ def load_rows(study: Study, source: Text | ProbeTask, split: str, columns: tuple
     return rows
 
 
+def check_local_files(study: Study) -> None:
+    """Raises StudyError if a split of the corpus or of a task is not in its local folder. Nothing is read."""
+    for source in (study.settings.corpus, *study.settings.probe.tasks):
+        for split in source.splits if source.local is not None else ():
+            find_files(study, source, split)
+
+
 def find_files(study: Study, source: Text | ProbeTask, split: str) -> Files:
     """Returns the files of a split in the source's local folder. Raises StudyError if it has none, or more than one
     that could be meant."""
     folder, split = data_folder(study.root) / source.local, local_name(source, split)
-    found = {files.form: files for files in _candidates(folder, split)}
+    found = {files.form: files for files in candidates(folder, split)}
     if source.format is not None:
         found = {form: files for form, files in found.items() if files.format == source.format}
     if not found:
@@ -94,8 +101,8 @@ def local_name(source: Text | ProbeTask, split: str) -> str:
     return name if re.fullmatch(r"\w[\w-]*", name) else split
 
 
-def _candidates(folder: Path, split: str) -> Iterable[Files]:
-    """The sets of files that could be the split: by form and format."""
+def candidates(folder: Path, split: str) -> Iterable[Files]:
+    """Returns the sets of files in a local folder that could be the split."""
     if not folder.is_dir():
         return
     endings = {ending: name for name, endings in FORMATS.items() for ending in endings}

@@ -137,7 +137,7 @@ def _task_facts(task: ProbeTask, folder: Path, known: np.ndarray, warnings: list
         frame = pd.read_parquet(folder / f"probe-{task.name}-{split}.parquet")
         texts = _row_texts(frame)
         counts = frame.label.value_counts()
-        labels = {name: int(counts.get(number, 0)) for number, name in enumerate(task.labels)}
+        labels = [(name, int(counts.get(number, 0))) for number, name in enumerate(task.labels)]
         facts[split] = texts.facts("rows") | {
             "empty": int((frame.text.str.strip() == "").sum()), "labels": labels,
             "in_corpus": int(np.isin(texts.hashes, known).sum())}
@@ -149,7 +149,7 @@ def _task_facts(task: ProbeTask, folder: Path, known: np.ndarray, warnings: list
                              f"test rows of {task.name} are among its training rows")
         training = texts.hashes
         warnings += [f"{task.name}: the class {name} has only {count} {split} rows"
-                     for name, count in labels.items() if count < FEWEST_ROWS]
+                     for name, count in labels if count < FEWEST_ROWS]
     return facts
 
 

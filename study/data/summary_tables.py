@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STAGES = ("corpus", "tokenizer", "examples")
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ def summary_tables(summaries: dict[str, dict]) -> list[SummaryTable]:
                                f"{facts['pieces_per_word']:.2f}", _share(facts["unknown"], facts["pieces"]),
                                _share(facts["written_unknown"], facts["pieces"]), _count(facts["longest_word"])]]))
     if "examples" in summaries:
+        splits = _ordered(summaries["examples"]["splits"])
         rows = [[split, *map(_count, (facts["tokens"], facts["documents"], facts["shorter_than_row"])),
-                 _share(facts["unknown"], facts["tokens"])] for split, facts in summaries["examples"]["splits"].items()]
+                 _share(facts["unknown"], facts["tokens"])] for split, facts in splits]
         tables.append(_table("tokens", ["tokens", "documents", "shorter than a row", "[UNK]"], rows))
     return tables
 
@@ -51,16 +53,22 @@ def _corpus_tables(summary: dict) -> Iterator[SummaryTable]:
                            "longest"],
                  [[split, *map(_count, (facts["documents"], facts["words"], facts["empty"], facts["duplicates"])),
                    _overlap(facts, "in_training", "documents"), _count(facts["shortest"]), _count(facts["longest"])]
-                  for split, facts in summary["splits"].items()])
+                  for split, facts in _ordered(summary["splits"])])
     for task, splits in summary["tasks"].items():
         yield _table(f"task {task}", ["rows", "words", "empty", "duplicates", "also in training rows",
                                       "also in the corpus", "shortest, words", "longest"],
                      [[split, *map(_count, (facts["rows"], facts["words"], facts["empty"], facts["duplicates"])),
                        _overlap(facts, "in_training", "rows"), _overlap(facts, "in_corpus", "rows"),
-                       _count(facts["shortest"]), _count(facts["longest"])] for split, facts in splits.items()])
-        yield _table(f"classes of {task}", list(splits),
-                     [[label, *(_count(facts["labels"][label]) for facts in splits.values())]
-                      for label in splits["train"]["labels"]])
+                       _count(facts["shortest"]), _count(facts["longest"])] for split, facts in _ordered(splits)])
+        counts = [[rows for _, rows in facts["labels"]] for _, facts in _ordered(splits)]
+        names = [name for name, _ in splits["train"]["labels"]]
+        yield _table(f"classes of {task}", [split for split, _ in _ordered(splits)],
+                     [[name, *map(_count, rows)] for name, *rows in zip(names, *counts, strict=True)])
+
+
+def _ordered(splits: dict[str, dict]) -> list[tuple[str, dict]]:
+    """The splits in their usual order. JSON that was sorted has another one."""
+    return [(split, splits[split]) for split in SPLITS if split in splits]
 
 
 def _table(name: str, columns: list[str], rows: list[list[str]]) -> SummaryTable:

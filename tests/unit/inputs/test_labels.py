@@ -42,7 +42,7 @@ def two_tasks(root: Path) -> None:
 
 
 def rows_of_each(root: Path) -> dict[str, int]:
-    return summary("corpus", "tasks", "topic", "train", "labels")(root)
+    return dict(summary("corpus", "tasks", "topic", "train", "labels")(root))
 
 
 SWAPPED = [1, 0] * 20

@@ -1,5 +1,6 @@
 """Text in the files that people have it in: what the corpus stage makes of each, and the line that refuses it."""
 import json
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -164,15 +165,42 @@ def test_text_as_people_have_it(project, tmp_path, capsys, make, outcome):
     check(tmp_path / "root", project, make, outcome, capsys, "corpus")
 
 
-def test_a_missing_file_asks_nobody_and_takes_less_than_a_second(project, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("file", ["words/test", "topics/test"])
+def test_a_missing_file_asks_nobody_and_takes_less_than_a_second(project, tmp_path, capsys, monkeypatch, file):
+    """Not even the splits that are there are read."""
     def refuse(*_, **__):
-        raise AssertionError("a connection was opened")
+        raise AssertionError("a connection was opened, or a file read")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    began = time.monotonic()
-    check(tmp_path / "root", project, removed("data/words/test.parquet"), Refused("put test.parquet"), capsys, "corpus")
-    assert time.monotonic() - began < 2     # the first second is the import of `datasets`
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    began = time.process_time()
+    check(tmp_path / "root", project, removed(f"data/{file}.parquet"), Refused("put test.parquet"), capsys, "corpus")
+    assert time.process_time() - began < 1
+
+
+def test_a_download_writes_what_is_missing_and_keeps_what_is_there(project, tmp_path, capsys, monkeypatch):
+    """The hub is a folder of parquet files here, which `datasets` reads in the same way."""
+    root = tmp_path / "root"
+    shutil.copytree(project, root)
+    (root / "data/topics").rename(root / "hub")
+    (root / "data/words/test.parquet").unlink()
+    kept = (root / "data/words/train.parquet").stat().st_mtime_ns
+    every(edited("corpus", path="data/words", splits={"train": "train", "validation": "validation", "test": "train"}),
+          edited_task(path="hub", splits={"train": "train[:30]", "test": "test"}))(root)
+    assert exit_status(root, "download") == 0
+    written_now = [line.partition("data/")[2] for line in capsys.readouterr().out.splitlines()]
+    assert written_now == ["topics/train.parquet", "topics/test.parquet"]
+    assert len(pd.read_parquet(root / "data/topics/train.parquet")) == 30
+    assert (root / "data/words/train.parquet").stat().st_mtime_ns == kept
+    assert exit_status(root, "download") == 0
+    assert capsys.readouterr().out == ""
+    assert exit_status(root, "corpus") == 0
+
+
+def test_a_download_without_folders_says_so(project, tmp_path, capsys):
+    check(tmp_path / "root", project, every(edited("corpus", local=None), edited_task(local=None)),
+          Refused("no `local` folder is named"), capsys, "download")
 
 
 def test_a_relative_data_folder_is_below_the_project(project, tmp_path, capsys, monkeypatch):
