@@ -31,7 +31,7 @@ import numpy as np
 from study import StudyError, randomness
 from study.config.schema import Examples, Masking
 from study.data.batches import Rows, gather
-from study.data.layouts import Segments, Spans, pair_layout
+from study.data.layouts import Segments, Spans, pair_layout, single_layout
 from study.data.masking import mask_rows
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
@@ -74,13 +74,15 @@ class PairSet:
 @dataclass(frozen=True)
 class EvaluationSet:
     """A fixed evaluation set: true `ids` (N, T), mask sets, `pairs` by task (nsp and sop; neither in a text that has
-    none), `unigram` (V,) nats per token, and the document of each row, `documents` (N,), None if not recorded."""
+    none), `unigram` (V,) nats per token, the document of each row, `documents` (N,), None if not recorded, and
+    `paragraphs`, padded rows for `examples.remasked`, None without."""
     ids: np.ndarray
     sets: dict[str, MaskSet]
     pairs: dict[str, PairSet]
     unigram: np.ndarray
     hash: str
     documents: np.ndarray | None = None
+    paragraphs: Rows | None = None
 
     @property
     def unigram_nll(self) -> float:
@@ -155,18 +157,20 @@ def text_windows(store: TokenStore, length: int, rows: int, seed: int) -> np.nda
 
 
 def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndarray, tokenizer: TokenizerInfo,
-                         rows: int, exact: ExactFloor | None = None, documents: bool = False) -> dict[str, np.ndarray]:
+                         rows: int, exact: ExactFloor | None = None, documents: bool = False,
+                         paragraphs: int = 0) -> dict[str, np.ndarray]:
     """Returns the arrays of one evaluation set, as `load_evaluation_set` reads them.
 
     store: a held-out split. unigram (V,): nats per token. rows: how many at most; no more pairs either. exact: the
     floor, None if unknown, as it is for windows that span documents. documents: whether to record the document of each
-    row (the first, if there are several), for comparisons over texts. Raises StudyError if nothing can be masked.
+    row (the first, if there are several), for comparisons over texts. paragraphs: how many of the first paragraphs are
+    kept for `examples.remasked`. Raises StudyError if nothing can be masked.
     """
     if settings.windows == "text":
         starts, offsets = text_windows(store, settings.max_seq_length, rows, settings.seed), None
     else:
-        limit = None if exact is None else exact.document_tokens
-        starts, offsets = document_windows(store, settings.max_seq_length, rows, limit, settings.seed)
+        starts, offsets = document_windows(store, settings.max_seq_length, rows, exact and exact.document_tokens,
+                                           settings.seed)
     spans = Spans(starts, np.full(len(starts), settings.max_seq_length - 2))
     ids = gather(store.ids, spans, settings.max_seq_length, tokenizer, padded=False).ids
     arrays = {"ids": ids.astype(np.int32), "unigram": unigram}
@@ -186,6 +190,8 @@ def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndar
             floor = arrays[f"{same}/floor"] if same else exact.nll(ids, masked.shown, masked.corruption, offsets,
                                                                    masking)
             arrays[f"{name}/floor"] = floor.round(12) + 0.0     # the last bit and -0 differ between machines
+    if paragraphs:
+        arrays |= _paragraphs(store, tokenizer, settings.max_seq_length, paragraphs)
     if why_no_pairs(store, settings.max_seq_length):
         return arrays
     return arrays | _pairs(settings, store, tokenizer, min(rows, settings.pair_rows), exact, documents)
@@ -204,6 +210,13 @@ def why_no_pairs(store: TokenStore, length: int) -> str | None:
     except StudyError as error:
         return str(error)
     return None
+
+
+def _paragraphs(store: TokenStore, tokenizer: TokenizerInfo, length: int, count: int) -> dict[str, np.ndarray]:
+    layout = single_layout(store, "paragraphs", length)
+    spans = Spans(layout.starts[:count], layout.lengths[:count])
+    rows = gather(store.ids, spans, length, tokenizer, padded=True)
+    return {"paragraphs/ids": rows.ids.astype(np.int32), "paragraphs/attention": rows.attention_mask}
 
 
 def _pairs(settings: Examples, store: TokenStore, tokenizer: TokenizerInfo, count: int,
@@ -255,5 +268,9 @@ def load_evaluation_set(path: Path) -> EvaluationSet:
                            masks[PAIR_SET] if task == "nsp" else None, arrays.get(f"{task}/log_odds"),
                            arrays.get(f"{task}/documents"))
              for task in ("nsp", "sop") if f"{task}/ids" in arrays}
+    paragraphs = arrays.get("paragraphs/ids")
+    if paragraphs is not None:
+        paragraphs = Rows(paragraphs.astype(np.int64), np.zeros(paragraphs.shape, np.int64),
+                          arrays["paragraphs/attention"], None)
     return EvaluationSet(arrays["ids"].astype(np.int64), {name: masks[name] for name in SETS}, pairs,
-                         arrays["unigram"], content_hash(arrays), arrays.get("documents"))
+                         arrays["unigram"], content_hash(arrays), arrays.get("documents"), paragraphs)

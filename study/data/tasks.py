@@ -28,7 +28,8 @@ def write_task(study: Study, task: ProbeTask, folder: Path, topic_rows: Callable
     counts = {}
     for split in ("train", "test"):
         frame = _topic_rows(topic_rows, split) if task.path == "corpus" else _task_rows(study, task, split, remarks)
-        frame = subset(frame, task.train_rows and task.train_rows * task.draws if split == "train" else task.test_rows)
+        rows = task.train_rows and task.train_rows * task.draws if split == "train" else task.test_rows
+        frame = frame[:rows] if task.take == "first" else subset(frame, rows)
         frame.to_parquet(folder / f"probe-{task.name}-{split}.parquet", index=False)
         counts[f"probe_{task.name}_{split}_rows"] = len(frame)
         if absent := sorted(set(range(len(task.labels))) - set(frame.label)):

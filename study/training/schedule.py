@@ -11,11 +11,11 @@ from study.config.schema import RunConfig, Training
 def learning_rate(step: int, training: Training) -> float:
     """Returns the learning rate of update `step`, counted from 0: linear warm-up, then decay to 0 or constant.
 
-    Update s of w warm-up steps has (s + 1) / w of the peak, so the first update is not lost. The last update of a decay
-    is one step before 0.
+    Update s of w warm-up steps has (s + 1) / w of the peak, so the first update is not lost; with `warmup_from_zero`
+    it has s / w. The last update of a decay is one step before 0.
     """
     if step < training.warmup_steps:
-        return training.learning_rate * (step + 1) / training.warmup_steps
+        return training.learning_rate * (step + (not training.warmup_from_zero)) / training.warmup_steps
     if training.lr_scheduler_type == "constant":
         return training.learning_rate
     done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
