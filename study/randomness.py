@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 # Streams: one number per purpose, so that no two choices share their draws.
-SELECT, CORRUPT, REPLACE, ORDER, PAIR, SPLIT, NEGATIVE, PREDICT, SUBSET, SPAN, DROPOUT, REPEAT = range(12)
+(SELECT, CORRUPT, REPLACE, ORDER, PAIR, SPLIT, NEGATIVE, PREDICT, SUBSET, SPAN, DROPOUT, REPEAT, OVERLAP_RANDOM,
+ OVERLAP_KEEP) = range(14)
 
 _GOLDEN, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _27, _30, _31 = np.uint64(27), np.uint64(30), np.uint64(31)

@@ -124,6 +124,15 @@ class RateClaim(TrainingClaim):
     min_seeds: MinSeeds
 
 
+class SpreadClaim(TrainingClaim):
+    """Two runs of an arm that differ in their seeds alone differ by more than a margin (root mean square)."""
+    claim_type: Literal["spread"]
+    arm: Name
+    metric: MetricName
+    margin: Annotated[float, Field(gt=0)]
+    min_seeds: MinSeeds
+
+
 class ExactClaim(Claim):
     """A property of code or arithmetic.
 
@@ -151,9 +160,11 @@ class UntestedClaim(Claim):
     reason: str
 
 
-AnyClaim = DirectionClaim | EqualClaim | RangeClaim | PointClaim | RateClaim | ExactClaim | UntestedClaim
+AnyClaim = (DirectionClaim | EqualClaim | RangeClaim | PointClaim | RateClaim | SpreadClaim | ExactClaim
+            | UntestedClaim)
 CLAIM_TYPES: dict[str, type[Claim]] = {
     "direction": DirectionClaim, "equal": EqualClaim, "range": RangeClaim, "point": PointClaim, "rate": RateClaim,
+    "spread": SpreadClaim,
     "exact": ExactClaim, "out of scope": UntestedClaim, "untested": UntestedClaim}
 DECIDING = ("claim_type", "treatment", "baseline", "arm", "metric", "direction", "family", "margin", "min_seeds", "low",
             "high", "number", "rounding", "studies", "check", "claimed", "actual", "tolerance", "secondary",

@@ -16,6 +16,7 @@ from study.analysis.claims import AnyClaim, fidelity_of, load_sources
 from study.analysis.comparisons import comparison_table
 from study.analysis.conditions import evidence
 from study.analysis.escape import escape_table
+from study.analysis.further_tables import further_tables
 from study.analysis.metrics import table_unit
 from study.analysis.questions import question_of
 from study.analysis.registration import exploratory
@@ -48,6 +49,8 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     data = {"corpus": results.corpus, "references": results.references, "baselines": results.baselines}
     if summaries := results.summaries:      # studies of older versions have none
         data["summaries"] = summaries
+    if study.settings.evaluation.minimal_pairs:
+        data["minimal_pairs"] = results.pair_baselines
     check_comparable(results)
     verdicts, changed = decide_all(results, claims, checks), exploratory(study, claims)
     cells = cell_table(results)
@@ -55,7 +58,7 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     tables = {"cells": cells, "arms": arms, "comparisons": comparison_table(results), "curves": curve_table(results),
               "along_training": along_training_table(results), "tokens": token_table(results),
               "escape": escape_table(results), "probes": probe_table(results), "inputs": input_table(results),
-              "claims": _claims_table(study, claims, verdicts, changed)}
+              "claims": _claims_table(study, claims, verdicts, changed), **further_tables(results)}
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")

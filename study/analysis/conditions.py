@@ -32,7 +32,7 @@ def own_metric(config: RunConfig) -> str | None:
         return None
     if on_pairs(config):
         return "nll_pairs"
-    if masking.selection != "token":
+    if masking.selection in ("whole-word", "span"):
         return {"whole-word": "nll_whole_word", "span": "nll_span"}[masking.selection]
     if masking.mlm_probability >= HIGH_RATE:
         return "nll_mask_only_40"

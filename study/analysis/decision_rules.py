@@ -19,6 +19,7 @@ _USED_BY = {
     "equal": ("ALPHA", "RULES", *_GATE),
     "range": ("ALPHA",),
     "point": ("ALPHA",),
+    "spread": ("ALPHA",),
     "rate": ("ALPHA", "MAJORITY", *_OVERFIT),
 }
 

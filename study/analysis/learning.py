@@ -71,7 +71,7 @@ def _training_curve(results: StudyResults, records: list[dict], config: RunConfi
     frequencies on [MASK] times the share of tokens that are shown as [MASK] or at random: an approximation, since
     counts also help a little to recognise kept tokens. Count models read both sides, so none applies to a causal model.
     """
-    masking, causal = config.masking, config.objective.token_objective == "causal"
+    masking, causal = realised(config.masking), config.objective.token_objective == "causal"
     if causal:
         masking = masking.model_copy(update={"mask": 1.0, "random": 0.0, "keep": 0.0})
     plateau = context_free_nll(results.unigram_frequencies, masking)
@@ -113,13 +113,21 @@ def sees_mask(config: RunConfig) -> bool:
     return config.objective.token_objective == "mlm" and config.masking.mask > 0
 
 
+def realised(masking: Masking) -> Masking:
+    """The masking with the fractions of mask, random and keep that its draws give, by one draw."""
+    if masking.draws == "one":
+        return masking
+    keep = masking.keep * (1 - masking.random)
+    return masking.model_copy(update={"mask": 1 - masking.random - keep, "keep": keep, "draws": "one"})
+
+
 def context_free_nll(frequencies: np.ndarray, masking: Masking) -> float:
     """The least NLL (nats) of a selected token that can be reached from the shown token alone.
 
     frequencies (V,): of the tokens, 0 for those that are never selected. It is the entropy of a token given what is
     shown in its place: H(token) + H(shown | token) - H(shown). What is shown as [MASK] adds the same to both.
     """
-    p = frequencies[frequencies > 0]
+    masking, p = realised(masking), frequencies[frequencies > 0]
     one_random = masking.random / len(p)    # probability of each token to be shown at random
     return float(entr(p).sum() + entr(masking.keep + one_random) + (len(p) - 1) * entr(one_random)
                  - entr(masking.keep * p + one_random).sum())

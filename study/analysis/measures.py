@@ -218,6 +218,17 @@ def between_share(points: np.ndarray, labels: np.ndarray) -> float:
     return float(between / total) if total > 0 else 0.0
 
 
+# ---- words with two senses
+
+def sense_gap(encoder: str) -> Measure:
+    """Mean cosine distance between the senses of a word minus that within a sense (study/evaluation/senses.py). Its
+    texts are the words. encoder: trained or untrained. None where it was not measured."""
+    def measure(_: StudyResults, cell: CellResults) -> Value | None:
+        gaps = cell.evaluation_arrays.get(f"senses/{encoder}")
+        return None if gaps is None else Value.of_texts(gaps)
+    return measure
+
+
 # ---- sentence pairs
 
 def sentence_accuracy(task: str, over_chance: bool = False) -> Measure:

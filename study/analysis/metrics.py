@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from study.analysis import measures, stability
+from study.analysis import course, further_measures, measures, stability
 from study.analysis.measures import Measure, Value, difference
 from study.analysis.results import CellResults, StudyResults
 
@@ -14,16 +14,19 @@ class Metric:
     """A metric: its label for readers, its unit, which direction is better, and how it is measured on a cell.
 
     Accuracies have the unit points: they are stored as shares and shown in hundredths. `defined_on_plateau`: the
-    metric is meaningful for runs that never left the unigram plateau, so the learning gate does not apply.
+    metric is meaningful for runs that never left the unigram plateau, so the learning gate does not apply. `setting`:
+    that of `evaluation` without which a study does not measure it; empty if every study does.
     """
     name: str
     label: str
-    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes"]
+    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes", "distance"]
     better: Literal["lower", "higher"]
     measure: Measure
     defined_on_plateau: bool = False
+    setting: str = ""
 
 
+_VISIBLE = further_measures.token_identity()
 _MASK_ONLY, _MIXED = measures.nll("mask_only"), measures.nll("mixed")
 _MEAN, _CLS, _UNTRAINED_CLS = (measures.last_layer(*key) for key in (("mean",), ("cls",), ("cls", "untrained")))
 
@@ -71,6 +74,20 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            defined_on_plateau=True),
     Metric("plane_share", "between-class share of variance on the [CLS] plane, trained minus untrained", "share",
            "higher", measures.plane_share),
+    Metric("sense_gap", "cosine distance between senses of a word minus that within a sense", "distance", "higher",
+           measures.sense_gap("trained"), defined_on_plateau=True),
+    Metric("sense_gain", "distance between senses minus that within a sense, trained minus untrained", "distance",
+           "higher", difference(measures.sense_gap("trained"), measures.sense_gap("untrained")),
+           defined_on_plateau=True),
+    # what `evaluation` measures in addition
+    Metric("token_identity_last_layer", "share of visible tokens that a linear probe reads from the last layer",
+           "points", "higher", _VISIBLE, setting="token_identity"),
+    Metric("token_identity_gain", "share of visible tokens read from the last layer, trained minus untrained", "points",
+           "higher", difference(_VISIBLE, further_measures.token_identity("untrained")), setting="token_identity"),
+    Metric("minimal_pairs_accuracy", "accuracy on minimal pairs", "points", "higher", further_measures.minimal_pairs,
+           setting="minimal_pairs"),
+    Metric("minimal_pairs_over_bigram", "accuracy on minimal pairs minus that of bigrams", "points", "higher",
+           further_measures.minimal_pairs_over("bigram"), setting="minimal_pairs"),
     # sentence pairs
     Metric("nsp_accuracy", "next-sentence accuracy", "points", "higher", measures.sentence_accuracy("nsp")),
     Metric("sop_accuracy", "sentence-order accuracy", "points", "higher", measures.sentence_accuracy("sop")),
@@ -89,6 +106,14 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            measures.escape_tokens, defined_on_plateau=True),
     Metric("initial_excess", "NLL before training minus ln V", "nats", "lower", measures.initial_excess,
            defined_on_plateau=True),
+    Metric("running_loss", "mean training loss at masked tokens over all steps", "nats", "lower",
+           course.running_loss("loss"), defined_on_plateau=True),
+    Metric("running_pair_loss", "mean training loss on sentence pairs over all steps", "nats", "lower",
+           course.running_loss("pair_loss"), defined_on_plateau=True),
+    Metric("last_loss", "mean training loss at masked tokens over the last tenth of the steps", "nats", "lower",
+           course.running_loss("loss", course.LAST), defined_on_plateau=True),
+    Metric("last_pair_loss", "mean training loss on sentence pairs over the last tenth of the steps", "nats", "lower",
+           course.running_loss("pair_loss", course.LAST), defined_on_plateau=True),
     Metric("largest_gradient_norm", "largest gradient norm after the warm-up", "norm", "lower",
            stability.largest_gradient_norm, defined_on_plateau=True),
     Metric("clipped_share", "share of steps after the warm-up whose gradient was clipped", "share", "lower",

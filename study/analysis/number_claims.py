@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from study.analysis import statistics
-from study.analysis.claims import ExactClaim, PointClaim, RangeClaim, RateClaim
+from study.analysis.claims import ExactClaim, PointClaim, RangeClaim, RateClaim, SpreadClaim
 from study.analysis.decision_rules import ALPHA, MAJORITY
 from study.analysis.metrics import cell_metric
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
+from study.analysis.variance import deviation_interval
 from study.analysis.verdict import Verdict, because, too_few
 
 
@@ -50,6 +51,26 @@ def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verd
         verdict = decide_band(claim, estimate)
     return replace(verdict, n=n, effect=estimate.mean, low=low, high=high, plain_low=estimate.low,
                    plain_high=estimate.high, values={claim.arm: values.tolist()})
+
+
+def decide_spread(results: StudyResults, claim: SpreadClaim) -> Verdict:
+    """The verdict on how much two runs of an arm differ: the root mean square of their difference, which is the
+    standard deviation times the root of 2, with its chi-squared interval."""
+    numbers = [cell_metric(results, cell, claim.metric) for cell in results.of_arm(claim.arm)]
+    if any(number is None for number in numbers):
+        return because("not testable here", Flag.NOT_MEASURED, metric=claim.metric)
+    values = np.array([number.cell for number in numbers])
+    if len(values) < claim.min_seeds:
+        return replace(too_few(len(values), claim.min_seeds), n=len(values), values={claim.arm: values.tolist()})
+    effect, low, high = (math.sqrt(2) * value for value in deviation_interval(values, 1 - ALPHA))
+    if low > claim.margin:
+        verdict = because("holds", Flag.RUNS_DIFFER)
+    elif high < claim.margin:
+        verdict = because("reversed", Flag.RUNS_ALIKE)
+    else:
+        verdict = because("undecided", Flag.SPREAD_UNRESOLVED)
+    return replace(verdict, n=len(values), effect=effect, low=low, high=high, plain_low=low, plain_high=high,
+                   values={claim.arm: values.tolist()})
 
 
 def decide_band(claim: RangeClaim, estimate: Estimate) -> Verdict:

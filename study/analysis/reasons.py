@@ -24,6 +24,9 @@ class Flag(StrEnum):
     MOST_RUNS_DIVERGE = auto()              # rate claims
     FEW_RUNS_DIVERGE = auto()
     RATE_UNRESOLVED = auto()
+    RUNS_DIFFER = auto()
+    RUNS_ALIKE = auto()
+    SPREAD_UNRESOLVED = auto()
     OWN_CONDITIONS_DISAGREE = auto()        # of a split
     SECONDARY_DISAGREES = auto()
     NO_INTERVAL = auto()                    # anything that keeps a claim from being decided
@@ -33,6 +36,7 @@ class Flag(StrEnum):
     ABOVE_COUNT_MODEL = auto()
     CONTROL_FAILED = auto()                 # of the positive control
     NOT_MEASURED = auto()
+    NOT_ASKED_FOR = auto()
     NOT_TRAINED = auto()
     OTHER_STUDIES = auto()
     ENDS_EARLY = auto()
@@ -63,11 +67,15 @@ _SENTENCES = {
                             "(escape at step {escape:,} of {steps:,})",
     Flag.ABOVE_COUNT_MODEL: "{failing} of {n} runs of {arm} ended above the best count model ({measure} {nll:.2f} "
                             "against {level:.2f} nats)",
+    Flag.RUNS_DIFFER: "two runs differ by more than the margin",
+    Flag.RUNS_ALIKE: "two runs differ by less than the margin",
+    Flag.SPREAD_UNRESOLVED: "the interval of the difference between two runs contains the margin",
     Flag.OWN_CONDITIONS_DISAGREE: "under {label} the difference has the opposite sign ({shown})",
     Flag.SECONDARY_DISAGREES: "the second metric disagrees beyond its margin ({label}: {shown})",
     Flag.CONTROL_FAILED: "the positive control failed: {arm} should exceed {above} ({label}), but the interval of its "
                          "mean is {shown}",
     Flag.NOT_MEASURED: "{metric} was not measured in every cell of its arms",
+    Flag.NOT_ASKED_FOR: "this study does not measure it: evaluation.{setting} is not set",
     Flag.NOT_TRAINED: "this study does not train {arms}",
     Flag.OTHER_STUDIES: "not at this scale: it is tested in {studies}",
     Flag.ENDS_EARLY: "the runs of this study end soon after they have left the plateau",

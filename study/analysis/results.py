@@ -160,6 +160,11 @@ class StudyResults:
         found = read_summaries(self.study.runs)
         return found or (read_json(recorded).get("summaries", {}) if recorded.exists() else {})
 
+    @cached_property
+    def pair_baselines(self) -> dict:
+        """examples/minimal_pairs.json: accuracies of word frequencies and bigrams by task of minimal pairs."""
+        return self._derived("examples/minimal_pairs.json", "minimal_pairs")
+
     def _derived(self, file: str, key: str) -> dict:
         """A file that is not in git; without it, what the compare stage recorded of it for the report."""
         path, recorded = self.study.runs / file, self.study.reports / "data.json"

@@ -60,6 +60,9 @@ def why_untested(study: Study, claim: AnyClaim) -> Verdict | None:
     metric = getattr(claim, "metric", None)
     if study.settings.training.stop_after_escape is not None and metric and not METRICS[metric].defined_on_plateau:
         return because("not testable here", Flag.ENDS_EARLY)
+    setting = METRICS[metric].setting if metric else ""
+    if setting and not getattr(study.settings.evaluation, setting):
+        return because("not testable here", Flag.NOT_ASKED_FOR, setting=setting)
     studies = getattr(claim, "studies", None)
     if studies is not None and study.settings.name not in studies:
         return because("not testable here", Flag.OTHER_STUDIES, studies=", ".join(studies))

@@ -7,6 +7,7 @@
     point       the published number is where one more of our runs would fall: holds, else reversed
     rate        the exact interval of the share of the treatment's runs that diverge is above one half, and Fisher's
                 test finds more than of the baseline's: holds; below one half: reversed
+    spread      the root mean square difference of two runs is above the margin: holds; below it: reversed
     exact       the outcome of the check, or of the comparison with the cited document
 
 Anything else is undecided. So is a claim with too few seeds, with an arm that fails the learning gate (gate.py), or
@@ -29,10 +30,11 @@ from study.analysis.claims import (
     PointClaim,
     RangeClaim,
     RateClaim,
+    SpreadClaim,
 )
 from study.analysis.comparisons import compare_arms
 from study.analysis.difference_claims import ClaimTest, decide_families, obstacle, second_look
-from study.analysis.number_claims import decide_exact, decide_number, decide_rate
+from study.analysis.number_claims import decide_exact, decide_number, decide_rate, decide_spread
 from study.analysis.reasons import Flag
 from study.analysis.registration import read_registrations, registered_families
 from study.analysis.results import StudyResults
@@ -50,6 +52,8 @@ def decide_all(results: StudyResults, claims: dict[str, AnyClaim], checks: dict[
             verdicts[name] = decide_exact(claim, checks)
         elif isinstance(claim, RateClaim):
             verdicts[name] = decide_rate(results, claim)
+        elif isinstance(claim, SpreadClaim):
+            verdicts[name] = decide_spread(results, claim)
         elif isinstance(claim, (RangeClaim, PointClaim)):
             verdicts[name] = decide_number(results, claim)
         elif comparison := compare_arms(results, claim.treatment, claim.baseline, claim.metric):

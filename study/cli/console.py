@@ -151,15 +151,31 @@ def show_masks(passes: list, shares: dict) -> None:
            f"of these {mix}; {shares['predicted']:.1%} predicted")
 
 
-def show_predictions(predictions: dict[str, list]) -> None:
-    """A table per [MASK]: the most likely tokens, one column per cell."""
-    masks = len(next(iter(predictions.values())))
+def show_predictions(examples: dict[str, dict]) -> None:
+    """A table per [MASK]: the most likely tokens, one column per cell. examples: cell -> as in predictions.json."""
+    masks = len(next(iter(examples.values()))["masked"])
     for number in range(masks):
         table = Table(title=f"[MASK] {number + 1}" if masks > 1 else None, title_justify="left")
-        for cell in predictions:
+        for cell in examples:
             table.add_column(cell)
-        for row in zip(*(guesses[number] for guesses in predictions.values()), strict=True):
+        for row in zip(*(example["masked"][number]["top"] for example in examples.values()), strict=True):
             table.add_row(*(f"{escape(token)} {probability:.1%}" for token, probability in row))
+        _print(table)
+
+
+def show_masked(examples: dict[str, dict]) -> None:
+    """A table per cell: one row per [MASK] with the true token, where it is known, and the likeliest ones, with their
+    probabilities. examples: cell -> as in predictions.json."""
+    first = next(iter(examples.values()))
+    _print(escape(" ".join(first["tokens"])))
+    known = any(masked["truth"] is not None for masked in first["masked"])
+    for cell, example in examples.items():
+        table = Table(title=cell, title_justify="left")
+        for name in ("[MASK]", *(["truth"] if known else []), *map(str, range(1, len(first["masked"][0]["top"]) + 1))):
+            table.add_column(escape(name), justify="right" if name == "[MASK]" else "left")
+        for number, masked in enumerate(example["masked"], 1):
+            table.add_row(str(number), *([escape(masked["truth"])] if known else []),
+                          *(f"{escape(token)} {probability:.1%}" for token, probability in masked["top"]))
         _print(table)
 
 
@@ -173,13 +189,27 @@ def show_states(tokens: list[str], states) -> None:
     _print(table)
 
 
+def show_minimal_pairs(rows: list[dict]) -> None:
+    """Accuracy on minimal pairs in percent, with a 95 % interval, beside baselines: one row per phenomenon."""
+    table = Table()
+    for name in ("phenomenon", "pairs", "accuracy, %", "95 % interval", "word frequency, %", "bigram, %"):
+        table.add_column(name, justify="left" if name == "phenomenon" else "right")
+    for row in rows:
+        accuracy, low, high, frequency, bigram = (
+            f"{100 * row[key]:.1f}" for key in ("accuracy", "low", "high", "word-frequency", "bigram"))
+        table.add_row(escape(row["phenomenon"]), f"{row['pairs']:,}", accuracy, f"[{low}, {high}]".replace("[", r"\["),
+                      frequency, bigram)
+    _print(table, "Ties count half. Interval: over pairs for a phenomenon, over templates for all of them.")
+
+
 def show_plan(rows: list, jobs: int) -> None:
     """One row per arm, and the total work for the stale cells with `jobs` of them in parallel."""
     table = Table()
-    for name in ("arm", "cells", "stale", "tokens per cell", "FLOPs per cell", "training per cell"):
+    for name in ("arm", "cells", "stale", "tokens per cell", "epochs", "FLOPs per cell", "training per cell"):
         table.add_column(name, justify="left" if name == "arm" else "right")
     for row in rows:
-        table.add_row(row.arm, f"{row.cells}", f"{row.stale}", f"{row.tokens:,.0f}", f"{row.flops:.1e}",
+        table.add_row(row.arm, f"{row.cells}", f"{row.stale}", f"{row.tokens:,.0f}",
+                      "" if row.epochs is None else f"{row.epochs:,.1f}", f"{row.flops:.1e}",
                       "" if row.seconds is None else duration(row.seconds))
     stale = sum(row.stale for row in rows)
     _print(table, f"{stale} of {sum(row.cells for row in rows)} cells are stale: "

@@ -57,22 +57,56 @@ def predict(study: Study,
             text: Annotated[list[str], typer.Argument(
                 metavar="TEXT", help="A text with [MASK] in place of some words.")],
             cells: Annotated[list[str], typer.Option(metavar="CELL...", help="Cells, such as dynamic-0 static-0.")],
-            top: Annotated[int, typer.Option(min=1, help="Number of predictions per [MASK].")] = 5):
+            top: Annotated[int, typer.Option(min=1, help="Number of predictions per [MASK].")] = 5,
+            masked: Annotated[bool, typer.Option(
+                "--masked", help="A table per cell with a row per [MASK]. A text without [MASK] is masked as in the "
+                "training of the first cell, and the true words stand beside the predictions.")] = False,
+            seed: Annotated[int, typer.Option(min=0, help="Seed of the masks of --masked.")] = 0):
     """Show what cells predict for each [MASK] in a text.
 
     Writes nothing.
 
     Example: study predict "magoku [MASK] petepo" --cells dynamic-0 static-0 --study experiments/tiny
     """
-    from study.cli.console import show_predictions
-    from study.evaluation.evaluate import predict as run_predict
+    from study.cli.console import show_masked, show_predictions
+    from study.evaluation.predictions import predict as run_predict
 
     # An option takes one value, so `--cells A B` leaves B among the arguments.
     names = {f"{arm}-{seed}" for arm, seed in study.cells}
     sentence, *unknown = [word for word in text if word not in names] or text
     cells = [*cells, *(word for word in text if word in names), *unknown]
     _note_unknown_words(study, sentence)
-    show_predictions(run_predict(study, sentence, [study.parse_cell_name(cell) for cell in cells], top))
+    show = show_masked if masked else show_predictions
+    show(run_predict(study, sentence, [study.parse_cell_name(cell) for cell in cells], top, masked, seed))
+
+
+@command
+def minimal_pairs(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", help="Cell, such as dynamic-0.")],
+                  task: Annotated[Path, typer.Option(
+                      metavar="FILE", help="Parquet, CSV or JSON-lines file with sentence_good and sentence_bad.")],
+                  phenomenon: Annotated[str | None, typer.Option(
+                      metavar="COLUMN", show_default="linguistics_term, if the file has it",
+                      help="Column that names what a pair tests.")] = None,
+                  paradigm: Annotated[str | None, typer.Option(
+                      metavar="COLUMN", show_default="UID, if the file has it",
+                      help="Column that names the template of a pair.")] = None,
+                  pairs: Annotated[int | None, typer.Option(
+                      min=1, show_default="all", help="Pairs of each template.")] = None):
+    """Show in how many minimal pairs a cell finds the acceptable sentence the likelier one.
+
+    Sentences are scored by pseudo-log-likelihood; word frequencies and bigrams of the training text stand beside it.
+
+    Writes nothing.
+
+    Example: study minimal-pairs dynamic-60 --task data/blimp/test.parquet --pairs 50 --study experiments/wikitext2
+    """
+    from study.analysis.further_tables import one_cell_rows
+    from study.cli.console import show_minimal_pairs
+    from study.data.minimal_pairs import read_file
+    from study.evaluation.minimal_pairs import judge
+
+    frame = read_file(task, phenomenon, paradigm, pairs)
+    show_minimal_pairs(one_cell_rows(frame, judge(study, *study.parse_cell_name(cell), frame)))
 
 
 @command
@@ -117,3 +151,18 @@ def export(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", hel
 
     kind = export_model(*reversed(load_cell(study, *study.parse_cell_name(cell))), study.runs / "tokenizer", to)
     echo(f"export: wrote {kind} to {to}; load it with transformers.AutoModel.from_pretrained({str(to)!r})")
+
+
+@command
+def rows(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", help="Cell, such as static-0.")],
+         to: Annotated[Path, typer.Option(metavar="FILE", help="New parquet file.")]):
+    """Write the training rows of a cell with static masks, with their pairs and masks, as a parquet data set.
+
+    Writes: the file, which `datasets.Dataset.from_parquet` reads. study/data/prepared.py describes its columns.
+
+    Example: study rows static-0 --to rows.parquet --study experiments/tiny
+    """
+    from study.training.pretrain import write_training_rows
+
+    count = write_training_rows(study, *study.parse_cell_name(cell), to)
+    echo(f"rows: wrote {count:,} rows to {to}; load them with datasets.Dataset.from_parquet({str(to)!r})")

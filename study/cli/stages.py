@@ -172,6 +172,7 @@ def evaluate(study: Study, arm: Arm, seed: Seed):
 
     Example: study evaluate experiments/tiny --arm dynamic --seed 0
     """
+    from study.data.minimal_pairs import read_pairs
     from study.evaluation.evaluate import evaluate as evaluate_cell
     from study.evaluation.probe import baselines, probe, read_task
 
@@ -180,6 +181,8 @@ def evaluate(study: Study, arm: Arm, seed: Seed):
         baselines(study, task)
         for split in ("train", "test"):
             read_task(study, task, split)
+    for pairs in study.settings.evaluation.minimal_pairs:
+        read_pairs(study, pairs)
     scores = evaluate_cell(study, arm, seed)["mask_only"]
     echo(f"evaluate {arm}-{seed}: "
          + (f"perplexity {scores['perplexity']:.2f}" if scores else "not a masked language model"))

@@ -18,7 +18,8 @@ from study.config.yaml_files import nearest, read_yaml, validated
 # Settings that decide what a checkpoint contains, which rows a step reads, or how numbers are computed. They cannot
 # change at a branch.
 FIXED = {"inputs": ("format", "batch"), "model": tuple(name for name in Model.model_fields if name != "dropout"),
-         "training": ("batch_size", "compile", "data_fraction", "optimizer", "precision", "seed_offset", "threads")}
+         "training": ("batch_size", "compile", "data_fraction", "initialization_seed", "mask_seed", "optimizer",
+                      "order_seed", "precision", "seed_offset", "threads")}
 
 
 def load_arms(path: Path) -> dict[str, Arm]:

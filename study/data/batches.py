@@ -20,10 +20,11 @@ from study import randomness
 from study.config.schema import RunConfig
 from study.data.layouts import PairLayout, SingleLayout, Spans, pair_layout, single_layout
 from study.data.masking import draw_epoch
+from study.data.paragraph_pairs import ParagraphPairs, paragraph_pairs
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 
-PAIR_FORMATS = ("segment-pairs", "sentence-pairs")
+PAIR_FORMATS = ("segment-pairs", "sentence-pairs", "paragraph-pairs")
 REPEATED_ROWS = 100                         # rows that the copies of `inputs.repeated_fraction` have the text of
 ROUND = 32                                  # micro-batches have a multiple of this number of positions
 
@@ -103,16 +104,24 @@ def with_targets(rows: Rows, input_ids: np.ndarray, has_target: np.ndarray, labe
                  rows.label, tokens, corruption)
 
 
+def predicted(fraction: float, length: int, seed: int, epoch: np.ndarray, example: np.ndarray) -> np.ndarray:
+    """Returns which positions stay targets if only this fraction of them do: (N, length) bool. epoch, example (N,)."""
+    u = randomness.uniforms(seed, randomness.PREDICT, epoch[:, None], example[:, None], np.arange(length)[None])
+    return u < fraction
+
+
 class BatchSource:
     """The batches of a run at one row length: `batch(step)` depends only on the arguments given here and the step."""
 
     def __init__(self, store: TokenStore, tokenizer: TokenizerInfo, objective: BatchMaker, seed: int, length: int,
-                 batch_size: int):
-        """batch_size: rows per batch. If `inputs.batch` is `tokens` and rows are padded, there are more rows, so that
+                 batch_size: int, mask_seed: int | None = None):
+        """seed: of the order and the text of the rows. mask_seed: of what the objective draws; None: the same.
+        batch_size: rows per batch. If `inputs.batch` is `tokens` and rows are padded, there are more rows, so that
         a batch has about as many tokens as that number of full rows."""
         self.store, self.tokenizer, self.seed, self.length = store, tokenizer, seed, length
+        self.mask_seed = seed if mask_seed is None else mask_seed
         self.objective, self.config = objective, objective.config
-        self.layout = layout_of(store, self.config.inputs.format, length, objective.swap_segments)
+        self.layout = layout_of(store, self.config.inputs.format, length, objective.swap_segments, seed)
         self.rows = max(1, round(len(self.layout) * self.config.training.data_fraction))
         by_tokens = self.config.inputs.batch == "tokens" and self.layout.padded
         self.batch_size = round(batch_size * (length / self.layout.mean_tokens if by_tokens else 1.0))
@@ -138,7 +147,7 @@ class BatchSource:
         epoch = draw_epoch(self.config.masking, epoch)
         spans = self.layout.spans(epoch, self.text_of(example), self.seed)
         rows = gather(self.store.ids, spans, self.length, self.tokenizer, self.layout.padded)
-        return self.objective.make_batch(rows, self.tokenizer, self.seed, epoch, example)
+        return self.objective.make_batch(rows, self.tokenizer, self.mask_seed, epoch, example)
 
 
     def text_of(self, example: np.ndarray) -> np.ndarray:
@@ -150,8 +159,11 @@ class BatchSource:
         return np.where(repeated, example % max(1, min(REPEATED_ROWS, self.rows // 10)), example)
 
 
-def layout_of(store: TokenStore, form: str, length: int, swap_segments: bool = False) -> SingleLayout | PairLayout:
-    """Returns the layout of an input format in rows of `length` tokens."""
+def layout_of(store: TokenStore, form: str, length: int, swap_segments: bool = False,
+              seed: int = 0) -> SingleLayout | PairLayout | ParagraphPairs:
+    """Returns the layout of an input format in rows of `length` tokens. seed: of pairs that are drawn once."""
+    if form == "paragraph-pairs":
+        return paragraph_pairs(store, length, seed)
     if form in PAIR_FORMATS:
         return pair_layout(store, form, length, swap=swap_segments)
     return single_layout(store, form, length)

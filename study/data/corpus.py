@@ -1,7 +1,8 @@
-"""A corpus folder: text as documents of paragraphs of sentences, the probe tasks, and a manifest.
+"""A corpus folder: text as documents of paragraphs of sentences, the probe tasks, minimal pairs, and a manifest.
 
     train.parquet, validation.parquet, test.parquet   document, paragraph (int32 running numbers), text (one sentence)
     probe-<task>-train.parquet, probe-<task>-test.parquet   text, label
+    pairs-<task>.parquet                              minimal pairs: good, bad, phenomenon, paradigm
     summary.json                                      what a reader should know before training (summary.py)
     manifest.json                                     counts, and the SHA-256 of the other files
 
@@ -20,7 +21,7 @@ from study import StudyError
 from study.config.study import Study
 from study.data.sources import SPLITS
 from study.data.summary import corpus_summary
-from study.data.tasks import write_task
+from study.data.tasks import write_pairs, write_task
 from study.files import file_sha256, write_json
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def write_corpus(study: Study, folder: Path, documents: Callable[[str], Iterable
         counts |= write_documents(text, folder / f"{split}.parquet", f"{study.settings.name}: {split}")
     for task in study.settings.probe.tasks:
         counts |= write_task(study, task, folder, topic_rows, remarks)
+    for pairs in study.settings.evaluation.minimal_pairs:
+        counts |= write_pairs(study, pairs, folder)
     write_json(folder / "summary.json", corpus_summary(study, folder, empty, remarks), ensure_ascii=False)
     files = sorted(path for path in folder.iterdir() if path.suffix != ".json")
     manifest = {"counts": counts, "sha256": {path.name: file_sha256(path) for path in files}}

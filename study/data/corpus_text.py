@@ -45,16 +45,19 @@ def _documents(study: Study, split: str) -> Iterator[Document]:
     settings = study.settings.corpus
     rows = load_rows(study, settings, split, (settings.column,), settings.name)
     texts = _checked_texts(rows, settings.column, settings.local or settings.path, split)
+    verbatim = settings.sentences == "periods"
     if settings.layout == "sentences":
         documents: Iterator = _sentence_documents(texts)
     elif settings.layout == "wikitext":
-        documents = _wikitext_articles(texts, settings.headings)
+        documents = _wikitext_articles(texts, settings.headings, verbatim)
     else:
         documents = (text.split("\n") for text in texts)
     if split == "train" and settings.max_documents is not None:
         documents = itertools.islice(documents, settings.max_documents)
     if settings.layout == "sentences":
         return ([sentences] for sentences in documents)
+    if verbatim:
+        return (_split_at_periods(paragraphs, settings.min_characters) for paragraphs in documents)
     return (_sentences(paragraphs, settings.language, settings.min_characters) for paragraphs in documents)
 
 
@@ -76,11 +79,11 @@ def _checked_texts(rows, column: str, path: str, split: str) -> Iterator[str]:
         yield row[column]
 
 
-def _wikitext_articles(lines: Iterable[str], headings: bool) -> Iterator[list[str]]:
+def _wikitext_articles(lines: Iterable[str], headings: bool, verbatim: bool = False) -> Iterator[list[str]]:
     """Yields articles as lists of paragraphs.
 
     An article begins at ` = Title = ` with a blank line before and after it. Unless `headings` are kept, lines that
-    begin with ` = ` are left out. `@-@` becomes `-`, and `<unk>` becomes [UNK], which is never a target.
+    begin with ` = ` are left out. `<unk>` becomes [UNK]. `@-@` becomes `-`; with `verbatim` it stays.
     """
     article: list[str] = []
     before, line = "", None
@@ -89,17 +92,17 @@ def _wikitext_articles(lines: Iterable[str], headings: bool) -> Iterator[list[st
             if not before.strip() and not after.strip() and _TITLE.match(line):
                 if article:
                     yield article
-                article = [_plain(line)] if headings else []
+                article = [_plain(line, verbatim)] if headings else []
             elif line.strip() and (headings or not line.startswith(" = ")):
-                article.append(_plain(line))
+                article.append(_plain(line, verbatim))
             before = line
         line = after
     if article:
         yield article
 
 
-def _plain(line: str) -> str:
-    return _SPLIT_MARKS.sub(r"\1", line).replace("<unk>", "[UNK]")
+def _plain(line: str, verbatim: bool) -> str:
+    return (line if verbatim else _SPLIT_MARKS.sub(r"\1", line)).replace("<unk>", "[UNK]")
 
 
 def _sentences(paragraphs: list[str], language: str, min_characters: int) -> Document:
@@ -109,3 +112,15 @@ def _sentences(paragraphs: list[str], language: str, min_characters: int) -> Doc
     split = ([s.strip() for s in segment(language, text) if s.strip()] for text in map(str.strip, paragraphs)
              if len(text) > min_characters)
     return [sentences for sentences in split if sentences]
+
+
+def _split_at_periods(paragraphs: list[str], min_characters: int) -> Document:
+    """Paragraphs of more than `min_characters` characters with " . ", split there (d2l.ai, "The Dataset for Pretraining
+    BERT").
+
+    The line break at the end of a line of WikiText counts as a piece, so a paragraph of one sentence stays, and the
+    last sentence of every paragraph keeps its " .".
+    """
+    kept = (paragraph for paragraph in paragraphs
+            if len(paragraph.strip()) > min_characters and len(paragraph.split(" . ")) >= 2)
+    return [[sentence for sentence in paragraph.strip().split(" . ") if sentence.strip()] for paragraph in kept]

@@ -109,10 +109,11 @@ def write_input_manifests(study: Study, folder: Path) -> None:
     train = TokenStore.open(folder / "train").sha256
     write_json(folder / "training_inputs.json",
                {"tokenizer": tokenizer, "train": train, "validation": sets["validation"]})
-    tasks = {path.name: file_sha256(path) for path in sorted((study.runs / "corpus").glob("probe-*.parquet"))}
+    tasks, pairs = ({path.name: file_sha256(path) for path in sorted((study.runs / "corpus").glob(pattern))}
+                    for pattern in ("probe-*.parquet", "pairs-*.parquet"))
     write_json(folder / "evaluation_inputs.json",
                {"tokenizer": tokenizer, "test": sets["test"], "baselines": file_sha256(folder / "baselines.json"),
-                "tasks": tasks})
+                "tasks": tasks} | ({"pairs": pairs} if pairs else {}))
 
 
 def _masked(arrays: dict[str, np.ndarray], rows: str, name: str, tokenizer: TokenizerInfo) -> MaskedTokens:

@@ -1,7 +1,7 @@
 """Layouts: how a token store is cut into the rows of `length` tokens that an encoder reads.
 
     [CLS] first [SEP]                    single: full-sentences, document-sentences, paragraphs
-    [CLS] first [SEP] second [SEP]       pairs: segment-pairs, sentence-pairs
+    [CLS] first [SEP] second [SEP]       pairs: segment-pairs, sentence-pairs; paragraph-pairs (paragraph_pairs.py)
 
 A layout gives the token spans of each example. Input formats follow Liu et al. (2019), section 4.2; pair sampling
 follows Devlin et al. (2019), except where a docstring says otherwise.

@@ -13,16 +13,20 @@ so that
 - selections are nested: a token selected at 15 % is also selected at 40 %;
 - recipes that differ only in mask, random and keep select the same positions.
 
+`draws: overlapping` has those two draws instead, for recipes of tutorials that are run as they stand.
+
 Random tokens are drawn uniformly from the ordinary vocabulary, so they are never special tokens. With
 `random_from: vocabulary` they are drawn from all ids, as collators of tutorials and of `transformers` do.
 
-Three ways to select, each with an expected rate of p:
+Four ways to select, each with an expected rate of about p:
 
 - `token`: each token by its own u.
 - `whole-word` (BERT's whole-word masking release): a word by the u of its first piece; each further piece draws its
   own corruption.
 - `span` (SpanBERT, Joshi et al. 2020): runs of whole words, all corrupted alike. A two-state Markov chain over words
   gives geometric lengths with mean span_mean and the same rate at every position.
+- `fixed-count` (d2l.ai; BERT's data preparation rounds alike): the round(p * tokens) tokens of the row with the
+  smallest u. Special tokens count as tokens but are not selected, so the rate among the others is above p.
 
 Shapes: N rows, T positions.
 """
@@ -61,12 +65,18 @@ def draw_epoch(masking: Masking, epoch: np.ndarray) -> np.ndarray:
     return epoch % masking.dupe_factor if masking.schedule == "static" else epoch
 
 
+def eligible_tokens(ids: np.ndarray, tokenizer: TokenizerInfo, masking: Masking) -> np.ndarray:
+    """Returns which of the tokens (N, T) can be selected, (N, T) bool: the ordinary ones, and with `unknown` [UNK]."""
+    ordinary = tokenizer.is_ordinary[ids]
+    return ordinary | (ids == tokenizer.unk_id) if masking.unknown else ordinary
+
+
 def mask_rows(ids: np.ndarray, eligible: np.ndarray, word_start: np.ndarray, tokenizer: TokenizerInfo, masking: Masking,
               seed: int, epoch: np.ndarray | int, example: np.ndarray) -> MaskedRows:
     """Returns rows of token ids (N, T) after masking.
 
-    eligible (N, T): bool, true at ordinary tokens, which alone can be selected. word_start (N, T): bool, true at the
-    first piece of a word. epoch (scalar or N,) and example (N,) name the random draws; see `draw_epoch` for the
+    eligible (N, T): bool, true at tokens that can be selected. word_start (N, T): bool, true at the first piece of a
+    word. epoch (scalar or N,) and example (N,) name the random draws; see `draw_epoch` for the
     schedule.
     """
     epoch = np.broadcast_to(np.asarray(epoch), example.shape)
@@ -77,9 +87,17 @@ def mask_rows(ids: np.ndarray, eligible: np.ndarray, word_start: np.ndarray, tok
         selected, relative = u < masking.mlm_probability, u / masking.mlm_probability
     elif masking.selection == "whole-word":
         selected, relative = _select_whole_words(draw, word_start, masking.mlm_probability)
+    elif masking.selection == "fixed-count":
+        tokens = (ids != tokenizer.pad_id).sum(1)
+        selected, relative = _select_count(draw, eligible, tokens, masking.mlm_probability)
     else:
         selected, relative = _select_spans(draw, word_start, eligible, masking.mlm_probability, masking.span_mean)
-    corruption = np.select([relative < masking.mask, relative < masking.mask + masking.random], [MASK, RANDOM], KEEP)
+    if masking.draws == "one":
+        corruption = np.select([relative < masking.mask, relative < masking.mask + masking.random], [MASK, RANDOM],
+                               KEEP)
+    else:
+        corruption = np.select([draw.uniforms(randomness.OVERLAP_RANDOM) < masking.random,
+                                draw.uniforms(randomness.OVERLAP_KEEP) < masking.keep], [RANDOM, KEEP], MASK)
     corruption = np.where(selected & eligible, corruption, UNTOUCHED).astype(np.uint8)
     replacements = tokenizer.ordinary if masking.random_from == "words" else np.arange(tokenizer.vocabulary_size)
     return MaskedRows(_corrupt(ids, corruption, tokenizer.mask_id, replacements, draw), corruption)
@@ -111,6 +129,18 @@ def _select_whole_words(draw: _Draws, word_start: np.ndarray, rate: float) -> tu
     """Selected positions and relative uniforms, both (N, T)."""
     u = np.take_along_axis(draw.uniforms(randomness.SELECT), _first_piece(word_start), axis=1)
     return u < rate, np.where(word_start, u / rate, draw.uniforms(randomness.CORRUPT))
+
+
+def _select_count(draw: _Draws, eligible: np.ndarray, tokens: np.ndarray,
+                  rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Selected positions and relative uniforms, both (N, T). tokens (N,): of each row, without padding.
+
+    Halves are rounded to even, as Python does.
+    """
+    count = np.maximum(1, np.rint(tokens * rate)).astype(np.int64)
+    order = np.argsort(np.where(eligible, draw.uniforms(randomness.SELECT), 2.0), axis=1, kind="stable")
+    rank = np.argsort(order, axis=1, kind="stable")
+    return rank < count[:, None], draw.uniforms(randomness.CORRUPT)
 
 
 def _first_piece(word_start: np.ndarray) -> np.ndarray:

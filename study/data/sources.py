@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study import StudyError
-from study.config.schema import ProbeTask, Text
+from study.config.schema import MinimalPairs, ProbeTask, Text
 from study.config.study import Study
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+Source = Text | ProbeTask | MinimalPairs    # settings that name a data set
 SPLITS = ("train", "validation", "test")
 FORMATS = {"parquet": (".parquet",), "csv": (".csv",), "tsv": (".tsv",), "json": (".json", ".jsonl"),
            "text": (".txt",)}
@@ -48,7 +49,7 @@ def data_folder(root: Path) -> Path:
     return Path(os.path.normpath(root / Path(os.environ.get("STUDY_DATA") or "data").expanduser()))
 
 
-def load_rows(study: Study, source: Text | ProbeTask, split: str, columns: tuple[str, ...],
+def load_rows(study: Study, source: Source, split: str, columns: tuple[str, ...],
               configuration: str | None = None) -> Dataset:
     """Returns one split of a data set: from its local folder if the settings name one, else from the hub.
 
@@ -72,18 +73,19 @@ def load_rows(study: Study, source: Text | ProbeTask, split: str, columns: tuple
 
 def check_local_files(study: Study) -> None:
     """Raises StudyError if a split of the corpus or of a task is not in its local folder. Nothing is read."""
-    for source in (study.settings.corpus, *study.settings.probe.tasks):
+    settings = study.settings
+    for source in (settings.corpus, *settings.probe.tasks, *settings.evaluation.minimal_pairs):
         for split in source.splits if source.local is not None else ():
             find_files(study, source, split)
 
 
-def find_files(study: Study, source: Text | ProbeTask, split: str) -> Files:
+def find_files(study: Study, source: Source, split: str) -> Files:
     """Returns the files of a split in the source's local folder. Raises StudyError if it has none, or more than one
     that could be meant."""
     folder, split = data_folder(study.root) / source.local, local_name(source, split)
     found = {files.form: files for files in candidates(folder, split)}
-    if source.format is not None:
-        found = {form: files for form, files in found.items() if files.format == source.format}
+    if wanted := getattr(source, "format", None):
+        found = {form: files for form, files in found.items() if files.format == wanted}
     if not found:
         raise StudyError(_nothing_found(study, source, folder, split))
     if len(found) > 1:
@@ -95,10 +97,11 @@ def find_files(study: Study, source: Text | ProbeTask, split: str) -> Files:
     return files
 
 
-def local_name(source: Text | ProbeTask, split: str) -> str:
-    """Returns what a split is called in the local folder: as on the hub, unless that is an expression (`train[:9]`)."""
+def local_name(source: Source, split: str) -> str:
+    """Returns what a split is called in the local folder: as on the hub, unless that is an expression (`train[:9]`).
+    Minimal pairs are always `test`, since the hub may have no such split."""
     name = source.splits[split]
-    return name if re.fullmatch(r"\w[\w-]*", name) else split
+    return split if isinstance(source, MinimalPairs) or not re.fullmatch(r"\w[\w-]*", name) else name
 
 
 def candidates(folder: Path, split: str) -> Iterable[Files]:
@@ -142,7 +145,7 @@ def _check_files(files: Files, split: str, layout: str | None) -> None:
                          f"{files.format}; choose the layout documents")
 
 
-def _nothing_found(study: Study, source: Text | ProbeTask, folder: Path, split: str) -> str:
+def _nothing_found(study: Study, source: Source, folder: Path, split: str) -> str:
     """The message about a local folder that lacks a split."""
     data = data_folder(study.root)
     if not folder.is_dir():
@@ -154,9 +157,9 @@ def _nothing_found(study: Study, source: Text | ProbeTask, folder: Path, split: 
         more = f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
         found = f"it has {', '.join(names[:SHOWN_FILES])}{more}" if names else "it is empty"
         missing = folder
-    wanted = FORMATS[source.format][0] if source.format in FORMATS else ".parquet"
-    formats = "" if source.format else " (or csv, tsv, json, txt)"
-    return (f"{missing}: {found}; put {split}{wanted}{formats} in {folder}, run `study download` to fetch "
+    wanted = getattr(source, "format", None)
+    ending, formats = FORMATS.get(wanted, (".parquet",))[0], "" if wanted else " (or csv, tsv, json, txt)"
+    return (f"{missing}: {found}; put {split}{ending}{formats} in {folder}, run `study download` to fetch "
             f"{source.path} from the hub, or set `local: null` in {study.params_path} to read it from the hub")
 
 
@@ -182,7 +185,7 @@ def _load_files(files: Files, split: str, columns: tuple[str, ...], whole_files:
         raise StudyError(f"{files.form}: cannot be read as {files.format}: {_reason(error)}") from None
 
 
-def load_from_hub(study: Study, source: Text | ProbeTask, split: str, configuration: str | None) -> Dataset:
+def load_from_hub(study: Study, source: Source, split: str, configuration: str | None) -> Dataset:
     """Returns one split of a data set on the hub. Raises StudyError if it cannot be loaded."""
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "20")
     if not can_reach_hub():

@@ -1,4 +1,5 @@
-"""The rows of a probe task: texts and the numbers of their classes, drawn with classes as equal in size as possible."""
+"""The rows of a probe task: texts and the numbers of their classes, drawn with classes as equal in size as possible.
+Minimal pairs are loaded here too."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from study import StudyError, randomness
-from study.config.schema import ProbeTask
+from study.config.schema import MinimalPairs, ProbeTask
 from study.config.study import Study
 from study.data.labels import class_numbers, renamed
+from study.data.minimal_pairs import frame_of, pairs_path
 from study.data.sources import load_rows
 
 if TYPE_CHECKING:
@@ -39,6 +41,30 @@ def write_task(study: Study, task: ProbeTask, folder: Path, topic_rows: Callable
         if split == "train":
             _check_pool(task, frame, study.settings.probe.folds)
     return counts
+
+
+def write_pairs(study: Study, task: MinimalPairs, folder: Path) -> dict[str, int]:
+    """Writes pairs-<task>.parquet (minimal_pairs.py) and returns the number of pairs. Raises StudyError if the pairs
+    cannot be loaded."""
+    import datasets
+
+    columns = (task.good, task.bad, task.phenomenon, task.paradigm)
+    names = configurations(task) if task.local is None else [None]
+    rows = datasets.concatenate_datasets([load_rows(study, task, "test", tuple(filter(None, columns)), name)
+                                          for name in names])
+    frame = frame_of(rows.to_pandas(), *columns, task.pairs_per_paradigm, f"{task.local or task.path} (test)")
+    frame.to_parquet(pairs_path(folder, task), index=False)
+    return {f"pairs_{task.name}": len(frame)}
+
+
+def configurations(task: MinimalPairs) -> list[str | None]:
+    """Returns the configurations of a data set on the hub; BLiMP has one per paradigm."""
+    import datasets
+
+    try:
+        return datasets.get_dataset_config_names(task.path, revision=task.revision)
+    except Exception:       # the hub client raises many unrelated classes; load_rows reports the reason
+        return [None]
 
 
 def _check_pool(task: ProbeTask, frame: DataFrame, folds: int) -> None:

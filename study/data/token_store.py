@@ -5,6 +5,9 @@ A store is a folder:
     ids.bin            token ids (uint16 or uint32); every document ends with [SEP]
     documents.npy, paragraphs.npy, sentences.npy   int64 offsets of their first tokens, and the end as the last entry
     meta.json          counts and SHA-256
+
+If a space is a token, as in a vocabulary of characters, sentences are joined by a space and paragraphs by a line end. A
+sentence or paragraph then begins with this token, unless its document does.
 """
 from __future__ import annotations
 
@@ -108,9 +111,13 @@ def _encoded(batch, backend, sep_id: int, dtype: type, total: int, last: tuple[i
     written before each new document, so the last document of a batch is closed by the next batch.
     """
     document, paragraph = batch["document"].to_numpy(), batch["paragraph"].to_numpy()
-    encoded = [e.ids for e in backend.encode_batch_fast(batch["text"].to_pylist(), add_special_tokens=False)]
     new_document = document != np.concatenate([[last[0]], document[:-1]])
     new_paragraph = paragraph != np.concatenate([[last[1]], paragraph[:-1]])
+    texts = batch["text"].to_pylist()
+    if backend.token_to_id(" ") is not None:
+        joints = np.select([new_document, new_paragraph], ["", "\n"], " ").tolist()
+        texts = [joint + text for joint, text in zip(joints, texts, strict=True)]
+    encoded = [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False)]
     closing = new_document & ~((total == 0) & (np.arange(len(document)) == 0))  # no document precedes the first
     starts = total + np.cumsum([0, *map(len, encoded[:-1])]) + np.cumsum(closing)
     pieces = [([sep_id] if close else []) + ids for close, ids in zip(closing, encoded, strict=True)]

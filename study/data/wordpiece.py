@@ -1,4 +1,5 @@
-"""The tokenizer stage: WordPiece vocabularies, trained on the training split or taken from an existing word list.
+"""The tokenizer stage: WordPiece vocabularies, trained on the training split or taken from an existing word list, and
+whole words (words.py) or characters (characters.py).
 
 Saved with `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, so that `transformers.AutoTokenizer` loads it.
 """
@@ -12,9 +13,11 @@ from pathlib import Path
 from study import StudyError
 from study.config.schema import Tokenizer
 from study.config.study import Study
+from study.data.characters import train_characters
 from study.data.token_summary import tokenizer_summary
 from study.data.tokenizer import PAD_ID, SPECIALS
 from study.data.vocabulary import case_warnings, existing_vocabulary
+from study.data.words import train_words
 from study.files import write_json
 
 LONGEST_WORD = 100                          # characters, in BERT
@@ -58,6 +61,10 @@ def build_tokenizer(settings: Tokenizer, text: Callable[[], Iterable[str]], lexi
     """
     if settings.source == "train":
         return train_wordpiece(settings, text)
+    if settings.source == "words":
+        return train_words(settings, text())
+    if settings.source == "characters":
+        return train_characters(settings, text())
     if settings.source == "lexicon":
         if lexicon is None:
             raise StudyError("tokenizer.source: lexicon is the synthetic corpus's word list; for text use train, a "
@@ -142,11 +149,16 @@ def wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool |
 
 
 def save(backend, folder: Path) -> None:
-    """Writes the tokenizer so that `transformers.AutoTokenizer.from_pretrained(folder)` gives the same ids."""
+    """Writes the tokenizer so that `transformers.AutoTokenizer.from_pretrained(folder)` gives the same ids.
+
+    vocab.txt has a piece per line, in the order of the ids; a line end among characters is written as \\n.
+    """
+
     folder.mkdir(parents=True, exist_ok=True)
     backend.save(str(folder / "tokenizer.json"))
     vocabulary = sorted(backend.get_vocab().items(), key=lambda item: item[1])
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in vocabulary), encoding="utf-8")
+    (folder / "vocab.txt").write_text("".join(f"{_on_one_line(piece)}\n" for piece, _ in vocabulary),
+                                     encoding="utf-8")
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     # `transformers` 5 makes a BertTokenizer from its pieces alone, and knows only BERT's way of finding words
     config = ({"tokenizer_class": "BertTokenizerFast", "do_lower_case": backend.normalizer.lowercase}
@@ -161,3 +173,7 @@ def _is_berts(backend) -> bool:
         return False
     return (normalizer.strip_accents is None and normalizer.handle_chinese_chars
             and backend.model.max_input_chars_per_word == LONGEST_WORD)
+
+
+def _on_one_line(piece: str) -> str:
+    return piece.replace("\n", "\\n")

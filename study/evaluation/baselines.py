@@ -9,6 +9,10 @@ import numpy as np
 from study import StudyError
 from study.config.schema import Probe, ProbeTask
 from study.config.study import Study
+from study.data.minimal_pairs import read_pairs
+from study.data.pair_scores import Sentences, by_phenomenon, count_scores
+from study.data.token_store import TokenStore
+from study.data.tokenizer import TokenizerInfo, load
 from study.files import write_json
 
 
@@ -69,7 +73,8 @@ def logistic(c: float):
 
 
 def write_baselines(study: Study, folder: Path) -> dict:
-    """Writes baselines.json and returns its content: the scores of TF-IDF and of the majority class on each task.
+    """Writes baselines.json and returns its content: the scores of TF-IDF and of the majority class on each task. In a
+    study with minimal pairs, also writes minimal_pairs.json.
 
     TF-IDF features are not standardised, so logistic regression gets a hundred times the C of the probes. It has as
     many training rows as a probe has.
@@ -87,4 +92,21 @@ def write_baselines(study: Study, folder: Path) -> dict:
         majority = float((test.label == train.label.mode()[0]).mean())
         result[task.name] = {"tfidf": tfidf, "majority": {"accuracy": majority}}
     write_json(folder / "baselines.json", result)
+    if study.settings.evaluation.minimal_pairs:
+        write_json(folder / "minimal_pairs.json", pair_baselines(study, TokenStore.open(folder / "train")))
+    return result
+
+
+def pair_baselines(study: Study, train: TokenStore) -> dict:
+    """Returns what word frequencies and bigrams of the training text reach on each task of minimal pairs: task ->
+    baseline -> accuracy, and accuracy and pairs of each phenomenon."""
+    backend, result = load(study.runs / "tokenizer"), {}
+    for task in study.settings.evaluation.minimal_pairs:
+        pairs = read_pairs(study, task)
+        sentences = Sentences(pairs, backend, study.settings.examples.max_seq_length)
+        result[task.name] = {}
+        for name, scores in count_scores(sentences.ids, train.ids, TokenizerInfo.of(backend)).items():
+            correct = sentences.correct(scores)
+            result[task.name][name] = {"accuracy": float(correct.mean()),
+                                       "by_phenomenon": by_phenomenon(correct, pairs.phenomenon)}
     return result

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from study import StudyError
 from study.config.fingerprint import read_settings
 from study.config.schema import RunConfig
+from study.config.seeds import seeds_of
 from study.config.study import Study
 from study.data.batches import blocks
 from study.data.tokenizer import load
 from study.model.kernels import configure_processor
-from study.objectives.pretraining_model import PretrainingModel
+from study.objectives.pretraining_model import PretrainingModel, new_model
 
 
 def load_cell(study: Study, arm: str, seed: int) -> tuple[RunConfig, PretrainingModel]:
@@ -44,6 +45,13 @@ def load_cell(study: Study, arm: str, seed: int) -> tuple[RunConfig, Pretraining
         reason = " ".join(str(error).split())
         raise StudyError(f"{folder}: the weights do not match settings.yaml ({reason:.200}); run `dvc repro`") from None
     return config, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def untrained_model(config: RunConfig, model: PretrainingModel, seed: int) -> PretrainingModel:
+    """Returns the model of a cell as it was initialised, in evaluation mode, on the device of the trained `model`."""
+    untrained = new_model(config, model.encoder.token.num_embeddings,
+                          seeds_of(config, seed + config.training.seed_offset).initialization)
+    return untrained.to(model.device).eval()
 
 
 def recorded_settings(study: Study, arm: str, seed: int) -> RunConfig:
@@ -96,6 +104,21 @@ def _padded_batches(rows: list[list[int]], order: np.ndarray, pad_id: int, batch
         for row, i in enumerate(index):
             ids[row, :len(rows[i])] = rows[i]
         yield index, ids, np.arange(lengths.max())[None] < lengths[:, None]
+
+
+@torch.inference_mode()
+def token_states(model: PretrainingModel, rows: list[list[int]], pad_id: int, batch_size: int,
+                 types: list[list[int]] | None = None) -> list[np.ndarray]:
+    """Returns the last hidden states of each row, (T, H) float32. types: the token types of the rows; None: all 0."""
+    order, states = np.argsort([len(row) for row in rows], kind="stable"), [np.empty(0)] * len(rows)
+    for index, ids, mask in _padded_batches(rows, order, pad_id, batch_size):
+        token_types = np.zeros_like(ids)
+        for place, row in enumerate(index if types is not None else ()):
+            token_types[place, :len(rows[row])] = types[row]
+        batch = model.encoder(*map(model.as_tensor, (ids, token_types, mask))).float().cpu().numpy()
+        for place, row in enumerate(index):
+            states[row] = batch[place, :len(rows[row])]
+    return states
 
 
 @torch.inference_mode()

@@ -4,20 +4,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 
-from study import StudyError
 from study.config.study import Study
 from study.data.evaluation_sets import PAIR_SET, SETS, EvaluationSet, MaskSet, load_evaluation_set
 from study.data.tokenizer import TokenizerInfo, load
-from study.evaluation.embedding import load_cell, tokenize
+from study.evaluation.embedding import load_cell, untrained_model
+from study.evaluation.minimal_pairs import score_tasks
 from study.evaluation.perplexity import by_label, row_sums, summarize
+from study.evaluation.predictions import examples
+from study.evaluation.senses import sense_scores
+from study.evaluation.token_identity import token_identity
 from study.files import save_arrays, write_json
 from study.objectives.masked_lm import token_nll
 from study.objectives.pretraining_model import PretrainingModel
 from study.objectives.sentence_pairs import correct_pairs
-
-TOP = 5                                     # predictions per [MASK] in predictions.json
 
 
 def evaluate(study: Study, arm: str, seed: int) -> dict:
@@ -26,7 +26,7 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     Writes evaluation.json, evaluation.npz (sums per row, for paired comparisons) and predictions.json.
     """
     settings, folder = study.settings.evaluation, study.cell(arm, seed)
-    _, model = load_cell(study, arm, seed)
+    config, model = load_cell(study, arm, seed)
     heldout = load_evaluation_set(study.runs / "examples" / "test.npz")
     backend = load(study.runs / "tokenizer")
     result: dict = {"hash": heldout.hash, **dict.fromkeys((*SETS, PAIR_SET, "nsp", "sop"))}
@@ -35,12 +35,21 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
                    pair_scores(model, heldout, settings.batch_size)):
         result |= scores[0]
         arrays |= scores[1]
+    if settings.senses:
+        result["senses"], vectors = sense_scores(config, model, backend, seed, settings.batch_size)
+        arrays |= vectors
     arrays |= documents_of(heldout)
-    quotes = model.objective.token.predicts_masked_tokens and study.quotable
-    samples = top_predictions(model, heldout, backend, settings.samples) if quotes else []
+    if settings.token_identity is not None:
+        encoders = {"trained": model, "untrained": untrained_model(config, model, seed)}
+        result["token_identity"], more = token_identity(encoders, heldout, TokenizerInfo.of(backend),
+                                                        settings.token_identity, settings.batch_size)
+        arrays |= more
+    if settings.minimal_pairs:
+        result["minimal_pairs"], more = score_tasks(study, model, backend, settings.batch_size)
+        arrays |= more
     save_arrays(arrays, folder / "evaluation.npz")
     result = with_null(result)
-    write_json(folder / "predictions.json", with_null(samples), ensure_ascii=False)
+    write_json(folder / "predictions.json", with_null(examples(study, model, heldout, backend)), ensure_ascii=False)
     write_json(folder / "evaluation.json", result)
     return result
 
@@ -110,50 +119,3 @@ def with_null(content):
     if isinstance(content, list):
         return [with_null(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def top_predictions(model: PretrainingModel, heldout: EvaluationSet, backend, rows: int) -> list[dict]:
-    """Returns the likeliest tokens at each [MASK] of the first rows of `mask_only`, next to the true ones."""
-    masks, samples = heldout.sets["mask_only"], []
-    for row in range(min(rows, len(heldout.ids))):
-        positions = np.flatnonzero(masks.corruption[row])
-        predictions = predict_tokens(model, masks.shown[row], positions, backend, TOP)
-        samples.append({
-            "tokens": [backend.id_to_token(i) for i in masks.shown[row].tolist()],
-            "masked": [{"position": int(position), "truth": backend.id_to_token(int(heldout.ids[row, position])),
-                        "top": [[token, round(probability, 4)] for token, probability in top]}
-                       for position, top in zip(positions, predictions, strict=True)]})
-    return samples
-
-
-@torch.inference_mode()
-def predict_tokens(model: PretrainingModel, ids: np.ndarray, positions: np.ndarray, backend,
-                   top: int) -> list[list[tuple[str, float]]]:
-    """Returns the `top` likeliest tokens, with their probabilities, at the positions (S,) of one row of ids (T,)."""
-    logits = model.token_logits(model.as_tensor(ids[None]), model.as_tensor(positions))             # (S, V)
-    probabilities, tokens = logits.float().softmax(-1).topk(min(top, logits.shape[-1]))             # (S, top)
-    return [[(backend.id_to_token(token), probability) for token, probability in zip(*pair, strict=True)]
-            for pair in zip(tokens.tolist(), probabilities.tolist(), strict=True)]
-
-
-def predict(study: Study, text: str, cells: list[tuple[str, int]], top: int) -> dict[str, list]:
-    """Returns for each cell and each [MASK] of the text the likeliest tokens with their probabilities.
-
-    Raises StudyError if the text has no [MASK], a [MASK] is beyond the length of a row, or a cell cannot fill it in.
-    """
-    backend = load(study.runs / "tokenizer")
-    mask_id, predictions = backend.token_to_id("[MASK]"), {}
-    for arm, seed in cells:
-        config, model = load_cell(study, arm, seed)
-        if not model.objective.token.predicts_masked_tokens:
-            raise StudyError(f"{arm}-{seed} is not a masked language model: it cannot fill in a [MASK]")
-        ids = np.array(tokenize(backend, [text], config.examples.max_seq_length)[0], np.int64)
-        positions = np.flatnonzero(ids == mask_id)
-        count = backend.encode(text, add_special_tokens=False).ids.count(mask_id)
-        if not count:
-            raise StudyError("the text has no [MASK]; write [MASK] in place of a word to predict")
-        if len(positions) < count:
-            raise StudyError(f"{count - len(positions)} of the {count} [MASK] are beyond the "
-                             f"{config.examples.max_seq_length} tokens that {arm}-{seed} reads; shorten the text")
-        predictions[f"{arm}-{seed}"] = predict_tokens(model, ids, positions, backend, top)
-    return predictions

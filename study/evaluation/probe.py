@@ -21,9 +21,9 @@ from study.config.study import Study
 from study.data.batches import blocks
 from study.data.tokenizer import load
 from study.evaluation.baselines import fit_classifier, logistic, read_task, training_rows
-from study.evaluation.embedding import PooledStates, embed_layers, load_cell, tokenize
+from study.evaluation.embedding import PooledStates, embed_layers, load_cell, tokenize, untrained_model
 from study.files import save_arrays, write_json
-from study.objectives.pretraining_model import PretrainingModel, new_model
+from study.objectives.pretraining_model import PretrainingModel
 
 
 def probe(study: Study, arm: str, seed: int) -> dict:
@@ -35,9 +35,8 @@ def probe(study: Study, arm: str, seed: int) -> dict:
     import sklearn.linear_model  # noqa: F401
 
     config, model = load_cell(study, arm, seed)
-    untrained = new_model(config, model.encoder.token.num_embeddings, seed + config.training.seed_offset)
     with threadpool_limits(config.training.threads):
-        return _probe(study, arm, seed, config, model, untrained.to(model.device).eval())
+        return _probe(study, arm, seed, config, model, untrained_model(config, model, seed))
 
 
 def _probe(study: Study, arm: str, seed: int, config: RunConfig, model: PretrainingModel,

@@ -15,7 +15,7 @@ from study.config.schema import Model
 from study.model.kernels import attention, linear, rotate
 from study.model.positions import WITH_EMBEDDINGS, RelativeBias, alibi_bias, local_bias, rotations, sinusoids
 
-NORM_EPSILON = 1e-12                        # as in BERT
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 
 
 class Linear(nn.Linear):
@@ -28,7 +28,7 @@ class Linear(nn.Linear):
 
 def layer_norm(settings: Model) -> nn.LayerNorm:
     """Returns a layer norm over the hidden states."""
-    return nn.LayerNorm(settings.hidden_size, eps=NORM_EPSILON)
+    return nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
 
 
 def gather_positions(x: Tensor, positions: Tensor | None) -> Tensor:
@@ -79,10 +79,11 @@ class Layer(nn.Module):
         self.down = Linear(settings.intermediate_size, settings.hidden_size)
         self.feedforward_norm = layer_norm(settings)
         self.dropout = nn.Dropout(settings.dropout)
+        self.activation = ACTIVATIONS[settings.hidden_act]
 
     def feedforward(self, x: Tensor) -> Tensor:
         """(..., H) to (..., H)."""
-        return self.down(F.gelu(self.up(x)))
+        return self.down(self.activation(self.up(x)))
 
     def forward(self, x: Tensor, order: Order, positions: Tensor | None = None) -> Tensor:
         """(B, T, H) to (B, T, H), or to (S, H) at flat `positions`. Everything after the attention is then computed
@@ -105,8 +106,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.token = nn.Embedding(vocabulary_size, settings.hidden_size)
         self.segment = nn.Embedding(2, settings.hidden_size)
+        self.token_scale = math.sqrt(settings.hidden_size) if settings.embedding_scale == "root-width" else 1.0
         self.embedding_norm = layer_norm(settings) if settings.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = nn.Dropout(settings.dropout if settings.embedding_dropout else 0.0)
         self.layers = nn.ModuleList(Layer(settings, causal) for _ in range(settings.num_hidden_layers))
         self.final_norm = layer_norm(settings) if settings.norm == "pre" else nn.Identity()
         # positions come last, so that arms that differ in them start with equal weights elsewhere
@@ -128,6 +130,8 @@ class Encoder(nn.Module):
         """
         order, length = self.order(attention_mask, input_ids.shape[1]), input_ids.shape[1]
         x = self.token(input_ids)
+        if self.token_scale != 1:
+            x = x * self.token_scale
         if self.position is not None:
             x = x + self.position.weight[:length]
         x = x + self.segment(token_type_ids)

@@ -5,16 +5,15 @@ Shapes: B rows, S selected positions, H hidden size, V vocabulary.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from study.config.schema import Model
-from study.model.encoder import Linear, layer_norm
+from study.model.encoder import ACTIVATIONS, Linear, layer_norm
 from study.model.kernels import linear
 
 
 class MLMHead(nn.Module):
-    """Dense layer, GELU, layer norm, and a projection to the vocabulary.
+    """Dense layer, activation, layer norm, and a projection to the vocabulary.
 
     The projection shares the weights of the token embeddings (`tied_decoder`) or has its own.
     """
@@ -23,6 +22,7 @@ class MLMHead(nn.Module):
         super().__init__()
         width = settings.hidden_size
         self.transform = Linear(width, width) if settings.decoder_transform else None
+        self.activation = ACTIVATIONS[settings.hidden_act]
         self.norm = layer_norm(settings) if settings.decoder_transform else None
         self.decoder = None if settings.tied_decoder else nn.Linear(width, embedding.num_embeddings, bias=False)
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
@@ -30,7 +30,7 @@ class MLMHead(nn.Module):
     def forward(self, states: Tensor, embedding: nn.Embedding) -> Tensor:
         """States (..., H) to logits (..., V)."""
         if self.transform is not None:
-            states = self.norm(F.gelu(self.transform(states)))
+            states = self.norm(self.activation(self.transform(states)))
         return linear(states, embedding.weight if self.decoder is None else self.decoder.weight, self.bias)
 
 

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from study import StudyError
 from study.config.schema import RunConfig
 from study.data.tokenizer import PAD_ID
-from study.model.encoder import NORM_EPSILON
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,9 @@ def transformers_class(config: RunConfig) -> TransformersClass:
     if config.training.local_attention_from is not None:
         raise StudyError("no equivalent in transformers: attention is fixed to near positions "
                          "(training.local_attention_from is set)")
+    if model.embedding_scale != "one":
+        raise StudyError(f"no equivalent in transformers: its BERT does not scale token embeddings "
+                         f"(model.embedding_scale is {model.embedding_scale})")
     if model.positions in UNEXPORTED_POSITIONS:
         raise StudyError(f"no equivalent in transformers: {UNEXPORTED_POSITIONS[model.positions]} (model.positions is "
                          f"{model.positions})")
@@ -117,9 +119,10 @@ def new_transformers(config: RunConfig, vocabulary_size: int) -> nn.Module:
     target, model = transformers_class(config), config.model
     their_config = getattr(transformers, target.config)(
         vocab_size=vocabulary_size, hidden_size=model.hidden_size, num_hidden_layers=model.num_hidden_layers,
-        num_attention_heads=model.num_attention_heads, intermediate_size=model.intermediate_size, hidden_act="gelu",
+        num_attention_heads=model.num_attention_heads, intermediate_size=model.intermediate_size,
+        hidden_act=model.hidden_act, layer_norm_eps=model.layer_norm_eps,
         hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout, type_vocab_size=2,
-        max_position_embeddings=config.examples.max_seq_length + target.position_offset, layer_norm_eps=NORM_EPSILON,
+        max_position_embeddings=config.examples.max_seq_length + target.position_offset,
         pad_token_id=PAD_ID, tie_word_embeddings=model.tied_decoder, is_decoder=target.is_decoder)
     return getattr(transformers, target.model)(their_config).eval()
 

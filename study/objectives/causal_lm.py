@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from study.config.schema import RunConfig
-from study.data.batches import Batch, Rows, with_targets
+from study.data.batches import Batch, Rows, predicted, with_targets
 from study.data.evaluation_sets import EvaluationSet
 from study.data.tokenizer import TokenizerInfo
 from study.model.flops import flops_per_token
@@ -26,10 +26,13 @@ class CausalLM:
 
     def make_batch(self, rows: Rows, tokenizer: TokenizerInfo, seed: int, epoch: np.ndarray,
                    example: np.ndarray) -> Batch:
-        """The target at position t is the token at t + 1, if that is an ordinary token."""
+        """The target at position t is the token at t + 1, if that is an ordinary token. With `target_fraction` below
+        1, only that part of them are targets."""
         following = np.roll(rows.ids, -1, axis=1)
         has_target = tokenizer.is_ordinary[following]
         has_target[:, -1] = False
+        if self.config.objective.target_fraction < 1:
+            has_target &= predicted(self.config.objective.target_fraction, rows.ids.shape[1], seed, epoch, example)
         return with_targets(rows, rows.ids, has_target, following, None)
 
     def new_head(self, embedding: nn.Embedding) -> nn.Module:
@@ -50,4 +53,4 @@ class CausalLM:
         return None
 
     def flops_per_token(self, vocabulary_size: int, length: int) -> float:
-        return flops_per_token(self.config.model, vocabulary_size, length, projected_fraction=1.0)
+        return flops_per_token(self.config.model, vocabulary_size, length, self.config.objective.target_fraction)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from study import randomness
 from study.config.schema import RunConfig
-from study.data.batches import PAIR_FORMATS, Batch, Rows, blocks, with_targets
+from study.data.batches import PAIR_FORMATS, Batch, Rows, blocks, predicted, with_targets
 from study.data.evaluation_sets import EvaluationSet, MaskSet
-from study.data.masking import mask_rows
+from study.data.masking import eligible_tokens, mask_rows
 from study.data.tokenizer import TokenizerInfo
 from study.model.flops import flops_per_token
 
@@ -33,13 +32,13 @@ class MaskedLM:
                    example: np.ndarray) -> Batch:
         """Masks the rows. With `target_fraction` below 1, only that part of the selected tokens are targets; the
         others are corrupted all the same."""
-        masked = mask_rows(rows.ids, tokenizer.is_ordinary[rows.ids], ~tokenizer.is_continuation[rows.ids], tokenizer,
-                           self.config.masking, seed, epoch, example)
+        masking = self.config.masking
+        masked = mask_rows(rows.ids, eligible_tokens(rows.ids, tokenizer, masking),
+                           ~tokenizer.is_continuation[rows.ids], tokenizer, masking, seed, epoch, example)
         has_target = masked.selected
         if self.config.objective.target_fraction < 1:
-            u = randomness.uniforms(seed, randomness.PREDICT, epoch[:, None], example[:, None],
-                                    np.arange(rows.ids.shape[1])[None])
-            has_target = has_target & (u < self.config.objective.target_fraction)
+            has_target = has_target & predicted(self.config.objective.target_fraction, rows.ids.shape[1], seed, epoch,
+                                                example)
         return with_targets(rows, masked.shown, has_target, rows.ids, masked.corruption)
 
     def new_head(self, embedding: nn.Embedding) -> nn.Module:

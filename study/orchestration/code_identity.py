@@ -32,6 +32,8 @@ ENTRIES = {
     "report": ("study.report.page",), "track": ("study.tracking.runs",),
 }
 SETTINGS = {"evaluate": ("evaluation", "probe")}       # sections that DVC would otherwise have to read for every cell
+# Settings that a params.yaml may lack, which DVC would not accept. They count unless they are at their default.
+LATER_SETTINGS = dict.fromkeys(("corpus", "examples"), (("evaluation", "minimal_pairs"),))
 SYNTHETIC_ENTRIES = {"examples": ("study.data.synthetic_floor",)}       # in addition, for the synthetic corpus
 # Declarations of settings. A stage depends on the values of settings, which DVC compares (params.yaml, settings.yaml),
 # so that adding a setting for one stage leaves the others up to date.
@@ -81,10 +83,12 @@ def _module_file(module: str, root: Path) -> Path | None:
 
 def stage_hashes(stage: str, kind: str, root: Path = ROOT) -> dict[str, str]:
     """Returns the hash of every file that a stage depends on, by its path below `root`: modules and, for `report`,
-    templates."""
+    templates; for `evaluate`, the sentences of the sense probe."""
     files = closure(entries(stage, kind), root)
     if stage == "report":
         files += sorted((root / "study" / "report" / "templates").iterdir())
+    if stage == "evaluate":
+        files.append(root / "study" / "evaluation" / "senses.yaml")
     return {file.relative_to(root).as_posix(): file_hash(file) for file in files}
 
 
@@ -100,9 +104,14 @@ def code_folder(study: Study) -> Path:
 
 
 def _identity(study: Study, stage: str) -> dict[str, str]:
-    """Hashes of the files that a stage depends on, and of its SETTINGS."""
+    """Hashes of the files that a stage depends on, of its SETTINGS and of its LATER_SETTINGS."""
+    content = study.settings.model_dump(mode="json", exclude_defaults=True)
     settings = {f"params.yaml: {name}": hashlib.sha256(getattr(study.settings, name).model_dump_json(
         exclude_defaults=True).encode()).hexdigest() for name in SETTINGS.get(stage, ())}
+    for section, name in LATER_SETTINGS.get(stage, ()):
+        if name in content[section]:
+            digest = hashlib.sha256(json.dumps(content[section][name]).encode()).hexdigest()
+            settings[f"params.yaml: {section}.{name}"] = digest
     return stage_hashes(stage, study.settings.corpus.kind) | settings
 
 

@@ -18,7 +18,7 @@ from study.report.details import DIFFERENCES, claim_details, for_page
 from study.report.formatting import in_unit, unit_of
 
 NOT_TESTABLE = OUTCOMES[-1]
-BY_RUNS = ("direction", "equal", "range", "point", "rate")      # claim types that training runs decide
+BY_RUNS = ("direction", "equal", "range", "point", "rate", "spread")      # claim types that training runs decide
 
 
 def claim_rows(study: Study) -> list[dict]:

@@ -16,18 +16,20 @@ from study.data.summary_tables import summary_tables, warnings_of
 from study.report.claims import NOT_TESTABLE, by_question, claim_rows, failed_runs, outcome_counts, with_runs
 from study.report.discussion import cited_claims, discussion
 from study.report.features import further_tasks
+from study.report.further import pair_rows, table_names, variance_rows
 from study.report.ladder import ladder_rows
 from study.report.overview import control_row
 from study.report.search import chosen, importances, trial_counts
 
 TABLES = ("cells", "arms", "comparisons", "along_training", "tokens", "escape", "probes")
-MAX_SAMPLES = 2                             # sample rows that the report shows
+MAX_SAMPLES = 2                             # test rows that the report shows
+GUESSES = 3                                 # predictions per [MASK] that it shows
 
 
 def gather(results: StudyResults) -> dict:
     """The context of the templates. Raises StudyError if the compare stage has not run."""
     study, settings = results.study, results.study.settings
-    frames = {name: _table(study.reports / "tables" / f"{name}.csv") for name in TABLES}
+    frames = {name: _table(study.reports / "tables" / f"{name}.csv") for name in (*TABLES, *table_names(study))}
     data, probe = read_json(study.reports / "data.json"), headline_probe(study)
     reference = results.cell(settings.baseline, settings.seeds[0]).evaluation["mask_only"]
     facts = {"study": settings, "frames": frames, "data": data, "task": probe.task, "pooling": probe.pooling,
@@ -41,7 +43,8 @@ def gather(results: StudyResults) -> dict:
     facts |= {"summaries": summary_tables(data.get("summaries", {})),
               "data_warnings": warnings_of(data.get("summaries", {}))}
     facts |= _claims(results, facts["arms"])
-    facts |= {"registrations": read_registrations(study), "further": further_tasks(results, facts)}
+    facts |= {"registrations": read_registrations(study), "further": further_tasks(results, facts),
+              "minimal_pairs": pair_rows(study, frames), "variances": variance_rows(frames)}
     baseline = next(arm for arm in facts["arms"] if arm["arm"] == settings.baseline)
     facts |= {"baseline": baseline, "ladder": ladder_rows(data["references"], baseline)}
     return facts | {"discussion": discussion(results, facts)}
@@ -115,13 +118,18 @@ def verified(results: StudyResults) -> dict[str, dict]:
 
 
 def _samples(results: StudyResults) -> list[dict]:
-    """Fixed test rows with the three likeliest tokens of the baseline (first seed) at each masked position.
+    """What the baseline (first seed) predicts at each [MASK] of fixed test rows and of typed sentences: the likeliest
+    tokens.
 
-    Empty if lines of the text may not be quoted; results can be older than that setting.
+    Without the test rows, which have a truth, if lines of the text may not be quoted; results can be older than that
+    setting.
     """
     study = results.study
-    if not study.quotable:
+    if not study.quotable and not study.settings.evaluation.sentences:
         return []
-    rows = results.cell(study.settings.baseline, study.settings.seeds[0]).predictions[:MAX_SAMPLES]
-    return [{"text": " ".join(row["tokens"]), "positions": [
-        {"truth": position["truth"], "guesses": position["top"][:3]} for position in row["masked"]]} for row in rows]
+    examples = results.cell(study.settings.baseline, study.settings.seeds[0]).predictions
+    typed = [example for example in examples if all(masked["truth"] is None for masked in example["masked"])]
+    rows = [example for example in examples if example not in typed][:MAX_SAMPLES] if study.quotable else []
+    return [{"text": " ".join(example["tokens"]), "positions": [
+        {"truth": masked["truth"], "guesses": masked["top"][:GUESSES]} for masked in example["masked"]]}
+        for example in rows + typed]

@@ -22,23 +22,30 @@ def probe_points(probes: pd.DataFrame, by: str = "layers", encoder: str = "train
 
 def layer_figure(study: Study, probes: pd.DataFrame, levels: dict) -> dict[str, Figure]:
     """Probe accuracy by layer, a panel per question; nothing if layers were not probed. levels: the references."""
-    points, baseline = probe_points(probes), study.settings.baseline
-    if baseline not in points:
+    points = probe_points(probes)
+    if study.settings.baseline not in points:
         return {}
-    untrained = probe_points(probes, encoder=UNTRAINED).get(baseline)
-    grey = {f"{baseline}, {UNTRAINED}": untrained} if untrained else {}
-    shown = {}
-    for question in QUESTIONS:
-        for place, arms in enumerate(of_question(study, question, MOST_CURVES - 1)):
-            shown[question + (f" ({place + 1})" if place else "")] = {arm: points[arm] for arm in arms if arm in points}
-    shown = {name: lines for name, lines in shown.items() if len(lines) > 1} or {baseline: {baseline: points[baseline]}}
-    lines = {name: [(arm, part[arm], color) for arm, color in own_colors(list(part), baseline).items()] + [
-        (arm, line, GREY) for arm, line in grey.items()] for name, part in shown.items()}
+    lines = lines_by_question(study, points, probe_points(probes, encoder=UNTRAINED))
     return {"layers": Figure(
         "Probe accuracy by layer", panels.layers(lines, [levels[name]["accuracy"] for name in ("tfidf", "majority")]),
         "Mean pooling; means over seeds. Dotted: the baseline's encoder before training. Dashed: TF-IDF and the "
         "majority class, which need no encoder.",
         f"Probe accuracy by layer of {len(points)} arms and of the untrained encoder, by question")}
+
+
+def lines_by_question(study: Study, points: dict[str, list[tuple]],
+                      untrained: dict[str, list[tuple]]) -> dict[str, list[tuple]]:
+    """The panels of panels.layers: question -> lines (name, points, colour) of its arms, with the baseline and, in
+    grey, its encoder before training. points, untrained: arm -> points (layer, accuracy)."""
+    baseline = study.settings.baseline
+    grey = {f"{baseline}, {UNTRAINED}": untrained[baseline]} if baseline in untrained else {}
+    shown = {}
+    for question in QUESTIONS:
+        for place, arms in enumerate(of_question(study, question, MOST_CURVES - 1)):
+            shown[question + (f" ({place + 1})" if place else "")] = {arm: points[arm] for arm in arms if arm in points}
+    shown = {name: lines for name, lines in shown.items() if len(lines) > 1} or {baseline: {baseline: points[baseline]}}
+    return {name: [(arm, part[arm], color) for arm, color in own_colors(list(part), baseline).items()] + [
+        (arm, line, GREY) for arm, line in grey.items()] for name, part in shown.items()}
 
 
 def further_tasks(results: StudyResults, facts: dict) -> list[dict]:

@@ -15,6 +15,7 @@ from study.report.facts import gather
 from study.report.features import layer_figure
 from study.report.findings import findings
 from study.report.formatting import render
+from study.report.further import further_figures
 from study.report.html import html_page
 from study.report.overview import (
     Figure,
@@ -29,6 +30,7 @@ from study.report.overview import (
 from study.report.pairs import pair_section
 from study.report.planes import plane_figure
 from study.report.plateau import plateau_section
+from study.report.recipe import course_section, sense_section
 from study.report.remasked import remasked_section
 
 
@@ -54,6 +56,7 @@ def write_report(study: Study) -> Path:
         "questions": questions, "figures": figures, "curves": curves, "plateau": plateau,
         "remasked": remasked,
         "findings": findings(results, facts), "linked": True,
+        "course": course_section(results), "senses": sense_section(results),
         "pairs": None if plateau else pair_section(results, facts["arms"], facts["data"]["references"])})
     _write_figures(study.reports / "figures", drawings)
     (study.reports / "README.md").write_text(text, encoding="utf-8")
@@ -75,6 +78,7 @@ def _figures(results: StudyResults, facts: dict, short: bool) -> dict[str, Figur
         drawn |= effects_figure(study, frames["comparisons"], metric)
     drawn |= along_figure(study, frames["along_training"]) | escape_figure(results, frames["cells"])
     drawn |= layer_figure(study, frames["probes"], facts["levels"]) | plane_figure(results)
+    drawn |= further_figures(study, frames)
     return drawn | decile_figure(study, frames["tokens"])
 
 

@@ -1,4 +1,4 @@
-"""Small multiples: effects along training, and probe accuracy by layer."""
+"""Small multiples: effects along training, and shares by layer."""
 from __future__ import annotations
 
 import pandas as pd
@@ -58,8 +58,9 @@ def _along_panel(axes, part: pd.DataFrame, colors: dict[str, str], limits: tuple
     axes.spines.bottom.set_visible(last)
 
 
-def layers(panels: dict[str, list[tuple[str, list[tuple[int, float]], str]]], levels: list[float]) -> str:
-    """Probe accuracy by layer, one panel per question.
+def layers(panels: dict[str, list[tuple[str, list[tuple[int, float]], str]]], levels: list[float],
+           label: str = "probe accuracy, %") -> str:
+    """A share by layer in percent, such as probe accuracy, one panel per question.
 
     panels: question -> lines, each with its name, points (layer, accuracy) and colour; grey lines are dotted. levels:
     accuracies that are drawn as dashed lines in every panel.
@@ -84,6 +85,6 @@ def layers(panels: dict[str, list[tuple[str, list[tuple[int, float]], str]]], le
         for panel in grid.flat[len(panels):]:
             panel.set_axis_off()
         figure.supxlabel("layer (0: embeddings)", fontsize=9)
-        figure.supylabel("probe accuracy, %", fontsize=9)
+        figure.supylabel(label, fontsize=9)
 
     return draw(7.2, 0.4 + rows * max(1.5, 0.35 + 0.16 * most), paint)

@@ -1,4 +1,5 @@
-"""What `study readme` writes: findings in README.md, outcomes in docs/verdicts.md, escape steps in docs/plateau.md.
+"""What `study readme` writes: findings in README.md, outcomes in docs/verdicts.md, escape steps in docs/plateau.md,
+and the statements of the seed documents in docs/seeds.md.
 
 The files hold a block per study between two comment lines; everything outside the blocks is left alone.
 """
@@ -9,6 +10,7 @@ from pathlib import Path
 from study import StudyError
 from study.analysis.results import StudyResults
 from study.config.study import Study
+from study.report.documents import update_documents
 from study.report.facts import gather
 from study.report.findings import findings
 from study.report.formatting import render
@@ -66,6 +68,7 @@ def update_readme(study: Study) -> Path:
             text = f"{text or VERDICTS}\n{begin}{end}\n"
         path.parent.mkdir(exist_ok=True)
         path.write_text(_replaced(text, begin, block(study), end), encoding="utf-8")
+    update_documents(study)
     return study.root / "README.md"
 
 

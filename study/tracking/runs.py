@@ -94,6 +94,11 @@ def final_metrics(study: Study, arm: str, seed: int, results: dict[str, dict]) -
     values |= {f"test_{name}_{key}": scores.get(key) for name, scores in evaluation.items() if isinstance(scores, dict)
                for key in ("nll", "perplexity", "excess_nll", "accuracy")}
     values |= {key: (evaluation.get("mask_only") or {}).get(key) for key in ("nll", "perplexity")}
+    values |= {f"minimal_pairs_{task}": scores["accuracy"]
+               for task, scores in evaluation.get("minimal_pairs", {}).items()}
+    values |= {f"token_identity_{encoder}_layer_{layer}": share
+               for encoder, shares in evaluation.get("token_identity", {}).get("layers", {}).items()
+               for layer, share in enumerate(shares)}
     for task, scores in results.get("probe.json", {}).items():
         for pooling in scores.keys() & study.settings.probe.poolings:
             values[f"probe_{task}_{pooling}"] = scores[pooling]["accuracy"]

@@ -19,11 +19,13 @@ from safetensors.torch import save
 from torch import nn
 
 from study import StudyError
+from study.config.arms import resolve
 from study.config.fingerprint import fingerprint, read_settings
 from study.config.git import git_commit
 from study.config.schema import RunConfig
 from study.config.study import Study
 from study.data.evaluation_sets import load_evaluation_set
+from study.data.prepared import write_rows
 from study.data.preview import describe_inputs
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo, load
@@ -34,7 +36,7 @@ from study.objectives import objective_of
 from study.training.checkpoint import Progress
 from study.training.parallel import Processes
 from study.training.schedule import Phase, phases
-from study.training.trainer import SINGLE_PROCESS, Data, Trainer, batch_source
+from study.training.trainer import SINGLE_PROCESS, Data, Trainer, batch_source, drawn_source
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "optuna", "mlflow", "dvc")
 
@@ -95,6 +97,21 @@ def pretrain(study: Study, arm: str, seed: int, on_start: Callable[[dict], None]
     write_json(study.cell(arm, seed) / "inputs.json", inputs, ensure_ascii=False)
     shutil.rmtree(state, ignore_errors=True)
     return content
+
+
+def write_training_rows(study: Study, arm: str, seed: int, path: Path) -> int:
+    """Writes the rows that a cell is trained on to a parquet data set (study/data/prepared.py); returns their number.
+
+    With a length curriculum they are the full rows. Raises StudyError unless the arm's masks are the same in every
+    epoch.
+    """
+    config = resolve(study, arm)
+    if config.masking.schedule != "static" or config.objective.token_objective != "mlm":
+        raise StudyError(f"arm {arm}: its rows are not the same in every epoch; choose an arm with "
+                         f"objective.token_objective mlm and masking.schedule static")
+    if not path.parent.is_dir():
+        raise StudyError(f"{path.parent}: no such folder; create it or choose another file")
+    return write_rows(drawn_source(load_data(study), seed + config.training.seed_offset, phases(config)[-1]), path)
 
 
 def completed_phases(config: RunConfig, progress: Progress) -> list[tuple[Phase, int]]:

@@ -9,15 +9,19 @@ from study.config.schema import RunConfig, Training
 
 
 def learning_rate(step: int, training: Training) -> float:
-    """Returns the learning rate of update `step`, counted from 0: linear warm-up, then decay to 0 or constant.
+    """Returns the learning rate of update `step`, counted from 0: linear warm-up, then decay to 0, constant, or
+    decay with the inverse square root of the step.
 
     Update s of w warm-up steps has (s + 1) / w of the peak, so the first update is not lost; with `warmup_from_zero`
-    it has s / w. The last update of a decay is one step before 0.
+    it has s / w. The last update of a decay to 0 is one step before it. `inverse-sqrt` is the schedule of Vaswani et
+    al. (2017), section 5.3.
     """
     if step < training.warmup_steps:
         return training.learning_rate * (step + (not training.warmup_from_zero)) / training.warmup_steps
     if training.lr_scheduler_type == "constant":
         return training.learning_rate
+    if training.lr_scheduler_type == "inverse-sqrt":
+        return training.learning_rate * math.sqrt(training.warmup_steps / (step + 1))
     done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
     if training.lr_scheduler_type == "linear":
         return training.learning_rate * (1 - done)
@@ -32,8 +36,8 @@ def settings_at(step: int, config: RunConfig) -> RunConfig:
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps [begin, end) with the same settings and rows of one length. The number of tokens per step is the same in
-    every phase. first_batch: the number of the batch of step `begin` among those with rows of this length."""
+    """Steps [begin, end) with the same settings and rows of one length. first_batch: the number of the batch of step
+    `begin` among those with rows of this length."""
     begin: int
     end: int
     length: int
@@ -60,11 +64,12 @@ def phases(config: RunConfig) -> list[Phase]:
 
 def _phases(config: RunConfig) -> list[Phase]:
     """The phases of a cell without its branch: with a length curriculum short rows first, and correspondingly more of
-    them."""
+    them if the curriculum keeps the tokens of a step."""
     steps, length, rows = config.training.steps, config.examples.max_seq_length, config.training.batch_size
     curriculum = config.training.curriculum
     if curriculum is None:
         return [Phase(0, steps, length, rows, config)]
     switch = round(curriculum.step_fraction * steps)
     factor = max(1, round(1 / curriculum.length_fraction))
-    return [Phase(0, switch, length // factor, rows * factor, config), Phase(switch, steps, length, rows, config)]
+    short_rows = rows * factor if curriculum.keep == "tokens" else rows
+    return [Phase(0, switch, length // factor, short_rows, config), Phase(switch, steps, length, rows, config)]

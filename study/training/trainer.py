@@ -17,9 +17,11 @@ from torch import Tensor
 
 from study import randomness
 from study.config.schema import RunConfig
+from study.config.seeds import seeds_of
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
 from study.data.evaluation_sets import EvaluationSet
 from study.data.plateau import escape_step
+from study.data.prepared import prepared
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 from study.model.attention_offsets import attention_offsets
@@ -44,9 +46,16 @@ class Data:
     tokenizer: TokenizerInfo
 
 
+def drawn_source(data: Data, seed: int, phase: Phase) -> BatchSource:
+    """Returns the source that draws the rows of a phase when they are needed."""
+    seeds = seeds_of(phase.config, seed)
+    return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seeds.order, phase.length,
+                       phase.batch_size, seeds.masks)
+
+
 def batch_source(data: Data, seed: int, phase: Phase) -> BatchSource:
-    """Returns the source of the batches of a phase."""
-    return BatchSource(data.train, data.tokenizer, objective_of(phase.config), seed, phase.length, phase.batch_size)
+    """Returns the source of the batches of a phase. Rows that are prepared are made now."""
+    return prepared(drawn_source(data, seed, phase))
 
 
 def batches(config: RunConfig, data: Data, seed: int, begin: int) -> Iterator[Batch]:
@@ -87,8 +96,8 @@ class Trainer:
 
     def _build(self, config: RunConfig) -> None:
         """Makes a new model and new optimisers for these settings, which are in force from now on."""
-        self.config, self.objective = config, objective_of(config)
-        self.model = new_model(config, self.data.tokenizer.vocabulary_size, self.seed).to(self.device)
+        self.config, self.objective, self.seeds = config, objective_of(config), seeds_of(config, self.seed)
+        self.model = new_model(config, self.data.tokenizer.vocabulary_size, self.seeds.initialization).to(self.device)
         self.forward = torch.compile(self.model) if config.training.compile else self.model
         self.optimizers = Optimizers(self.model, config.training)
 
@@ -140,7 +149,7 @@ class Trainer:
         rate = learning_rate(progress.step, training)
         if self.config.model.dropout:       # dropout is a function of the seed and the step, so it needs no saved state
             coordinates = (progress.step, self.processes.rank)[:1 if self.processes.first else 2]
-            torch.manual_seed(int(randomness.integers(self.seed, randomness.DROPOUT, *coordinates) >> 1))
+            torch.manual_seed(int(randomness.integers(self.seeds.masks, randomness.DROPOUT, *coordinates) >> 1))
         token_loss, sentence_loss = self.backward(batch)
         max_norm = math.inf if training.max_grad_norm is None else training.max_grad_norm
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm))

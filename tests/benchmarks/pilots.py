@@ -29,6 +29,7 @@ FULL = {"steps": 9600, "warmup_steps": 400, "eval_steps": 100, "logging_steps": 
 LINEAR = {"decoder_transform": False}
 SMALL = FULL | {"batch_size": 32, "steps": 19_200, "warmup_steps": 800, "eval_steps": 200, "logging_steps": 200,
                 "learning_rate": 0.0035}
+WIDE = {"hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 768}
 LONG = FULL | {"steps": 12_800}
 ABSOLUTE, ALL_MASK = {"positions": "absolute"}, {"mask": 1.0, "random": 0.0, "keep": 0.0}
 PILOTS: dict[str, dict] = {
@@ -51,6 +52,7 @@ PILOTS: dict[str, dict] = {
     "full length, linear decoder, all-mask, 2,048 tokens per step": {
         "training": SMALL, "model": LINEAR, "masking": ALL_MASK},
     "12,800 steps, linear decoder, all-mask": {"training": LONG, "model": LINEAR, "masking": ALL_MASK},
+    "full length, linear decoder, all-mask, 192 wide": {"training": FULL, "model": LINEAR | WIDE, "masking": ALL_MASK},
 }
 
 

@@ -78,6 +78,24 @@ def test_encode_shows_the_states_of_a_pair_and_writes_them(folder, words, tmp_pa
     assert text.count("[SEP]") == 2
 
 
+def test_rows_writes_what_a_cell_with_static_masks_is_trained_on(folder, tmp_path):
+    from datasets import Dataset
+
+    project, path = tmp_path / "project", tmp_path / "rows.parquet"
+    shutil.copytree(folder, project)
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("arms: [dynamic,", "arms: [dynamic, static, scratch,"))
+    for arm in ("static", "scratch"):
+        text = " ".join(run("rows", f"{arm}-0", "--to", path, "--study", project).split())
+        rows = Dataset.from_parquet(str(path), cache_dir=str(tmp_path / arm), keep_in_memory=True)
+        assert f"wrote {len(rows)} rows" in text
+        assert any(rows["is_random_next"]) == (arm == "scratch")
+    for arguments, message in ((("dynamic-0", "--to", path), "its rows are not the same in every epoch; choose an arm"),
+                               (("static-0", "--to", tmp_path / "none" / "a.parquet"), "no such folder; create it")):
+        with pytest.raises(StudyError, match=message):
+            run("rows", *arguments, "--study", project)
+
+
 @pytest.mark.parametrize("command", ["mask", "predict", "encode"])
 def test_the_examples_in_the_help_use_words_of_the_built_in_language(folder, command):
     text = " ".join(typer.main.get_command(app).commands[command].help.split())

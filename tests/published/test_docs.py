@@ -98,10 +98,22 @@ def test_a_second_probe_task_needs_no_code_and_no_training(followed):
     assert "Probe task: classes" in page
 
 
+def test_minimal_pairs_need_no_code_and_no_training(followed):
+    root, output = followed
+    assert "run: 4 cells were stale" in output["minimal-pairs.md"]
+    assert "pretrain " not in output["minimal-pairs.md"]
+    assert re.search(r"│ agreement +│ +10 │", output["minimal-pairs.md"])
+    markdown = (root / "reports/reference/README.md").read_text()
+    section = markdown.partition("### Minimal pairs: agreement\n")[2].partition("\n### ")[0]
+    for arm in ("dynamic", "all-mask"):
+        assert re.search(rf"^\| {arm} \| 2 \| \d+\.\d \|", section, re.M)
+    assert "### Token identity" in markdown
+
+
 def test_every_command_that_a_page_shows_exists():
     shown = [line for page in PAGES for kind, body in BLOCK.findall((ROOT / "docs" / page).read_text())
              if kind in ("console", "sh") for line in body.splitlines()]
-    commands = {match[1] for line in shown if (match := re.match(r"(?:.*-m )?study ([a-z]+)", line))}
+    commands = {match[1] for line in shown if (match := re.match(r"(?:.*-m )?study ([a-z-]+)", line))}
     assert {"run", "pretrain"} <= commands
     assert commands <= typer.main.get_command(app).commands.keys()
 

@@ -1,5 +1,6 @@
 """Small studies and texts that tests share."""
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def tiny_study(root: Path, change=lambda text: text) -> Study:
     (root / "params.yaml").write_text(change(params.replace("trials: 2", "trials: 0")))
     study = load_study(root)
     content = study.settings.model_dump_json(include={"name", "corpus", "tokenizer", "examples", "probe"})
+    if study.settings.evaluation.minimal_pairs:
+        content += os.environ["STUDY_DATA"]             # whose pairs are the corpus's, too
     data = made_once(f"data-{hashlib.sha256(content.encode()).hexdigest()[:12]}",
                      lambda folder: write_synthetic_data(study.model_copy(update={"folder": folder})))
     shutil.copytree(data / "runs" / study.settings.name, study.runs)

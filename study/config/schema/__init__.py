@@ -13,6 +13,7 @@ affects a stage only through its value. So they declare and validate; they must 
 from study.config.schema.base import Name, Settings
 from study.config.schema.branch import Branch, RunConfig
 from study.config.schema.corpus import Synthetic, Text
+from study.config.schema.evaluation import Evaluation, MinimalPairs
 from study.config.schema.probe import Probe, ProbeTask
 from study.config.schema.run import (
     Curriculum,
@@ -25,8 +26,8 @@ from study.config.schema.run import (
     Tokenizer,
     Training,
 )
-from study.config.schema.study import Arm, Evaluation, From, Search, SearchRange, StudyConfig
+from study.config.schema.study import Arm, From, Search, SearchRange, StudyConfig
 
-__all__ = ["Arm", "Branch", "Curriculum", "Evaluation", "Examples", "From", "Inputs", "Masking", "Model", "Name",
-           "Objective", "Probe", "ProbeTask", "Recipe", "RunConfig", "Search", "SearchRange", "Settings", "StudyConfig",
-           "Synthetic", "Text", "Tokenizer", "Training"]
+__all__ = ["Arm", "Branch", "Curriculum", "Evaluation", "Examples", "From", "Inputs", "Masking", "MinimalPairs",
+           "Model", "Name", "Objective", "Probe", "ProbeTask", "Recipe", "RunConfig", "Search", "SearchRange",
+           "Settings", "StudyConfig", "Synthetic", "Text", "Tokenizer", "Training"]

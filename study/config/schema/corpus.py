@@ -95,6 +95,10 @@ class Text(Settings):
     min_characters: NonNegativeInt = 0
     """Paragraphs with this number of characters or fewer are left out."""
 
+    sentences: Literal["segmented", "periods"] = "segmented"
+    """`segmented`: by a segmenter for the language. `periods`: a paragraph is split at " . ", one without " . " is left
+    out, and marks such as "@-@" stay, as in Dive into Deep Learning."""
+
     language: str
     """ISO 639 code, for sentence segmentation."""
 

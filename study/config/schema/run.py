@@ -8,17 +8,18 @@ from pydantic import Field, PositiveInt, model_validator
 from study.config.schema.base import Fraction, PositiveFraction, RelativePath, Settings
 
 WITH_POSITION_EMBEDDINGS = ("absolute", "rotary-and-absolute")      # values of model.positions
-PAIR_FORMATS = ("segment-pairs", "sentence-pairs")
+PAIR_FORMATS = ("segment-pairs", "sentence-pairs", "paragraph-pairs")
 FORMATS = ("full-sentences", "document-sentences", *PAIR_FORMATS, "paragraphs")
 SHORTEST_ROW = 8                            # tokens
 
 
 class Tokenizer(Settings):
-    """The vocabulary. Words are split into pieces as in WordPiece."""
+    """The vocabulary. Words are split into pieces as in WordPiece; with `words` they stay whole."""
 
     source: RelativePath
-    """`train` to train on the corpus, `lexicon` for the words of the synthetic corpus, a vocab.txt or tokenizer.json or
-    a folder with one (next to experiments/, or below data/ or STUDY_DATA), or a hub id."""
+    """`train` to train on the corpus, `words` for its whole words, separated by white space, `characters` for its
+    characters, `lexicon` for the words of the synthetic corpus, a vocab.txt or tokenizer.json or a folder with one
+    (next to experiments/, or below data/ or STUDY_DATA), or a hub id."""
 
     vocabulary_size: PositiveInt
     """Largest number of pieces, special tokens included."""
@@ -39,7 +40,8 @@ class Tokenizer(Settings):
     """Longer words become [UNK]."""
 
     min_frequency: PositiveInt
-    """A pair of pieces is merged only if it occurs at least this often (`train` only)."""
+    """A pair of pieces is merged (`train`), or a word or character is known (`words`, `characters`), only if it occurs
+    at least this often."""
 
 
 class Remasked(Settings):
@@ -83,7 +85,8 @@ class Inputs(Settings):
     """How text is laid out in rows."""
 
     format: Literal[FORMATS]
-    """Input formats of RoBERTa, table 2, and `paragraphs`: one paragraph per row, truncated or padded."""
+    """Input formats of RoBERTa, table 2; `paragraphs`: one paragraph per row, truncated or padded; `paragraph-pairs`:
+    sentence pairs as Dive into Deep Learning makes them (study/data/paragraph_pairs.py)."""
 
     batch: Literal["rows", "tokens"]
     """What `batch_size` counts: rows, or the number of tokens that this many full rows have."""
@@ -91,6 +94,10 @@ class Inputs(Settings):
     repeated_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of the training rows that have the text of one of the first 100 rows (of the first tenth, if that is
     less), as in text with many copies."""
+
+    prepared: bool = False
+    """Whether the rows are made before training, with their pairs and masks, and read from a parquet data set
+    (study/data/prepared.py). There are `masking.dupe_factor` copies of each row. Needs `masking.schedule` static."""
 
 
 class Masking(Settings):
@@ -111,8 +118,17 @@ class Masking(Settings):
     random_from: Literal["words", "vocabulary"] = "words"
     """What random tokens are drawn from: the ordinary pieces, or all ids, with special tokens and unused entries."""
 
-    selection: Literal["token", "whole-word", "span"]
-    """What is selected together: single tokens, whole words, or spans of words (SpanBERT)."""
+    unknown: bool = False
+    """Whether [UNK] can be selected."""
+
+    draws: Literal["one", "overlapping"] = "one"
+    """`one`: one draw decides between [MASK], random and kept. `overlapping`: two independent draws decide whether a
+    token is replaced at random and whether it is kept. A token that both hit is replaced. The kept fraction is then
+    keep * (1 - random), and the rest is [MASK]: 0.8, 0.1 and 0.1 give 81 / 10 / 9."""
+
+    selection: Literal["token", "whole-word", "span", "fixed-count"]
+    """What is selected together: single tokens, whole words, or spans of words (SpanBERT). `fixed-count` also selects
+    single tokens: `mlm_probability` times the tokens of the row, special tokens included, rounded, and at least one."""
 
     span_mean: Annotated[float, Field(ge=1)]
     """Mean number of words per span (`span` only)."""
@@ -143,7 +159,7 @@ class Objective(Settings):
     """Weight of the sentence loss; the token loss has weight 1."""
 
     target_fraction: PositiveFraction
-    """Fraction of the selected tokens that enter the loss."""
+    """Fraction of the selected tokens that enter the loss; with `causal`, of all tokens."""
 
 
 class Model(Settings):
@@ -170,6 +186,10 @@ class Model(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Dropout probability of the embeddings, the attention weights and the output of every sublayer."""
 
+    embedding_scale: Literal["one", "root-width"] = "one"
+    """What token embeddings are multiplied by before positions are added: 1, or the square root of the width (Vaswani
+    et al. 2017)."""
+
     positions: Literal["absolute", "rotary", "rotary-and-absolute", "relative", "alibi"] = "absolute"
     """`absolute`: an embedding per position (BERT). `rotary`: queries and keys are rotated by their position
     (RoFormer). `rotary-and-absolute`: both. `relative`: a learned bias per distance is added to the attention scores
@@ -179,6 +199,15 @@ class Model(Settings):
     """Position embeddings at the start: drawn like the other embeddings, or sines and cosines (Vaswani et al. 2017)
     with the same root mean square. Both are trained."""
 
+    hidden_act: Literal["gelu", "relu"] = "gelu"
+    """Activation of the feed-forward layers and of the dense layer before the decoder."""
+
+    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
+    """Added to the variance in every layer norm."""
+
+    embedding_dropout: bool = True
+    """Whether dropout applies to the embeddings too."""
+
     initialization: Literal["width-aware", "bert", "torch"]
     """`width-aware`: standard deviation 1/sqrt(fan_in) for linear layers, 0.1 for embeddings. `bert`: 0.02.
     `torch`: PyTorch's defaults."""
@@ -187,7 +216,7 @@ class Model(Settings):
     """Whether the decoder shares its weights with the token embeddings."""
 
     decoder_transform: bool
-    """Whether BERT's dense layer, GELU and layer norm precede the decoder."""
+    """Whether BERT's dense layer, its activation and a layer norm precede the decoder."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self):
@@ -204,13 +233,16 @@ class Model(Settings):
 
 
 class Curriculum(Settings):
-    """Short rows first, then full rows. The number of tokens per step does not change."""
+    """Short rows first, then full rows."""
 
     step_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Fraction of the steps with short rows."""
 
     length_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Length of the short rows as a fraction of `examples.max_seq_length`."""
+
+    keep: Literal["tokens", "rows"] = "tokens"
+    """What a step with short rows has as much of as one with full rows: tokens, or rows (then it has fewer tokens)."""
 
 
 class Training(Settings):
@@ -221,6 +253,15 @@ class Training(Settings):
 
     seed_offset: Annotated[int, Field(ge=0)]
     """Added to the seed of the cell, so that an arm can have other seeds than its baseline."""
+
+    initialization_seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the initial weights; null: that of the cell. Fix two of the three seeds to vary one source of chance."""
+
+    order_seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the order of the rows, of pairs of segments and of repeated rows; null: that of the cell."""
+
+    mask_seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the masks, of what is shown in their place, and of dropout; null: that of the cell."""
 
     batch_size: PositiveInt
     """Rows per step."""
@@ -240,12 +281,13 @@ class Training(Settings):
     warmup_from_zero: bool = False
     """Whether the first update has a learning rate of 0, and so does nothing, as in the schedules of `transformers`."""
 
-    lr_scheduler_type: Literal["linear", "cosine", "constant"]
-    """Learning rate after warm-up: decay to 0, or none."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "inverse-sqrt"]
+    """Learning rate after warm-up: decay to 0, none, or decay with the inverse square root of the step (the Noam
+    schedule of Vaswani et al. 2017)."""
 
-    position_learning_rate: Annotated[float, Field(gt=0)] = 1.0
+    position_learning_rate: Annotated[float, Field(ge=0)] = 1.0
     """Learning rate of position embeddings and of the bias of relative positions, as a multiple of `learning_rate`.
-    Their weight decay is scaled with it."""
+    Their weight decay is scaled with it. 0: they stay as initialised."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`adamw` (Loshchilov and Hutter 2019), or `muon` (Jordan et al. 2024) for the weight matrices of the layers and
@@ -312,6 +354,8 @@ class Training(Settings):
     def _steps_fit(self):
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
+        if self.lr_scheduler_type == "inverse-sqrt" and not self.warmup_steps and self.steps:
+            raise ValueError("lr_scheduler_type inverse-sqrt needs warmup_steps above 0, from which the rate decays")
         if self.batch_size % self.gradient_accumulation_steps:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of gradient_accumulation_steps "
                              f"{self.gradient_accumulation_steps}")
@@ -335,6 +379,9 @@ class Recipe(Settings):
         if sentence != "none" and self.inputs.format not in PAIR_FORMATS:
             raise ValueError(f"objective.sentence_objective {sentence} needs inputs.format "
                              f"{' or '.join(PAIR_FORMATS)}, not {self.inputs.format}")
+        if sentence == "sop" and self.inputs.format == "paragraph-pairs":
+            raise ValueError("objective.sentence_objective sop needs inputs.format segment-pairs or sentence-pairs: "
+                             "paragraph-pairs draws its negatives from the whole text")
         if sentence != "none" and causal:
             raise ValueError(f"objective.sentence_objective {sentence} needs objective.token_objective mlm: with "
                              f"causal attention [CLS] sees neither segment")
@@ -345,6 +392,9 @@ class Recipe(Settings):
         if self.training.stop_after_escape is not None and unlike_validation:
             raise ValueError("training.stop_after_escape watches the NLL on [MASK] in rows of one segment, so it needs "
                              "objective.token_objective mlm, an inputs.format without pairs and masking.mask above 0")
+        if self.inputs.prepared and (causal or self.masking.schedule != "static"):
+            raise ValueError("inputs.prepared needs objective.token_objective mlm and masking.schedule static: rows "
+                             "that are made before training have the same masks in every epoch")
         remasked = self.examples.remasked
         if remasked is not None and remasked.steps % self.training.eval_steps:
             raise ValueError(f"examples.remasked.steps {remasked.steps} is not a multiple of training.eval_steps "

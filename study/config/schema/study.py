@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from study.config.schema.base import Name, Settings, unique
 from study.config.schema.corpus import Synthetic, Text
+from study.config.schema.evaluation import Evaluation
 from study.config.schema.probe import Probe
 from study.config.schema.run import Recipe
 
@@ -48,16 +49,6 @@ class Search(Settings):
 
     space: dict[str, SearchRange]
     """Searched settings by dotted key, for example `training.learning_rate`."""
-
-
-class Evaluation(Settings):
-    """Scores on the fixed evaluation sets."""
-
-    batch_size: PositiveInt
-    """Rows per batch."""
-
-    samples: PositiveInt
-    """Rows whose five likeliest tokens per masked position are kept."""
 
 
 class StudyConfig(Recipe):

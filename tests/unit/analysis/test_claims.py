@@ -129,7 +129,8 @@ def test_changing_how_a_claim_is_decided_changes_its_hash(claims, claim, change)
 
 
 @pytest.mark.parametrize(("constant", "changed"), [
-    ("ALPHA", {"direction", "equal", "range", "rate"}), ("ESCAPE_NATS", {"direction", "equal", "range"}),
+    ("ALPHA", {"direction", "equal", "range", "point", "rate", "spread"}),
+    ("ESCAPE_NATS", {"direction", "equal", "range"}),
     ("ESCAPE_VALIDATIONS", {"direction", "equal", "range"}), ("TIMES_ESCAPE", {"direction", "equal"}),
     ("RULES", {"direction", "equal"}),
     ("MAJORITY", {"rate"}), ("MEMORISED", {"direction", "equal", "rate"}),

@@ -133,6 +133,13 @@ def test_the_level_without_context_is_that_of_bayes_rule(mix):
     assert context_free_nll(np.array([0.0, *p]), masking(*mix)) == pytest.approx(expected)
 
 
+def test_overlapping_draws_have_the_level_of_the_mix_that_they_give():
+    p = np.array([0.5, 0.25, 0.15, 0.1])
+    overlapping = masking(0.8, 0.1, 0.1).model_copy(update={"draws": "overlapping"})
+    assert context_free_nll(p, overlapping) == pytest.approx(context_free_nll(p, masking(0.81, 0.1, 0.09)))
+    assert context_free_nll(p, overlapping) > context_free_nll(p, masking(0.8, 0.1, 0.1)) + 1e-3
+
+
 def test_what_is_always_kept_is_known_and_what_is_never_kept_is_not():
     p = np.array([0.5, 0.3, 0.2])
     entropy = -(p * np.log(p)).sum()

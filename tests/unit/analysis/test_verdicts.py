@@ -67,7 +67,7 @@ def test_only_the_sources_own_recipe_supports_or_contradicts_a_claim(fidelity, o
 def test_every_flag_has_a_sentence():
     facts = {"n": 2, "min_seeds": 3, "failing": 1, "arm": "a", "times": 10, "escape": 5, "steps": 40, "nll": 2.0,
              "level": 1.0, "measure": "NLL", "arms": "a and b", "metric": "nll", "studies": "quick", "label": "NLL",
-             "shown": "+1", "above": "2 points"}
+             "shown": "+1", "above": "2 points", "setting": "minimal_pairs"}
     assert all(sentence([flag], **facts) for flag in Flag)
     assert sentence({Flag.BELOW_MARGIN, Flag.AS_CLAIMED}) == \
         "the difference is in the claimed direction, but the estimate is smaller than the margin"

@@ -12,7 +12,7 @@ UNPADDED = distinct_arms(lambda config: config.inputs, lambda config: config.inp
 PADDED = distinct_arms(lambda config: (config.inputs, config.training.batch_size),
                        lambda config: config.inputs.format != "full-sentences")
 PAIRS = distinct_arms(lambda config: (config.inputs, config.objective, config.masking),
-                      lambda config: config.inputs.format.endswith("-pairs"))
+                      lambda config: config.inputs.format in ("segment-pairs", "sentence-pairs"))
 
 
 @pytest.mark.parametrize("arm", UNPADDED)

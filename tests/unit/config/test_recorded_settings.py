@@ -11,7 +11,18 @@ from study.config import fingerprint as fingerprint_module
 from study.config.arms import resolve
 from study.config.fingerprint import fingerprint, kept_settings_yaml, read_settings, settings_yaml
 from study.config.load import load_study
-from study.config.schema import Curriculum, Probe, ProbeTask, Recipe, RunConfig, StudyConfig, Training
+from study.config.schema import (
+    Curriculum,
+    Evaluation,
+    MinimalPairs,
+    Probe,
+    ProbeTask,
+    Recipe,
+    RunConfig,
+    StudyConfig,
+    Text,
+    Training,
+)
 from study.config.versions import UPGRADES, VERSION, upgraded
 from study.config.yaml_files import parse_yaml
 from tests.support.studies import ROOT, changed
@@ -163,12 +174,15 @@ def test_a_study_may_omit_an_added_setting(extended):
 
 def test_only_settings_that_were_added_later_have_a_default():
     """Settings that existed in version 2 are required. List a setting here when you add it."""
-    added = {"model.positions", "model.position_initialization", "training.position_learning_rate",
+    added = {"training.initialization_seed", "training.order_seed", "training.mask_seed",
+             "model.positions", "model.position_initialization", "training.position_learning_rate",
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
-             "inputs.repeated_fraction", "masking.random_from", "training.local_attention_from",
-             "training.count_embeddings_at", "tokenizer.strip_accents", "tokenizer.word_splitting",
-             "tokenizer.max_word_characters", "examples.windows", "training.warmup_from_zero",
-             "training.decay_biases_and_norms", "examples.remasked"}
+             "inputs.repeated_fraction", "masking.random_from", "masking.unknown", "model.hidden_act",
+             "model.layer_norm_eps", "model.embedding_dropout", "training.local_attention_from",
+             "training.count_embeddings_at", "training.warmup_from_zero", "training.decay_biases_and_norms",
+             "examples.remasked", "masking.draws", "model.embedding_scale", "inputs.prepared",
+             "tokenizer.strip_accents", "tokenizer.word_splitting", "tokenizer.max_word_characters",
+             "examples.windows"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
     sections = {name: getattr(config, name) for name in Recipe.model_fields}
@@ -177,6 +191,11 @@ def test_only_settings_that_were_added_later_have_a_default():
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
             if not field.is_required()] == ["plane_rows", "projections", "format", "label_values", "ignored_labels",
                                             "draws", "take"]
+    assert [f"{model.__name__}.{name}" for model in (Text, Evaluation) for name, field in model.model_fields.items()
+            if not field.is_required()] == [
+        "Text.format", "Text.headings", "Text.min_characters", "Text.sentences", "Evaluation.token_identity",
+        "Evaluation.minimal_pairs", "Evaluation.sentences", "Evaluation.senses"]
+    assert all(field.is_required() for field in MinimalPairs.model_fields.values())
 
 
 def test_renamed_settings_keep_the_file_of_a_trained_cell(study, tmp_path):

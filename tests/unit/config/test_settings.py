@@ -17,6 +17,7 @@ INVALID = [
     ("model", {"num_attention_heads": 5}, "multiple of num_attention_heads"),
     ("masking", {"mlm_probability": 0}, "masking.mlm_probability"),
     ("masking", {"mlm_probability": 1.5}, "masking.mlm_probability"), ("masking", {"mask": 0.9}, "must be 1"),
+    ("training", {"lr_scheduler_type": "inverse-sqrt", "warmup_steps": 0}, "needs warmup_steps above 0"),
     ("training", {"warmup_steps": 99999}, "more than steps"), ("training", {"batch_size": 0}, "batch_size"),
     ("training", {"gradient_accumulation_steps": 3}, "multiple of gradient_accumulation_steps"),
     ("model", {"dropout": 1.0}, "dropout"), ("masking", {"selection": "words"}, "selection"),
@@ -29,7 +30,8 @@ INVALID = [
     ("search", {"space": {"training.learning_rate": {"low": 0, "high": 1, "log": True}}}, "greater than 0"),
     ("probe", {"train_sizes": [2]}, "fewer than the"), ("corpus", {"kind": "poems"}, "corpus"),
     ("objective", {"sentence_objective": "nsp"}, "needs inputs.format"),
-    ("model", {"hidden_size": True}, "hidden_size"),
+    ("model", {"hidden_size": True}, "hidden_size"), ("model", {"hidden_act": "swish"}, "model.hidden_act"),
+    ("model", {"layer_norm_eps": 0.0}, "model.layer_norm_eps"), ("masking", {"unknown": "often"}, "masking.unknown"),
     ("training", {"steps": 1.5}, "steps"),
 ]
 

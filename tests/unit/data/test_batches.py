@@ -29,7 +29,7 @@ def test_rows_are_laid_out_as_in_bert(store, tokenizer):
 
 
 @pytest.mark.parametrize("form", ["full-sentences", "document-sentences", "paragraphs", "segment-pairs",
-                                  "sentence-pairs"])
+                                  "sentence-pairs", "paragraph-pairs"])
 def test_padding_is_only_at_the_end_of_rows(store, tokenizer, config, form):
     layout = layout_of(store, form, LENGTH)
     every = np.arange(len(layout))

@@ -5,7 +5,7 @@ import pytest
 
 from study import StudyError
 from study.data.corpus import write_documents
-from study.data.corpus_text import _sentences, _wikitext_articles
+from study.data.corpus_text import _sentences, _split_at_periods, _wikitext_articles
 from study.data.tasks import subset
 
 
@@ -14,6 +14,18 @@ def test_an_article_begins_at_a_title_between_blank_lines():
              " Third . ", "", " = Two = ", "", " Fourth @-@ fifth . "]
     assert list(_wikitext_articles(lines, headings=False)) == [[" First . ", " Second,000 [UNK] . ", " Third . "],
                                                [" Fourth-fifth . "]]
+
+
+def test_periods_split_paragraphs_and_nothing_else_is_changed():
+    lines = ["", " = Mr . One = \n", "", " First . \n", " No period \n", " Second @,@ 000 <unk> . B . \n", "",
+             " = = A . heading = = \n", "", " = Two = \n", "", " U.S. alone . \n"]
+    articles = list(_wikitext_articles(lines, headings=True, verbatim=True))
+    assert [len(article) for article in articles] == [5, 2]
+    assert [_split_at_periods(article, 0) for article in articles] == [
+        [["= Mr", "One ="], ["First ."], ["Second @,@ 000 [UNK]", "B ."], ["= = A", "heading = ="]],
+        [["U.S. alone ."]]]
+    assert [_split_at_periods(article, 15) for article in articles] == [
+        [["Second @,@ 000 [UNK]", "B ."], ["= = A", "heading = ="]], []]
 
 
 def test_sentences_are_split_and_blank_paragraphs_left_out():

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from study.analysis.learning import realised
 from study.config.schema import Masking
-from study.data.masking import KEEP, MASK, RANDOM, UNTOUCHED, draw_epoch, mask_rows
+from study.data.masking import KEEP, MASK, RANDOM, UNTOUCHED, draw_epoch, eligible_tokens, mask_rows
 from study.data.tokenizer import TokenizerInfo
 
 TOKENIZER = TokenizerInfo(50, 0, 1, 2, 3, 4, np.arange(5, 50), np.zeros(50, bool))
@@ -33,6 +34,32 @@ def within(count: int, total: int, probability: float) -> bool:
     return low <= count <= high
 
 
+@pytest.mark.parametrize("rate", [0.15, 0.4])
+def test_a_fixed_count_is_rounded_from_the_tokens_of_the_row(rate):
+    """Halves go to the even number, at least one token is selected, and each candidate is as likely as any other."""
+    lengths = np.arange(4, 62)
+    rows = np.where(np.arange(62) < np.repeat(lengths, 200)[:, None], 7, TOKENIZER.pad_id)
+    rows[:, 0] = TOKENIZER.cls_id
+    eligible = np.isin(rows, TOKENIZER.ordinary)
+    settings = masking(selection="fixed-count", mlm_probability=rate)
+    result = masked(settings, rows=rows, starts=np.ones_like(eligible), eligible=eligible)
+    counts = result.selected.sum(1).reshape(len(lengths), 200)
+    expected = [max(1, round(int(length) * rate)) for length in lengths]
+    assert (counts == np.array(expected)[:, None]).all()
+    assert not result.selected[~eligible].any()
+    longest = result.selected[-200:, 1:61].sum(0)
+    assert all(within(int(count), 200, expected[-1] / 60) for count in longest)
+    of_kinds = np.bincount(result.corruption[result.selected], minlength=4)
+    for corruption, fraction in ((MASK, 0.8), (RANDOM, 0.1), (KEEP, 0.1)):
+        assert within(int(of_kinds[corruption]), int(result.selected.sum()), fraction)
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_unknown_words_can_be_selected_only_where_the_settings_say_so(unknown):
+    ids = np.array([[TOKENIZER.cls_id, TOKENIZER.unk_id, 9, TOKENIZER.mask_id, TOKENIZER.sep_id, TOKENIZER.pad_id]])
+    assert eligible_tokens(ids, TOKENIZER, masking(unknown=unknown)).tolist() == [[False, unknown, True] + [False] * 3]
+
+
 MIXES = [(0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.8, 0.0, 0.2), (0.8, 0.2, 0.0), (0.0, 0.2, 0.8), (0.0, 1.0, 0.0),
          (0.0, 0.0, 1.0), (0.81, 0.1, 0.09)]
 
@@ -51,6 +78,26 @@ def test_fractions_are_as_stated(mix, selection):
     assert (result.shown[result.corruption == MASK] == TOKENIZER.mask_id).all()
     untouched = (result.corruption == KEEP) | ~result.selected
     assert (result.shown[untouched] == ROWS[untouched]).all()
+
+
+@pytest.mark.parametrize("selection", ["token", "whole-word", "span"])
+@pytest.mark.parametrize(("mix", "expected"), [((0.8, 0.1, 0.1), (0.81, 0.1, 0.09)),
+                                               ((0.2, 0.5, 0.3), (0.35, 0.5, 0.15))])
+def test_overlapping_draws_keep_less_and_mask_more(mix, expected, selection):
+    """The 81 / 10 / 9 of two independent draws of 10 %, of which the random one wins where both hit."""
+    settings = masking(mask=mix[0], random=mix[1], keep=mix[2], draws="overlapping", selection=selection)
+    rows = np.tile(ROWS, (8, 1))
+    result = masked(settings, rows=rows, starts=np.tile(STARTS, (8, 1)))
+    assert (result.selected == masked(masking(selection=selection), rows=rows,
+                                      starts=np.tile(STARTS, (8, 1))).selected).all()
+    total = int(result.selected.sum())
+    for corruption, fraction in zip((MASK, RANDOM, KEEP), expected, strict=True):
+        assert within(int((result.corruption == corruption).sum()), total, fraction)
+    drawn = realised(settings)
+    assert (drawn.mask, drawn.random, drawn.keep) == pytest.approx(expected)
+    assert realised(drawn) == drawn
+    assert (result.shown[result.corruption == KEEP] == rows[result.corruption == KEEP]).all()
+    assert (result.shown[result.corruption == MASK] == TOKENIZER.mask_id).all()
 
 
 @pytest.mark.parametrize(("random_from", "smallest"), [("words", 5), ("vocabulary", 0)])
@@ -76,7 +123,8 @@ def test_specials_are_never_selected_and_never_drawn():
     assert len(np.unique(result.shown[result.selected])) == len(TOKENIZER.ordinary)
 
 
-@given(st.integers(0, 2**31), st.integers(0, 50), st.sampled_from(["token", "whole-word", "span"]), st.data())
+@given(st.integers(0, 2**31), st.integers(0, 50), st.sampled_from(["token", "whole-word", "span", "fixed-count"]),
+       st.data())
 def test_masks_do_not_depend_on_the_batch(seed, epoch, selection, data):
     settings = masking(selection=selection)
     whole = masked(settings, ROWS[:20], STARTS[:20], seed, epoch)

@@ -9,8 +9,9 @@ from study.data.evaluation_sets import PAIR_SET, SETS, MaskSet, build_evaluation
 from study.data.masking import CORRUPTIONS
 from study.data.references import unigram_nll
 from study.evaluation import evaluate
-from study.evaluation.evaluate import mask_scores, pair_scores, predict_tokens, top_predictions, with_null
+from study.evaluation.evaluate import mask_scores, pair_scores, with_null
 from study.evaluation.perplexity import by_label, row_sums, summarize
+from study.evaluation.predictions import predict_tokens, top_predictions
 from study.files import save_arrays
 from study.objectives.masked_lm import token_nll
 from study.objectives.pretraining_model import new_model

@@ -25,6 +25,7 @@ SHAPES = {
     "pre, causal": {"model": {"norm": "pre"}, "objective": {"token_objective": "causal"}},
     "rotary": {"model": {"positions": "rotary"}},
     "rotary, untied": {"model": {"positions": "rotary", "tied_decoder": False}},
+    "relu": {"model": {"hidden_act": "relu", "layer_norm_eps": 1e-3}},
     "rotary, causal": {"model": {"positions": "rotary"}, "objective": {"token_objective": "causal"}},
 }
 CLASSES = {"post": "BertForPreTraining", "pre": "RobertaPreLayerNormForMaskedLM", "causal": "BertLMHeadModel",
@@ -154,7 +155,8 @@ def test_an_export_loads_in_from_pretrained_and_in_pipelines(config, backend, tm
     ({"model": {"norm": "pre"}, **PAIRS}, "nsp"),
     ({"model": {"positions": "rotary"}, **PAIRS}, "RoFormerForMaskedLM has no head for .*nsp"),
     ({"model": {"positions": "rotary", "norm": "pre"}}, "positions is rotary and model.norm is pre"),
-    ({"model": {"positions": "relative"}}, "positions is relative")])
+    ({"model": {"positions": "relative"}}, "positions is relative"),
+    ({"model": {"embedding_scale": "root-width"}}, "model.embedding_scale is root-width")])
 def test_a_model_without_an_equivalent_is_rejected_with_the_reason(config, sections, reason):
     settings = changed(config, **sections)
     with pytest.raises(StudyError, match=f"no equivalent in transformers: .*{reason}"):

@@ -57,6 +57,35 @@ def test_padding_does_not_change_the_states_of_tokens(config, sections):
                                model.encoder(other_ids, other_types, mask)[mask], rtol=0, atol=1e-6)
 
 
+def test_scaled_embeddings_are_those_of_larger_weights(config):
+    """The scale applies to tokens only, before positions are added, and not to the weights of the decoder."""
+    plain, scaled = (new_model(changed(config, model={"tied_decoder": tied, "embedding_scale": scale}), V, 0).eval()
+                     for tied, scale in ((False, "one"), (False, "root-width")))
+    ids, types, mask = batch()
+    assert not torch.allclose(plain.encoder(ids, types, mask), scaled.encoder(ids, types, mask))
+    with torch.no_grad():
+        plain.encoder.token.weight.mul_(config.model.hidden_size**0.5)
+    torch.testing.assert_close(plain.encoder(ids, types, mask), scaled.encoder(ids, types, mask))
+    tied = new_model(changed(config, model={"embedding_scale": "root-width"}), V, 0).eval()
+    states = torch.randn(4, config.model.hidden_size)
+    torch.testing.assert_close(tied.mlm_head(states, tied.encoder.token), plain_head(config, states))
+
+
+def plain_head(config, states):
+    """The logits of the baseline's head, whose decoder has the unscaled embeddings."""
+    model = new_model(config, V, 0).eval()
+    return model.mlm_head(states, model.encoder.token)
+
+
+def test_relu_replaces_gelu_in_the_layers(config):
+    gelu, relu = (new_model(changed(config, model={"hidden_act": name}), V, 0).encoder.layers[0]
+                  for name in ("gelu", "relu"))
+    x = torch.randn(5, config.model.hidden_size)
+    torch.testing.assert_close(relu.feedforward(x), relu.down(relu.up(x).clamp(min=0)))
+    torch.testing.assert_close(gelu.feedforward(x), gelu.down(torch.nn.functional.gelu(gelu.up(x))))
+    assert not torch.allclose(relu.feedforward(x), gelu.feedforward(x))
+
+
 def test_a_padded_row_equals_the_row_alone(model):
     ids, types, mask = batch()
     alone = model.encoder(ids[1:2, :20], types[1:2, :20])

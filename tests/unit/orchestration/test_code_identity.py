@@ -21,6 +21,7 @@ from study.orchestration.code_identity import (
     stage_hashes,
     write_code_identity,
 )
+from tests.support.minimal_pairs import with_pairs
 from tests.support.studies import ROOT
 
 STAGES = ("pretrain", "compare", "report")  # stages whose identity the tests of edits compare
@@ -92,6 +93,11 @@ def test_training_depends_on_data_and_model_but_not_on_evaluation_code_or_report
 def test_the_report_depends_on_analysis_alone():
     assert outside("report", "report/", "analysis/", "config/", "files.py", "data/plateau.py") == set()
     assert "study/report/templates/report.md" in names("report")
+
+
+def test_the_evaluation_depends_on_the_sentences_of_the_sense_probe():
+    assert "study/evaluation/senses.yaml" in names("evaluate")
+    assert "study/evaluation/senses.yaml" not in names("pretrain")
 
 
 def test_comparing_depends_on_no_training_code():
@@ -212,6 +218,20 @@ def test_one_draw_of_the_probe_is_what_a_study_without_the_setting_has(tmp_path)
     before = evaluate_identity(rows)
     assert evaluate_identity(f"{rows}      draws: 1\n") == before
     assert evaluate_identity(f"{rows}      draws: 2\n") != before
+
+
+def test_text_and_counts_depend_on_minimal_pairs_where_a_study_has_them(tmp_path):
+    def stages(change) -> dict[str, bytes]:
+        study = copied_study(tmp_path)
+        study.params_path.write_text(change(study.params_path.read_text()))
+        study = load_study(tmp_path)
+        write_code_identity(study)
+        return {path.name: path.read_bytes() for path in code_folder(study).iterdir()}
+
+    before, few, more = stages(str), stages(with_pairs), stages(lambda text: with_pairs(text, "5"))
+    for first, second in ((before, few), (few, more)):
+        assert {name for name in first if first[name] != second[name]} == {"corpus.txt", "examples.txt", "evaluate.txt"}
+    assert b"minimal_pairs" not in before["corpus.txt"].replace(b"study/data/minimal_pairs.py", b"")
 
 
 def copied_study(folder: Path, arms: dict | None = None, task: str = "      train_rows: null\n"):

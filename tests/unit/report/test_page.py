@@ -172,6 +172,18 @@ def test_a_text_that_may_not_be_quoted_is_not(tmp_path, monkeypatch, undrawn):
     assert b"What the baseline predicts" not in hidden["README.md"]
 
 
+def test_typed_sentences_are_shown_even_so(tmp_path, monkeypatch, undrawn):
+    study = fake_study(tmp_path)
+    path, top = study.cell("dynamic", 0) / "predictions.json", [["words", 0.123], ["w", 0.1], ["v", 0.05], ["u", 0.01]]
+    typed = {"tokens": ["[CLS]", "plain", "[MASK]", "[SEP]"], "masked": [{"position": 2, "truth": None, "top": top}]}
+    path.write_text(json.dumps([*json.loads(path.read_text()), typed]))
+    monkeypatch.setattr(type(study), "quotable", False)
+    text = pages(study)["README.md"].decode()
+    assert "> \\[CLS\\] plain \\[MASK\\] \\[SEP\\]" in text
+    assert "| – | words 12.3 % | w 10.0 % | v 5.0 % |" in text
+    assert "bold" not in text
+
+
 def test_deciles_are_differences_from_the_baseline(tmp_path, monkeypatch, undrawn):
     study, seen = fake_study(tmp_path), []
     monkeypatch.setattr(figures, "deciles", lambda table, baseline: seen.append(table) or "<svg ></svg>")

@@ -56,6 +56,19 @@ def test_a_target_fraction_does_not_change_the_corruption(config, data):
     assert len(batch.targets) / len(expected.targets) == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_causal_model_may_predict_a_part_of_the_next_tokens(config, data):
+    causal = changed(config, objective={"token_objective": "causal"})
+    sparse = changed(causal, objective={"target_fraction": 0.15})
+    everything, batch = (source_of(settings, data, 40).batch(0) for settings in (causal, sparse))
+    assert (everything.input_ids == batch.input_ids).all()
+    assert len(batch.targets) / len(everything.targets) == pytest.approx(0.15, abs=0.04)
+    label = dict(zip(everything.positions.tolist(), everything.targets.tolist(), strict=True))
+    assert [label[position] for position in batch.positions.tolist()] == batch.targets.tolist()
+    assert (batch.positions != source_of(sparse, data, 40).batch(1).positions[:len(batch.positions)]).any()
+    flops = [objective_of(settings).token.flops_per_token(60, 32) for settings in (causal, sparse)]
+    assert flops[1] < flops[0]
+
+
 def test_eight_rows_can_be_memorised(config, data):
     rows = source_of(config, data).rows
     memorised = changed(config, masking={"schedule": "static", "dupe_factor": 1},

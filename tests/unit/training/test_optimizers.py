@@ -45,7 +45,7 @@ def test_muon_changes_the_matrices_of_the_layers_alone(config):
 
 def test_positions_have_their_own_learning_rate(config):
     changes = {}
-    for scale in (1.0, 10.0):
+    for scale in (0.0, 1.0, 10.0):
         model, optimizers = optimizers_of(config, position_learning_rate=scale, weight_decay=0.0)
         start = {name: p.detach().clone() for name, p in model.named_parameters()}
         gradients(model, 1)
@@ -54,6 +54,7 @@ def test_positions_have_their_own_learning_rate(config):
     for name, change in changes[1.0].items():
         factor = 10 if name == "encoder.position.weight" else 1
         torch.testing.assert_close(changes[10.0][name], factor * change, rtol=1e-3, atol=1e-6)
+        assert bool(changes[0.0][name].any()) == (name != "encoder.position.weight")
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])

@@ -16,6 +16,9 @@ def test_learning_rate_has_its_closed_form(config):
     assert rates(lr_scheduler_type="constant")[4:] == [1.0] * 6
     assert rates(lr_scheduler_type="cosine")[7] == pytest.approx(0.5)
     assert rates(lr_scheduler_type="linear", warmup_steps=0)[0] == 1.0
+    # Vaswani et al. 2017, formula 3: min(step^-0.5, step * warmup^-1.5), here with a peak of 1 at step 4
+    assert rates(lr_scheduler_type="inverse-sqrt") == pytest.approx(
+        [2 * min(step**-0.5, step * 4**-1.5) for step in range(1, 11)])
 
 
 @pytest.mark.parametrize(("schedule", "warmup"), [("linear", 0), ("linear", 30), ("cosine", 10), ("constant", 10)])
@@ -30,6 +33,14 @@ def test_learning_rate_rises_to_its_peak_and_never_rises_again(config, schedule,
     if schedule != "constant":
         assert learning_rate(100, training) == pytest.approx(0, abs=1e-12)
         assert rates[warmup + (100 - warmup) // 2] == pytest.approx(0.15, rel=0.02)
+
+
+def test_a_length_curriculum_may_keep_the_rows_per_step(config, data):
+    curriculum = {"step_fraction": 0.5, "length_fraction": 0.5, "keep": "rows"}
+    short_first = changed(config, training={"steps": 4, "curriculum": curriculum})
+    first, second = phases(short_first)
+    assert (first.batch_size, 2 * first.length) == (second.batch_size, second.length)
+    assert trained(short_first, data)[1].tokens == 2 * (first.length + second.length) * second.batch_size
 
 
 def test_a_length_curriculum_keeps_the_tokens_per_step(config, data):

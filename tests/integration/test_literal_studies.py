@@ -1,0 +1,109 @@
+"""The studies of tutorials as they stand, from the text to the report, on a small made-up text and for a few steps."""
+import json
+import re
+import shutil
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from study.analysis.results import read_records
+from study.cli.app import app
+from study.config.load import load_study
+from tests.support.fake_results import compare
+from tests.support.studies import ROOT, made_up_documents
+
+SMALL = {"steps": 20, "eval_steps": 2, "logging_steps": 2, "warmup_steps": 4, "validation_rows": 40, "test_rows": 60,
+         "pair_rows": 30, "train_rows": 40, "regularization": "[1.0]", "folds": 2,
+         "num_hidden_layers": 2, "batch_size": 16, "poolings": "[mean]"}
+
+
+def wikitext_lines(documents) -> list[str]:
+    lines = []
+    for number, document in enumerate(documents):
+        lines += ["", f" = Made up {number} = ", ""]
+        lines += [f" {' '.join(paragraph)} " for paragraph in document]
+    return lines
+
+
+def small_study(root, name: str):
+    """The study with few rows, few steps and one seed, in a folder with its text."""
+    for file in ("arms.yaml", "claims.yaml", f"{name}/params.yaml", f"{name}/discussion.md"):
+        target = root / "experiments" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "experiments" / file, target)
+    path = root / "experiments" / name / "params.yaml"
+    params = re.sub(r"^seeds: .*$", "seeds: [7]", path.read_text(), flags=re.M)
+    for key, value in SMALL.items():
+        params = re.sub(rf"^(\s+){key}: .*$", rf"\g<1>{key}: {value}", params, flags=re.M)
+    path.write_text(params.replace("draws: 5", "draws: 1"))
+    text, news = root / "data" / "wikitext-2-v1", root / "data" / "ag_news"
+    for folder in (text, news):
+        folder.mkdir(parents=True)
+    for seed, split in enumerate(("train", "validation", "test")):
+        pd.DataFrame({"text": wikitext_lines(made_up_documents(14, seed))}).to_parquet(text / f"{split}.parquet")
+        sentences = [s for document in made_up_documents(30, 10 + seed) for part in document for s in part]
+        pd.DataFrame({"text": sentences, "label": [number % 4 for number in range(len(sentences))]}).to_parquet(
+            news / f"{split}.parquet")
+    return load_study(root / "experiments" / name)
+
+
+def run(study, *arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments, "--study", str(study.folder)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module", params=["characters", "scratch"])
+def finished(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("STUDY_DATA", raising=False)
+        study = small_study(root, request.param)
+        for stage in ("corpus", "tokenizer", "examples", "search"):
+            run(study, stage)
+        for arm, seed in study.cells:
+            for stage in ("pretrain", "evaluate"):
+                run(study, stage, "--arm", arm, "--seed", str(seed))
+        compare(study)
+        run(study, "report")
+    return study
+
+
+def test_every_arm_is_trained_and_reported(finished):
+    page = (finished.reports / "README.md").read_text()
+    for arm, seed in finished.cells:
+        assert arm in page
+        training = json.loads((finished.cell(arm, seed) / "training.json").read_text())
+        assert training["steps"] == 20
+        losses = [record["loss"] for record in read_records(finished.cell(arm, seed) / "metrics.jsonl")
+                  if "loss" in record]
+        assert losses[-1] < losses[0]
+
+
+def test_the_discussion_is_in_the_report(finished):
+    page = (finished.reports / "README.md").read_text()
+    first = {"characters": "What is labml's here, and what is not",
+             "scratch": "What is the article's here, and what is not"}
+    assert first[finished.settings.name] in page
+    assert "{{" not in page
+
+
+def test_the_masks_of_the_recipe_are_those_that_its_cells_record(finished):
+    inputs = json.loads((finished.cell(finished.settings.baseline, 7) / "inputs.json").read_text())
+    shares = inputs["shares"]
+    expected = {"characters": (0.81, 0.1, 0.09), "scratch": (0.8, 0.1, 0.1)}[finished.settings.name]
+    assert (shares["mask"], shares["random"], shares["keep"]) == pytest.approx(expected, abs=0.03)
+    assert shares["selected"] == pytest.approx(0.15, abs=0.02)
+    if finished.settings.name == "scratch":
+        assert shares["negative"] == pytest.approx(0.5, abs=0.15)
+        assert inputs["views_per_mask"] == pytest.approx(inputs["views_per_example"])
+
+
+def test_claims_about_both_directions_of_reading_are_decided(finished):
+    claims = json.loads((finished.reports / "claims.json").read_text())
+    is_tested = finished.settings.name == "characters"
+    for name in ("S1.3b", "S1.3c", "S1.3d", "S1.4", "S1.4b", "S1.5"):
+        assert (claims[name]["result"]["outcome"] != "not testable here") == is_tested, name
