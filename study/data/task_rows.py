@@ -35,12 +35,14 @@ def write_task_rows(study: Study, name: str, folder: Path,
                     remarks: list[str] | None = None) -> dict[str, int]:
     """Writes the rows of a fine-tuning task to a folder. Returns the number of rows by split.
 
-    remarks: what a reader should know about the data is appended. topic_rows: corpus_synthetic.topic_rows in a study of the synthetic corpus, None for other text. Raises StudyError
-    if a split is unusable, or has too few rows for recipe.train_sizes.
+    remarks: what a reader should know about the data is appended. topic_rows: corpus_synthetic.topic_rows in a study of
+    the synthetic corpus, None for other text. Raises StudyError if a split is unusable, or has too few rows for
+    recipe.train_sizes.
     """
     task, counts, remarks = task_named(study, name), {}, [] if remarks is None else remarks
     for split in SPLITS:
-        frame, rows = _rows(study, task, split, topic_rows, remarks), task.train_rows if split == "train" else task.test_rows
+        frame = _rows(study, task, split, topic_rows, remarks)
+        rows = task.train_rows if split == "train" else task.test_rows
         frame = frame[:rows] if task.take == "first" else subset(frame, rows)
         check_labels(task, split, frame, "finetune.tasks")
         if split == "train":

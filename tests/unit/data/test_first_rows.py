@@ -12,7 +12,7 @@ TASK = {"name": "task", "path": "x", "revision": None, "local": None, "splits": 
 @pytest.mark.parametrize(("take", "balanced"), [("first", False), ("drawn", True)])
 def test_the_first_rows_are_taken_as_they_stand(study, tmp_path, monkeypatch, take, balanced):
     frame = pd.DataFrame({"text": [f"text {n}" for n in range(20)], "label": [0, 1, 0, 1] + 8 * [0] + 8 * [1]})
-    monkeypatch.setattr(tasks, "_task_rows", lambda *_: frame)
+    monkeypatch.setattr(tasks, "task_rows", lambda *_: frame)
     task = ProbeTask(**TASK, take=take)
     study = study.model_copy(update={"settings": study.settings.model_copy(update={
         "probe": study.settings.probe.model_copy(update={"folds": 2})})})
