@@ -49,6 +49,8 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     """
     results, folder = StudyResults(study), study.reports / "tables"
     data = {"corpus": results.corpus, "references": results.references, "baselines": results.baselines}
+    if summaries := results.summaries:      # studies of older versions have none
+        data["summaries"] = summaries
     if study.settings.evaluation.minimal_pairs:
         data["minimal_pairs"] = results.pair_baselines
     check_comparable(results)

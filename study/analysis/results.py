@@ -17,6 +17,7 @@ from study.config.fingerprint import read_settings
 from study.config.schema import RunConfig
 from study.config.study import Study
 from study.config.yaml_files import read_yaml
+from study.data.summary_tables import read_summaries
 
 
 def read_json(path: Path) -> Any:
@@ -163,6 +164,13 @@ class StudyResults:
     def baselines(self) -> dict:
         """examples/baselines.json: probe accuracies that need no encoder, by task."""
         return self._derived("examples/baselines.json", "baselines")
+
+    @cached_property
+    def summaries(self) -> dict[str, dict]:
+        """The summary.json of each stage that prepares data; empty if an older version wrote the data."""
+        recorded = self.study.reports / "data.json"
+        found = read_summaries(self.study.runs)
+        return found or (read_json(recorded).get("summaries", {}) if recorded.exists() else {})
 
     @cached_property
     def pair_baselines(self) -> dict:

@@ -25,6 +25,13 @@ def check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
     check_code(study, stage_name)
 
 
+def _show_summary(study: Study, stage_name: str) -> None:
+    from study.cli.console import show_summary
+    from study.data.summary_tables import read_summaries
+
+    show_summary(stage_name, read_summaries(study.runs)[stage_name])
+
+
 @stage
 def code(study: Study):
     """Hash the source code that each stage uses.
@@ -58,6 +65,7 @@ def corpus(study: Study):
         from study.data.corpus_text import write_text_corpus as write_corpus
     with atomic_folder(study.runs / "corpus") as folder:
         counts = write_corpus(study, folder, progress)["counts"]
+    _show_summary(study, "corpus")
     echo(f"corpus: {counts['train_documents']:,} training documents, {counts['train_words']:,} words")
 
 
@@ -74,7 +82,9 @@ def tokenizer(study: Study):
     from study.files import atomic_folder
 
     with atomic_folder(study.runs / "tokenizer") as folder:
-        echo(f"tokenizer: {write_tokenizer(study, folder, progress):,} pieces")
+        pieces = write_tokenizer(study, folder, progress)
+    _show_summary(study, "tokenizer")
+    echo(f"tokenizer: {pieces:,} pieces")
 
 
 @stage
@@ -99,6 +109,7 @@ def examples(study: Study):
         manifest = write_examples(study, folder, exact, progress)
         write_baselines(study, folder)
         write_input_manifests(study, folder)
+    _show_summary(study, "examples")
     echo(f"examples: {manifest['train']['tokens']:,} training tokens, "
          f"{manifest['tokens']['test']['mask_only']:,} masked test tokens")
 
@@ -199,8 +210,11 @@ def tasks(study: Study, task: Annotated[str, typer.Option(help="Task, as named i
     if study.settings.corpus.kind == "synthetic":
         from study.data.corpus_synthetic import topic_rows
 
+    remarks: list[str] = []
     with atomic_folder(task_folder(study, task_named(study, task))) as folder:
-        counts = write_task_rows(study, task, folder, topic_rows)
+        counts = write_task_rows(study, task, folder, topic_rows, remarks)
+    for remark in remarks:
+        echo(f"note: {remark}")
     echo(f"tasks: {task}, " + ", ".join(f"{count:,} {split} rows" for split, count in counts.items()))
 
 

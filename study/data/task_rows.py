@@ -12,7 +12,7 @@ import pandas as pd
 from study import StudyError
 from study.config.schema import FinetuneTask
 from study.config.study import Study
-from study.data.corpus import check_labels, subset, task_rows
+from study.data.tasks import check_labels, subset, task_rows
 
 SPLITS = ("train", "test")
 
@@ -31,15 +31,18 @@ def task_folder(study: Study, task: FinetuneTask) -> Path:
 
 
 def write_task_rows(study: Study, name: str, folder: Path,
-                    topic_rows: Callable[..., pd.DataFrame] | None = None) -> dict[str, int]:
+                    topic_rows: Callable[..., pd.DataFrame] | None = None,
+                    remarks: list[str] | None = None) -> dict[str, int]:
     """Writes the rows of a fine-tuning task to a folder. Returns the number of rows by split.
 
-    topic_rows: corpus_synthetic.topic_rows in a study of the synthetic corpus, None for other text. Raises StudyError
-    if a split is unusable, or has too few rows for recipe.train_sizes.
+    remarks: what a reader should know about the data is appended. topic_rows: corpus_synthetic.topic_rows in a study of
+    the synthetic corpus, None for other text. Raises StudyError if a split is unusable, or has too few rows for
+    recipe.train_sizes.
     """
-    task, counts = task_named(study, name), {}
+    task, counts, remarks = task_named(study, name), {}, [] if remarks is None else remarks
     for split in SPLITS:
-        frame, rows = _rows(study, task, split, topic_rows), task.train_rows if split == "train" else task.test_rows
+        frame = _rows(study, task, split, topic_rows, remarks)
+        rows = task.train_rows if split == "train" else task.test_rows
         frame = frame[:rows] if task.take == "first" else subset(frame, rows)
         check_labels(task, split, frame, "finetune.tasks")
         if split == "train":
@@ -59,9 +62,10 @@ def read_task_rows(study: Study, task: FinetuneTask, split: str) -> pd.DataFrame
                          f"{task.name}` (or `dvc repro`)") from None
 
 
-def _rows(study: Study, task: FinetuneTask, split: str, topic_rows: Callable | None) -> pd.DataFrame:
+def _rows(study: Study, task: FinetuneTask, split: str, topic_rows: Callable | None,
+          remarks: list[str]) -> pd.DataFrame:
     if task.path != "corpus":
-        return task_rows(study, task, split, task.text_pair)
+        return task_rows(study, task, split, remarks, "finetune.tasks", task.text_pair)
     if topic_rows is None:
         raise StudyError(f"{study.params_path}: finetune.tasks: path `corpus` of {task.name} means the synthetic "
                          f"corpus's topics; for text name a data set")

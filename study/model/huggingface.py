@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from study import StudyError
 from study.config.schema import RunConfig
-
-PAD_ID = 0                                  # id of [PAD] in every vocabulary that this project makes
+from study.data.tokenizer import PAD_ID
 
 
 @dataclass(frozen=True)

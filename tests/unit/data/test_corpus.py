@@ -4,8 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from study import StudyError
-from study.data.corpus import subset, write_documents
+from study.data.corpus import write_documents
 from study.data.corpus_text import _sentences, _split_at_periods, _wikitext_articles
+from study.data.tasks import subset
 
 
 def test_an_article_begins_at_a_title_between_blank_lines():
