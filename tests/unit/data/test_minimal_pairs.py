@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from study import StudyError
-from study.data import corpus as corpus_module
 from study.data.corpus import write_corpus
 from study.data.examples import write_input_manifests
 from study.data.minimal_pairs import frame_of, read_file, read_pairs
@@ -97,6 +96,14 @@ def study(tmp_path, monkeypatch):
     return tiny_study(tmp_path / "study", lambda text: with_pairs(text, "5"))
 
 
+def of_hub(study):
+    """The study without a local folder for the pairs."""
+    settings = study.settings
+    tasks = [task.model_copy(update={"local": None}) for task in settings.evaluation.minimal_pairs]
+    evaluation = settings.evaluation.model_copy(update={"minimal_pairs": tasks})
+    return study.model_copy(update={"settings": settings.model_copy(update={"evaluation": evaluation})})
+
+
 def rewrite(study) -> dict:
     documents = [[["one two ."]], [["two three ."]]]
     rows = pd.DataFrame({"text": [f"row {n}" for n in range(12)], "label": np.arange(12) % 4})
@@ -132,7 +139,7 @@ def test_pairs_that_the_corpus_lacks_are_an_error(study):
 def test_all_configurations_of_a_data_set_on_the_hub_are_read(study, monkeypatch, tmp_path):
     import datasets
 
-    (tmp_path / "data" / "pairs" / "test.parquet").unlink()
+    study = of_hub(study)
     parts = {name: datasets.Dataset.from_pandas(part.reset_index(drop=True)) for name, part in table().groupby("UID")}
     loaded = []
 
@@ -152,9 +159,8 @@ def test_a_data_set_that_cannot_be_loaded_is_named_with_the_remedy(study, monkey
     def fail(*_, **__):
         raise ConnectionError("offline")
 
-    (tmp_path / "data" / "pairs" / "test.parquet").unlink()
+    study = of_hub(study)
     monkeypatch.setattr(datasets, "get_dataset_config_names", fail)
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(StudyError, match=r"made/up \(test\) could not be loaded from the hub; put test\.parquet in"):
         rewrite(study)
-    assert corpus_module.data_folder(study.root) == tmp_path / "data"
