@@ -112,10 +112,12 @@ def trials(study: Study, arm: Arm):
     Example: study trials experiments/tiny --arm dynamic
     """
     from study.cli.console import progress
+    from study.config.made_with import check_inputs
     from study.orchestration.code_identity import code_hash
     from study.training.pretrain import load_data
     from study.training.search import finished, search_arm
 
+    check_inputs(study, "search")
     result = search_arm(study, arm, load_data(study), progress, code_hash(study, "search"))
     count = len(finished(result))
     best = f"best validation NLL {result.best_value:.3f}" if count else "search.trials is 0"

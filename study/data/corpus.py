@@ -3,6 +3,7 @@
     train.parquet, validation.parquet, test.parquet   document, paragraph (int32 running numbers), text (one sentence)
     probe-<task>-train.parquet, probe-<task>-test.parquet   text, label
     manifest.json                                     counts, and the SHA-256 of every file
+    made_with.yaml                                    the settings that decide all of this
 
 corpus_text.py and corpus_synthetic.py provide the documents.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from study import StudyError, randomness
+from study.config.made_with import MADE_WITH, write_made_with
 from study.config.schema import ProbeTask, Text
 from study.config.study import Study
 from study.files import file_sha256
@@ -53,6 +55,7 @@ def write_corpus(study: Study, folder: Path, documents: Callable[[str], Iterable
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
     manifest = {"counts": counts, "sha256": {path.name: file_sha256(path) for path in files}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    write_made_with(study, "corpus", folder / MADE_WITH)
     return manifest
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from study.config.made_with import MADE_WITH, write_made_with
 from study.config.study import Study
 from study.data.corpus import SPLITS
 from study.data.evaluation_sets import PAIR_SET, SETS, ExactFloor, build_evaluation_set, content_hash, document_windows
@@ -62,6 +63,7 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
         references["contexts"] = exact.context_perplexities(test["ids"], test["mask_only/kind"], offsets,
                                                             test["mask_only/floor"])
     write_json(folder / "references.json", references, sort_keys=True)
+    write_made_with(study, "examples", folder / MADE_WITH)
     return references
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from study import StudyError
+from study.config.made_with import MADE_WITH, write_made_with
 from study.config.schema import Tokenizer
 from study.config.study import Study
 from study.data.corpus import data_folder
@@ -25,6 +26,7 @@ def write_tokenizer(study: Study, folder: Path, progress=lambda items, **_: item
     words = lexicon.read_text().splitlines() if lexicon.exists() else None
     backend = build_tokenizer(study.settings.tokenizer, lambda: _training_text(corpus, progress), words, study.root)
     save(backend, folder)
+    write_made_with(study, "tokenizer", folder / MADE_WITH)
     return backend.get_vocab_size()
 
 

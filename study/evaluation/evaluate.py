@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from study import StudyError
+from study.config.made_with import EVALUATED_WITH
 from study.config.study import Study
 from study.data.evaluation_sets import PAIR_SET, SETS, EvaluationSet, MaskSet, load_evaluation_set
 from study.data.tokenizer import TokenizerInfo, load
@@ -38,6 +39,7 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     arrays |= documents_of(heldout)
     quotes = model.objective.token.predicts_masked_tokens and study.quotable
     samples = top_predictions(model, heldout, backend, settings.samples) if quotes else []
+    (folder / EVALUATED_WITH).unlink(missing_ok=True)       # the probes write it, when all scores are there
     save_arrays(arrays, folder / "evaluation.npz")
     result = with_null(result)
     write_json(folder / "predictions.json", with_null(samples), ensure_ascii=False)
