@@ -139,3 +139,22 @@ def create(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the
     from study.config.load import load_study
 
     echo(f"created {create_study(load_study(source), name)}; edit its params.yaml, then run `dvc repro` there")
+
+
+@command
+def rename(study: Study, name: Annotated[str, typer.Argument(metavar="NAME", help="New name of the study.")]):
+    """Give a study another name. Its trained cells are kept.
+
+    Writes: the name in params.yaml, dvc.lock, training.json and MLflow, and the folders that have it.
+
+    Example: study rename small --study experiments/tiny
+    """
+    from study.orchestration.rename import mentions, rename_study
+    from study.tracking.runs import rename_experiment
+
+    old = study.settings.name
+    renamed = rename_study(study, name)
+    rename_experiment(renamed, old)
+    echo(f"renamed {old} to {name} in {renamed.folder}; run `dvc repro` there to make its report again")
+    for place in mentions(renamed, old):
+        echo(f"note: {place} still names {old}")
