@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import echo
 
+from study import StudyError
 from study.cli.options import Arm, StudyFirst, study_command
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def plan(study: Study,
              min=1, help="Cells that train at the same time.", show_default="number of processors")] = None):
     """List the cells that are stale and estimate how long they take on this machine.
 
-    Writes nothing to the results.
+    Writes nothing.
 
     Example: study plan experiments/wikitext2 --jobs 2
     """
@@ -61,7 +62,8 @@ def plan(study: Study,
     from study.orchestration.plan import precision_advice
     from study.orchestration.processes import processors
 
-    show_plan(make_plan(study, measure, progress), min(jobs or processors(), processors()))
+    has_examples = (study.runs / "examples" / "validation.npz").exists()
+    show_plan(make_plan(study, measure, progress), min(jobs or processors(), processors()), has_examples)
     if measure and (advice := precision_advice(study)):
         echo(f"warning: {advice}")
 
@@ -138,6 +140,9 @@ def create(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the
     from study.config.create import create_study
     from study.config.load import load_study
 
+    if not (source if source.suffix == ".yaml" else source / "params.yaml").exists():
+        raise StudyError(f"{source.resolve()}: has no params.yaml, so it is not a study whose settings can be copied; "
+                         f"run this in the root of the project, or name a study: `study create {name} --from FOLDER`")
     echo(f"created {create_study(load_study(source), name)}; edit its params.yaml, then run `dvc repro` there")
 
 

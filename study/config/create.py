@@ -18,8 +18,8 @@ DVC_CONFIG = """\
 [cache]
     dir = ../../../.dvc/cache
 """
-
-
+# DVC warns about an empty file.
+NO_DISCUSSION = "{# What was a surprise, what was checked, what is open: the report shows what is written here. #}\n"
 DVC_IGNORE = "# compiled Python files next to the modules that the stage `code` reads\n__pycache__/\n"
 
 
@@ -31,6 +31,8 @@ def create_study(source: Study, name: str) -> Path:
     Raises StudyError if the name is invalid or taken.
     """
     check_name(source, name)
+    if not (source.root / "dvc.yaml").exists():
+        raise StudyError(f"{source.root / 'dvc.yaml'}: no such file; a new study gets a copy of the project's pipeline")
     folder = source.root / "experiments" / name
     text = source.params_path.read_text(encoding="utf-8")
     text = re.sub(r"^(name|study):.*$", rf"\1: {name}", text, count=1, flags=re.M)
@@ -38,7 +40,7 @@ def create_study(source: Study, name: str) -> Path:
     folder.mkdir()
     (folder / "params.yaml").write_text(text, encoding="utf-8")
     shutil.copy(source.root / "dvc.yaml", folder)
-    (folder / "discussion.md").touch()      # shown in the report, once it is written
+    (folder / "discussion.md").write_text(NO_DISCUSSION)
     _create_dvc_repository(source.root, folder)
     link_results(load_study(folder))
     return folder
