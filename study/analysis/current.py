@@ -44,6 +44,11 @@ def check_trained_cell(study: Study, arm: str, seed: int) -> None:
     check_examples(study, cell)
 
 
+def check_tokenizer(study: Study, arm: str, seed: int) -> None:
+    """Raises StudyError if a trained cell does not belong to the examples and the tokenizer that are there."""
+    check_examples(study, CellResults(study.cell(arm, seed), arm, seed))
+
+
 def check_examples(study: Study, cell: CellResults) -> None:
     """Raises StudyError if a cell was trained on other examples than those that are there, or if these were made with
     another tokenizer. Examples that are not on this machine are not checked."""
