@@ -104,6 +104,15 @@ def escape_step(results: StudyResults, cell: CellResults) -> Value | None:
     return None if step is None else Value(float(step))
 
 
+def remasked_nll(step: int) -> Measure:
+    """NLL in nats of the validation with new masks (`examples.remasked`) at a step."""
+    def measure(_: StudyResults, cell: CellResults) -> Value | None:
+        values = [record["remasked_nll"] for record in cell.records
+                  if record["step"] == step and "remasked_nll" in record]
+        return Value(values[-1]) if values else None
+    return measure
+
+
 def diverged(results: StudyResults, cell: CellResults) -> Value:
     """1 if the run diverged, else 0."""
     return Value(float(learning.run_status(results, cell) == "diverged"))

@@ -27,6 +27,8 @@ class Metric:
 _MASK_ONLY, _MIXED = measures.nll("mask_only"), measures.nll("mixed")
 _MEAN, _CLS, _UNTRAINED_CLS = (measures.last_layer(*key) for key in (("mean",), ("cls",), ("cls", "untrained")))
 
+TUTORIAL_STEPS = (500, 1000, 2500, 5000)    # steps for which the tutorial states its validation loss
+
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     # NLL on the fixed sets of masks
     Metric("nll", "NLL on [MASK]", "nats", "lower", _MASK_ONLY),
@@ -40,6 +42,9 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("nll_random", "NLL at replaced tokens", "nats", "lower", measures.nll_at("random")),
     Metric("mix_gap", "NLL under 80/10/10 masking minus NLL on [MASK]", "nats", "lower",
            difference(_MIXED, _MASK_ONLY)),
+    # the tutorial's own validation
+    *(Metric(f"remasked_nll_{step}", f"NLL of the validation with new masks at step {step:,}", "nats", "lower",
+             measures.remasked_nll(step), defined_on_plateau=True) for step in TUTORIAL_STEPS),
     # probes
     Metric("probe_accuracy", "probe accuracy", "points", "higher", measures.probe()),
     Metric("probe_last_layer", "probe accuracy at the last layer", "points", "higher", measures.last_layer()),
@@ -61,6 +66,9 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            measures.tutorial_probe("trained")),
     Metric("tutorial_untrained", "accuracy of the tutorial's probe on the untrained encoder", "points", "higher",
            measures.tutorial_probe("untrained")),
+    Metric("tutorial_gain", "accuracy of the tutorial's probe minus that on the untrained encoder", "points", "higher",
+           difference(measures.tutorial_probe("trained"), measures.tutorial_probe("untrained")),
+           defined_on_plateau=True),
     Metric("plane_share", "between-class share of variance on the [CLS] plane, trained minus untrained", "share",
            "higher", measures.plane_share),
     # sentence pairs

@@ -162,10 +162,11 @@ def show_plan(rows: list, jobs: int, has_examples: bool) -> None:
     """One row per arm, and the total work for the stale cells with `jobs` of them in parallel. has_examples: whether
     the training time could be measured."""
     table = Table()
-    for name in ("arm", "cells", "stale", "tokens per cell", "FLOPs per cell", "training per cell"):
+    for name in ("arm", "cells", "stale", "tokens per cell", "epochs", "FLOPs per cell", "training per cell"):
         table.add_column(name, justify="left" if name == "arm" else "right")
     for row in rows:
-        table.add_row(row.arm, f"{row.cells}", f"{row.stale}", f"{row.tokens:,.0f}", f"{row.flops:.1e}",
+        table.add_row(row.arm, f"{row.cells}", f"{row.stale}", f"{row.tokens:,.0f}",
+                      "" if row.epochs is None else f"{row.epochs:,.1f}", f"{row.flops:.1e}",
                       "" if row.seconds is None else duration(row.seconds))
     stale = sum(row.stale for row in rows)
     _print(table, f"{stale} of {sum(row.cells for row in rows)} cells are stale: "

@@ -99,7 +99,8 @@ def _write_task(study: Study, task: ProbeTask, folder: Path, topic_rows: Callabl
     counts = {}
     for split in ("train", "test"):
         frame = _topic_rows(topic_rows, split) if task.path == "corpus" else _task_rows(study, task, split)
-        frame = _subset(frame, task.train_rows and task.train_rows * task.draws if split == "train" else task.test_rows)
+        rows = task.train_rows and task.train_rows * task.draws if split == "train" else task.test_rows
+        frame = frame[:rows] if task.take == "first" else _subset(frame, rows)
         frame.to_parquet(folder / f"probe-{task.name}-{split}.parquet", index=False)
         counts[f"probe_{task.name}_{split}_rows"] = len(frame)
         labels = sorted(pd.unique(frame.label).tolist())

@@ -26,10 +26,11 @@ def _documents(study: Study, split: str) -> Iterator[Document]:
     settings = study.settings.corpus
     rows = load_rows(study, settings, split, (settings.column,), settings.name)
     texts = _checked_texts(rows, settings.column, settings.path, split)
-    documents = _wikitext_articles(texts) if settings.layout == "wikitext" else (text.split("\n") for text in texts)
+    documents = (_wikitext_articles(texts, settings.headings) if settings.layout == "wikitext"
+                 else (text.split("\n") for text in texts))
     if split == "train" and settings.max_documents is not None:
         documents = itertools.islice(documents, settings.max_documents)
-    return (_sentences(paragraphs, settings.language) for paragraphs in documents)
+    return (_sentences(paragraphs, settings.language, settings.min_characters) for paragraphs in documents)
 
 
 def _checked_texts(rows, column: str, path: str, split: str) -> Iterator[str]:
@@ -42,11 +43,11 @@ def _checked_texts(rows, column: str, path: str, split: str) -> Iterator[str]:
         yield row[column]
 
 
-def _wikitext_articles(lines: Iterable[str]) -> Iterator[list[str]]:
+def _wikitext_articles(lines: Iterable[str], headings: bool) -> Iterator[list[str]]:
     """Yields articles as lists of paragraphs.
 
-    An article begins at ` = Title = ` with a blank line before and after it. Other headings are left out, `@-@`
-    becomes `-`, and `<unk>` becomes [UNK], which is never a target.
+    An article begins at ` = Title = ` with a blank line before and after it. Unless `headings` are kept, lines that
+    begin with ` = ` are left out. `@-@` becomes `-`, and `<unk>` becomes [UNK], which is never a target.
     """
     article: list[str] = []
     before, line = "", None
@@ -55,17 +56,23 @@ def _wikitext_articles(lines: Iterable[str]) -> Iterator[list[str]]:
             if not before.strip() and not after.strip() and _TITLE.match(line):
                 if article:
                     yield article
-                article = []
-            elif line.strip() and not line.startswith(" = "):
-                article.append(_SPLIT_MARKS.sub(r"\1", line).replace("<unk>", "[UNK]"))
+                article = [_plain(line)] if headings else []
+            elif line.strip() and (headings or not line.startswith(" = ")):
+                article.append(_plain(line))
             before = line
         line = after
     if article:
         yield article
 
 
-def _sentences(paragraphs: list[str], language: str) -> Document:
+def _plain(line: str) -> str:
+    return _SPLIT_MARKS.sub(r"\1", line).replace("<unk>", "[UNK]")
+
+
+def _sentences(paragraphs: list[str], language: str, min_characters: int) -> Document:
+    """The sentences of the paragraphs that have more than `min_characters` characters."""
     from sentencex import segment
 
-    split = ([s.strip() for s in segment(language, text) if s.strip()] for text in map(str.strip, paragraphs) if text)
+    split = ([s.strip() for s in segment(language, text) if s.strip()] for text in map(str.strip, paragraphs)
+             if len(text) > min_characters)
     return [sentences for sentences in split if sentences]

@@ -30,7 +30,7 @@ import numpy as np
 from study import StudyError, randomness
 from study.config.schema import Examples, Masking
 from study.data.batches import Rows, gather
-from study.data.layouts import Segments, Spans, pair_layout
+from study.data.layouts import Segments, Spans, pair_layout, single_layout
 from study.data.masking import mask_rows
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
@@ -73,13 +73,15 @@ class PairSet:
 @dataclass(frozen=True)
 class EvaluationSet:
     """A fixed evaluation set: true `ids` (N, T), mask sets, `pairs` by task (nsp and sop), `unigram` (V,) nats per
-    token, and the document of each row, `documents` (N,), None if not recorded."""
+    token, the document of each row, `documents` (N,), None if not recorded, and `paragraphs`, padded rows for
+    `examples.remasked`, None without."""
     ids: np.ndarray
     sets: dict[str, MaskSet]
     pairs: dict[str, PairSet]
     unigram: np.ndarray
     hash: str
     documents: np.ndarray | None = None
+    paragraphs: Rows | None = None
 
     @property
     def unigram_nll(self) -> float:
@@ -143,11 +145,13 @@ def document_windows(store: TokenStore, length: int, rows: int, limit: int | Non
 
 
 def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndarray, tokenizer: TokenizerInfo,
-                         rows: int, exact: ExactFloor | None = None, documents: bool = False) -> dict[str, np.ndarray]:
+                         rows: int, exact: ExactFloor | None = None, documents: bool = False,
+                         paragraphs: int = 0) -> dict[str, np.ndarray]:
     """Returns the arrays of one evaluation set, as `load_evaluation_set` reads them.
 
     store: a held-out split. unigram (V,): nats per token. rows: how many at most; no more pairs either. exact: the
     floor, None if unknown. documents: whether to record the document of each row, for comparisons over texts.
+    paragraphs: how many of the first paragraphs are kept for `examples.remasked`.
     """
     limit = None if exact is None else exact.document_tokens
     starts, offsets = document_windows(store, settings.max_seq_length, rows, limit, settings.seed)
@@ -168,7 +172,16 @@ def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndar
             floor = arrays[f"{same}/floor"] if same else exact.nll(ids, masked.shown, masked.corruption, offsets,
                                                                    masking)
             arrays[f"{name}/floor"] = floor.round(12) + 0.0     # the last bit and -0 differ between machines
+    if paragraphs:
+        arrays |= _paragraphs(store, tokenizer, settings.max_seq_length, paragraphs)
     return arrays | _pairs(settings, store, tokenizer, min(rows, settings.pair_rows), exact, documents)
+
+
+def _paragraphs(store: TokenStore, tokenizer: TokenizerInfo, length: int, count: int) -> dict[str, np.ndarray]:
+    layout = single_layout(store, "paragraphs", length)
+    spans = Spans(layout.starts[:count], layout.lengths[:count])
+    rows = gather(store.ids, spans, length, tokenizer, padded=True)
+    return {"paragraphs/ids": rows.ids.astype(np.int32), "paragraphs/attention": rows.attention_mask}
 
 
 def _pairs(settings: Examples, store: TokenStore, tokenizer: TokenizerInfo, count: int,
@@ -220,5 +233,9 @@ def load_evaluation_set(path: Path) -> EvaluationSet:
                            masks[PAIR_SET] if task == "nsp" else None, arrays.get(f"{task}/log_odds"),
                            arrays.get(f"{task}/documents"))
              for task in ("nsp", "sop")}
+    paragraphs = arrays.get("paragraphs/ids")
+    if paragraphs is not None:
+        paragraphs = Rows(paragraphs.astype(np.int64), np.zeros(paragraphs.shape, np.int64),
+                          arrays["paragraphs/attention"], None)
     return EvaluationSet(arrays["ids"].astype(np.int64), {name: masks[name] for name in SETS}, pairs,
-                         arrays["unigram"], content_hash(arrays), arrays.get("documents"))
+                         arrays["unigram"], content_hash(arrays), arrays.get("documents"), paragraphs)

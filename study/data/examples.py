@@ -37,8 +37,9 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
     train = stores["train"]
     unigram, sets = unigram_nll(train.ids, tokenizer), {}
     for split, rows in (("validation", settings.validation_rows), ("test", settings.test_rows)):
+        remasked = settings.remasked if split == "validation" else None
         sets[split] = build_evaluation_set(settings, stores[split], unigram, tokenizer, rows, exact,
-                                           documents=split == "test")
+                                           documents=split == "test", paragraphs=remasked.rows if remasked else 0)
         save_arrays(sets[split], folder / f"{split}.npz")
     floors = {} if exact is None else {split: _floors(arrays) for split, arrays in sets.items()}
     tokens = {split: _masked(arrays, "", "mask_only", tokenizer) for split, arrays in sets.items()}

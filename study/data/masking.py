@@ -13,7 +13,8 @@ so that
 - selections are nested: a token selected at 15 % is also selected at 40 %;
 - recipes that differ only in mask, random and keep select the same positions.
 
-Random tokens are drawn uniformly from the ordinary vocabulary, so they are never special tokens.
+Random tokens are drawn uniformly from the ordinary vocabulary, so they are never special tokens. With
+`random_from: vocabulary` they are drawn from all ids, as collators of tutorials and of `transformers` do.
 
 Three ways to select, each with an expected rate of p:
 
@@ -80,7 +81,8 @@ def mask_rows(ids: np.ndarray, eligible: np.ndarray, word_start: np.ndarray, tok
         selected, relative = _select_spans(draw, word_start, eligible, masking.mlm_probability, masking.span_mean)
     corruption = np.select([relative < masking.mask, relative < masking.mask + masking.random], [MASK, RANDOM], KEEP)
     corruption = np.where(selected & eligible, corruption, UNTOUCHED).astype(np.uint8)
-    return MaskedRows(_corrupt(ids, corruption, tokenizer, draw), corruption)
+    replacements = tokenizer.ordinary if masking.random_from == "words" else np.arange(tokenizer.vocabulary_size)
+    return MaskedRows(_corrupt(ids, corruption, tokenizer.mask_id, replacements, draw), corruption)
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,13 @@ class _Draws:
         return randomness.uniforms(self.seed, stream, self.epoch, self.example, self.position)
 
 
-def _corrupt(ids: np.ndarray, corruption: np.ndarray, tokenizer: TokenizerInfo, draw: _Draws) -> np.ndarray:
-    shown = np.where(corruption == MASK, tokenizer.mask_id, ids)
+def _corrupt(ids: np.ndarray, corruption: np.ndarray, mask_id: int, replacements: np.ndarray,
+             draw: _Draws) -> np.ndarray:
+    """Token ids (N, T) as shown; random tokens are drawn uniformly from the ids `replacements` (R,)."""
+    shown = np.where(corruption == MASK, mask_id, ids)
     if (corruption == RANDOM).any():
-        pick = (draw.uniforms(randomness.REPLACE) * len(tokenizer.ordinary)).astype(np.int64)
-        shown = np.where(corruption == RANDOM, tokenizer.ordinary[pick], shown)
+        pick = (draw.uniforms(randomness.REPLACE) * len(replacements)).astype(np.int64)
+        shown = np.where(corruption == RANDOM, replacements[pick], shown)
     return shown
 
 

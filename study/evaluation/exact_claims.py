@@ -17,13 +17,16 @@ from torch.nn.functional import cross_entropy
 
 from study import StudyError
 from study.config.arms import resolve
-from study.config.schema import Masking, RunConfig
+from study.config.schema import Masking, Model, RunConfig
 from study.config.study import Study
 from study.data.batches import Batch, micro_batches
 from study.data.masking import KEEP, MASK, RANDOM, mask_rows
 from study.data.tokenizer import TokenizerInfo
+from study.model.encoder import Encoder
+from study.model.heads import parameter_count
 from study.objectives.pretraining_model import PretrainingModel, new_model
 
+BERT_VOCABULARY, BERT_LENGTH = 30_522, 512  # entries of the uncased vocabulary, positions
 ROWS, LENGTH, ORDINARY = 4000, 64, 500      # of the random rows on which shares are counted
 LEVEL = 0.95                                # of the binomial interval that a share must fall in
 BERT_MASKING = Masking(mlm_probability=0.15, mask=0.8, random=0.1, keep=0.1, selection="token", span_mean=3.0,
@@ -190,6 +193,22 @@ def accumulation(config: RunConfig) -> dict:
 
 # ---- arithmetic
 
+def bert_sizes(_: RunConfig) -> dict:
+    """BERT-base has 110 million parameters and BERT-large 340 million."""
+    sizes = {"base": (12, 768, 12, 110e6), "large": (24, 1024, 16, 340e6)}
+    counts = {}
+    for name, (layers, width, heads, _) in sizes.items():
+        model = Model(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+                      intermediate_size=4 * width, norm="post", embedding_norm=True, dropout=0.1, initialization="bert",
+                      tied_decoder=True, decoder_transform=True)
+        with torch.device("meta"):
+            parts = Encoder(model, BERT_VOCABULARY, BERT_LENGTH, causal=False), torch.nn.Linear(width, width)
+        counts[name] = sum(parameter_count(part) for part in parts)                     # the encoder and its pooler
+    close = all(abs(counts[name] / published - 1) < 0.02 for name, (*_, published) in sizes.items())
+    return _outcome(close, "the encoder with its pooler was built and its parameters counted; agrees within 2 %",
+                    f"{counts['base'] / 1e6:.1f} and {counts['large'] / 1e6:.1f} million")
+
+
 def perplexity_by_tokens(_: RunConfig) -> dict:
     """exp(mean NLL over all masked tokens) does not depend on the batch size; the mean of batch means does."""
     rng = np.random.default_rng(0)
@@ -211,4 +230,4 @@ def perplexity_by_tokens(_: RunConfig) -> dict:
 
 CHECKS: dict[str, Callable[[RunConfig], dict]] = {check.__name__: check for check in (
     selected_share, mix_80_10_10, mix_overlapping, loss_elsewhere, masked_loss_is_full_loss, padding_segment,
-    accumulation, perplexity_by_tokens)}
+    accumulation, bert_sizes, perplexity_by_tokens)}

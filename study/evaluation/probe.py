@@ -26,8 +26,6 @@ from study.evaluation.embedding import PooledStates, embed_layers, load_cell, to
 from study.files import save_arrays, write_json
 from study.objectives.pretraining_model import PretrainingModel, new_model
 
-PLANE_ROWS = 400                            # test rows in the report's figure of [CLS] vectors
-
 
 def probe(study: Study, arm: str, seed: int) -> dict:
     """Probes one cell on every task. Returns the content of probe.json.
@@ -71,7 +69,9 @@ def _probe(study: Study, arm: str, seed: int, config: RunConfig, model: Pretrain
             others = {key: value for key, value in of_encoder.items() if key not in settings.poolings}
             scores.setdefault("more", {})[name] = others
             arrays |= {f"{task.name}/{key}/{name}/predicted": row.astype(np.uint8) for key, row in predicted.items()}
-            arrays[f"{task.name}/cls/{name}/plane"] = principal_plane(vectors["test"][-1].cls[:PLANE_ROWS])
+            cls = vectors["test"][-1].cls[:settings.plane_rows]
+            arrays[f"{task.name}/cls/{name}/plane"] = principal_plane(cls)
+            arrays |= {f"{task.name}/cls/{name}/{kind}": project(cls, kind) for kind in settings.projections}
         arrays[f"{task.name}/label"] = labels["test"].astype(np.uint8)
         result[task.name] = scores | baselines(study, task)
     save_arrays(arrays, folder / "probe.npz")
@@ -233,6 +233,25 @@ def principal_plane(vectors: np.ndarray) -> np.ndarray:
     if not np.isfinite(vectors).all() or np.ptp(vectors, axis=0).max() < 1e-6:
         return np.zeros((len(vectors), 2), np.float32)
     return PCA(2, svd_solver="full").fit_transform(vectors.astype(np.float64)).astype(np.float32)
+
+
+def project(vectors: np.ndarray, kind: str) -> np.ndarray:
+    """Returns vectors (N, H) in two dimensions by `tsne` or `umap`, (N, 2) float32; all zeros if they are not finite.
+
+    Raises StudyError if UMAP is asked for and its package is missing.
+    """
+    if not np.isfinite(vectors).all():
+        return np.zeros((len(vectors), 2), np.float32)
+    if kind == "tsne":
+        from sklearn.manifold import TSNE
+
+        return TSNE(perplexity=min(30, (len(vectors) - 1) / 3), random_state=0).fit_transform(vectors)
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise StudyError("probe.projections: umap needs the package umap-learn; run `pip install umap-learn`, or leave "
+                         "umap out") from None
+    return UMAP(random_state=0).fit_transform(vectors).astype(np.float32)
 
 
 def _vectors(model: PretrainingModel, backend, texts: list[str], length: int, settings: Probe) -> list[PooledStates]:

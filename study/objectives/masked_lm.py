@@ -67,6 +67,23 @@ class MaskedLM:
         return flops_per_token(self.config.model, vocabulary_size, length, projected)
 
 
+def remasked_nll(model: nn.Module, config: RunConfig, paragraphs: Rows, tokenizer: TokenizerInfo, seed: int,
+                 step: int) -> float:
+    """Returns the validation loss of tutorials, in nats: masks drawn anew at this step, mean over batches of the mean
+    NLL of a batch.
+
+    paragraphs: rows (N, T). Batches have `training.batch_size` rows. Unlike the NLL on the fixed sets, the result
+    depends on the batch size, and under 80/10/10 it includes the easier kept tokens.
+    """
+    ids, size = paragraphs.ids, config.training.batch_size
+    masked = mask_rows(ids, tokenizer.is_ordinary[ids], ~tokenizer.is_continuation[ids], tokenizer, config.masking,
+                       seed, step, np.arange(len(ids)))
+    means = [token_nll(model, ids[rows], MaskSet(masked.shown[rows], masked.corruption[rows], None), size,
+                       Rows(ids[rows], paragraphs.token_type_ids[rows], paragraphs.attention_mask[rows], None)).mean()
+             for rows in blocks(len(ids), size) if masked.selected[rows].any()]
+    return float(np.mean(means))
+
+
 def token_nll(model: nn.Module, ids: np.ndarray, masks: MaskSet, batch_size: int,
               pairs: Rows | None = None) -> np.ndarray:
     """Returns -ln P(true token), in nats, at each selected position of a mask set: (S,) float64, row-major.

@@ -5,6 +5,7 @@ shapes, inputs and precision are of one kind.
 """
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ COST_KEYS = {"batch_size", "gradient_accumulation_steps", "precision", "threads"
 class Plan:
     """One arm: its number of cells, how many are stale, and the cost of one cell.
 
-    flops: floating-point operations of the training. seconds: training time, None if it was not measured.
+    epochs: how often the training text is read, None if its length is not known yet. flops: floating-point operations
+    of the training. seconds: training time, None if it was not measured.
     """
     arm: str
     cells: int
     stale: int
     tokens: float
+    epochs: float | None
     flops: float
     seconds: float | None
 
@@ -40,7 +43,7 @@ def plan(study: Study, measure: bool = True,
 
     stale, seconds, rows = set(planned_cells(study)), {}, []
     measure = measure and (study.runs / "examples" / "validation.npz").exists()
-    data = load_data(study) if measure else None
+    data, text = load_data(study) if measure else None, _text_tokens(study)
     vocabulary_size = data.tokenizer.vocabulary_size if measure else study.settings.tokenizer.vocabulary_size
     for arm in progress(study.settings.arms, description="measuring"):
         config = resolve(study, arm)
@@ -52,8 +55,16 @@ def plan(study: Study, measure: bool = True,
                 if (kind := _kind(part)) not in seconds:
                     seconds[kind] = step_seconds(part, data)
                 cell_seconds += seconds[kind] * steps
-        rows.append(Plan(arm, len(names), count, *_work(config, vocabulary_size), cell_seconds))
+        tokens, flops = _work(config, vocabulary_size)
+        epochs = tokens / (text * config.training.data_fraction) if text else None
+        rows.append(Plan(arm, len(names), count, tokens, epochs, flops, cell_seconds))
     return rows
+
+
+def _text_tokens(study: Study) -> int | None:
+    """The number of tokens of the training text; None before the examples stage."""
+    path = study.runs / "examples" / "references.json"
+    return json.loads(path.read_text())["train"]["tokens"] if path.exists() else None
 
 
 def precision_advice(study: Study) -> str:

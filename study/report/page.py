@@ -27,7 +27,9 @@ from study.report.overview import (
     search_figures,
 )
 from study.report.pairs import pair_section
+from study.report.planes import plane_figure
 from study.report.plateau import plateau_section
+from study.report.remasked import remasked_section
 
 
 def write_report(study: Study) -> Path:
@@ -39,15 +41,18 @@ def write_report(study: Study) -> Path:
     facts = gather(results)
     plateau, curves = plateau_section(results, facts["frames"]["escape"]), curve_figures(results, facts["data"])
     figures = _figures(results, facts, short=plateau is not None)
+    remasked = remasked_section(results)
     claims = [row | {"figure": claim_figure(row)} for row in facts["claims"]]
     drawings = {name: figure.svg for part in (figures, *curves.values(), plateau["figures"] if plateau else {})
                 for name, figure in part.items()}
     tested = with_runs(claims)
     by_name = by_question(tested)
     questions = {name: by_name.get(name, []) for name in QUESTIONS if name in by_name or name in curves}
+    drawings |= {"remasked": remasked["figure"].svg} if remasked else {}
     drawings |= {row["file"]: row["figure"]["svg"] for row in tested if row["figure"]}
     text = render("report.md", facts | {
         "questions": questions, "figures": figures, "curves": curves, "plateau": plateau,
+        "remasked": remasked,
         "findings": findings(results, facts), "linked": True,
         "pairs": None if plateau else pair_section(results, facts["arms"], facts["data"]["references"])})
     _write_figures(study.reports / "figures", drawings)
@@ -69,7 +74,8 @@ def _figures(results: StudyResults, facts: dict, short: bool) -> dict[str, Figur
     for metric in HEADLINES:
         drawn |= effects_figure(study, frames["comparisons"], metric)
     drawn |= along_figure(study, frames["along_training"]) | escape_figure(results, frames["cells"])
-    return drawn | layer_figure(study, frames["probes"], facts["levels"]) | decile_figure(study, frames["tokens"])
+    drawn |= layer_figure(study, frames["probes"], facts["levels"]) | plane_figure(results)
+    return drawn | decile_figure(study, frames["tokens"])
 
 
 def _write_figures(folder: Path, drawings: dict[str, str]) -> None:

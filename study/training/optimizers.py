@@ -13,8 +13,8 @@ class Optimizers:
     """AdamW (Loshchilov and Hutter 2019), or Muon (Jordan et al. 2024) for the matrices of the layers and AdamW for the
     rest.
 
-    Weight decay applies to matrices only, not to biases and norms. Muon's updates are scaled to the size of AdamW's
-    (Liu et al. 2025), so both use the same learning rate. Queries, keys and values are one matrix here.
+    Weight decay applies to matrices only, unless `decay_biases_and_norms` is set. Muon's updates are scaled to the size
+    of AdamW's (Liu et al. 2025), so both use the same learning rate. Queries, keys and values are one matrix here.
     """
 
     def __init__(self, model: nn.Module, training: Training):
@@ -25,7 +25,7 @@ class Optimizers:
             by_muon = training.optimizer == "muon" and is_matrix and name.startswith("encoder.layers.")
             scale = training.position_learning_rate if name.startswith(POSITIONS) else 1.0
             groups.setdefault((by_muon, is_matrix, scale), []).append(parameter)
-        decay = {True: training.weight_decay, False: 0.0}
+        decay = {True: training.weight_decay, False: training.weight_decay * training.decay_biases_and_norms}
         adamw, muon = ([{"params": parameters, "weight_decay": decay[is_matrix], "scale": scale}
                         for (by_muon, is_matrix, scale), parameters in groups.items() if by_muon == wanted]
                        for wanted in (False, True))

@@ -11,11 +11,11 @@ from study.config.schema import RunConfig, Training
 def learning_rate(step: int, training: Training) -> float:
     """Returns the learning rate of update `step`, counted from 0: linear warm-up, then decay to 0 or constant.
 
-    Update s of w warm-up steps has (s + 1) / w of the peak, so the first update is not lost. The last update of a decay
-    is one step before 0.
+    Update s of w warm-up steps has (s + 1) / w of the peak, so the first update is not lost; with `warmup_from_zero`
+    it has s / w. The last update of a decay is one step before 0.
     """
     if step < training.warmup_steps:
-        return training.learning_rate * (step + 1) / training.warmup_steps
+        return training.learning_rate * (step + (not training.warmup_from_zero)) / training.warmup_steps
     if training.lr_scheduler_type == "constant":
         return training.learning_rate
     done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
@@ -32,8 +32,8 @@ def settings_at(step: int, config: RunConfig) -> RunConfig:
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps [begin, end) with the same settings and rows of one length. The number of tokens per step is the same in
-    every phase. first_batch: the number of the batch of step `begin` among those with rows of this length."""
+    """Steps [begin, end) with the same settings and rows of one length. first_batch: the number of the batch of step
+    `begin` among those with rows of this length."""
     begin: int
     end: int
     length: int
@@ -60,11 +60,12 @@ def phases(config: RunConfig) -> list[Phase]:
 
 def _phases(config: RunConfig) -> list[Phase]:
     """The phases of a cell without its branch: with a length curriculum short rows first, and correspondingly more of
-    them."""
+    them if the curriculum keeps the tokens of a step."""
     steps, length, rows = config.training.steps, config.examples.max_seq_length, config.training.batch_size
     curriculum = config.training.curriculum
     if curriculum is None:
         return [Phase(0, steps, length, rows, config)]
     switch = round(curriculum.step_fraction * steps)
     factor = max(1, round(1 / curriculum.length_fraction))
-    return [Phase(0, switch, length // factor, rows * factor, config), Phase(switch, steps, length, rows, config)]
+    short_rows = rows * factor if curriculum.keep == "tokens" else rows
+    return [Phase(0, switch, length // factor, short_rows, config), Phase(switch, steps, length, rows, config)]

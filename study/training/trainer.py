@@ -24,6 +24,7 @@ from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 from study.model.attention_offsets import attention_offsets
 from study.objectives import objective_of
+from study.objectives.masked_lm import remasked_nll
 from study.objectives.pretraining_model import new_model
 from study.training.checkpoint import Progress, read_checkpoint, write_checkpoint
 from study.training.interventions import intervene
@@ -241,14 +242,7 @@ class Trainer:
             progress.status = "diverged"    # and the record has no validation_nll
         elif nll is not None:
             record["validation_nll"] = _rounded(nll)
-            own = self.objective.token.own_format_nll(self.model, self.data.validation, batch_size)
-            if own is not None and math.isfinite(own):
-                record["own_format_nll"] = _rounded(own)
-            if self.config.training.attention_offsets:
-                rows = self.data.validation.sets["mask_only"].shown[:ATTENTION_ROWS]
-                shares = attention_offsets(self.model.encoder, self.model.as_tensor(rows))
-                record["attention_offsets"] = [[[round(share, 4) for share in head] for head in layer]
-                                               for layer in shares]
+            record |= self._other_scores(batch_size)
             is_better = progress.best_nll is None or nll < progress.best_nll
             is_regular = progress.step % self.config.training.eval_steps == 0     # patience ignores the early ones
             progress.best_nll = nll if is_better else progress.best_nll
@@ -260,6 +254,20 @@ class Trainer:
             progress.status = "finished" if self._is_below_uniform() else "diverged"
         if progress.status == "running" and self._has_escaped_long_ago():
             progress.status = "finished"
+
+    def _other_scores(self, batch_size: int) -> dict:
+        """The scores of a validation besides the NLL on [MASK], as far as the settings ask for them."""
+        validation, remasked = self.data.validation, self.config.examples.remasked
+        scores: dict = {"own_format_nll": self.objective.token.own_format_nll(self.model, validation, batch_size)}
+        if remasked is not None and self.progress.step % remasked.steps == 0:
+            scores["remasked_nll"] = remasked_nll(self.model, self.config, validation.paragraphs, self.data.tokenizer,
+                                                  self.seed, self.progress.step)
+        scores = {key: _rounded(nll) for key, nll in scores.items() if nll is not None and math.isfinite(nll)}
+        if self.config.training.attention_offsets:
+            rows = validation.sets["mask_only"].shown[:ATTENTION_ROWS]
+            shares = attention_offsets(self.model.encoder, self.model.as_tensor(rows))
+            scores["attention_offsets"] = [[[round(share, 4) for share in head] for head in layer] for layer in shares]
+        return scores
 
     def _has_escaped_long_ago(self) -> bool:
         """Whether the run left the plateau at least `stop_after_escape` steps ago."""

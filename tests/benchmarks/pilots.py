@@ -27,6 +27,9 @@ SHORT = {"training": {"steps": 600, "warmup_steps": 200, "eval_steps": 25, "logg
                       "save_steps": 1_000_000, "precision": "float32"}}
 FULL = {"steps": 9600, "warmup_steps": 400, "eval_steps": 100, "logging_steps": 100, "precision": "bfloat16"}
 LINEAR = {"decoder_transform": False}
+SMALL = FULL | {"batch_size": 32, "steps": 19_200, "warmup_steps": 800, "eval_steps": 200, "logging_steps": 200,
+                "learning_rate": 0.0035}
+LONG = FULL | {"steps": 12_800}
 ABSOLUTE, ALL_MASK = {"positions": "absolute"}, {"mask": 1.0, "random": 0.0, "keep": 0.0}
 PILOTS: dict[str, dict] = {
     "baseline": {},
@@ -43,9 +46,11 @@ PILOTS: dict[str, dict] = {
     "linear decoder": {"model": LINEAR},
     "three times the steps": {"training": {"steps": 1800}},
     "full length": {"training": FULL},
-    "full length, all-mask": {"training": FULL, "masking": ALL_MASK},
     "full length, linear decoder": {"training": FULL, "model": LINEAR},
     "full length, linear decoder, all-mask": {"training": FULL, "model": LINEAR, "masking": ALL_MASK},
+    "full length, linear decoder, all-mask, 2,048 tokens per step": {
+        "training": SMALL, "model": LINEAR, "masking": ALL_MASK},
+    "12,800 steps, linear decoder, all-mask": {"training": LONG, "model": LINEAR, "masking": ALL_MASK},
 }
 
 

@@ -9,6 +9,7 @@ from study.cli.console import duration, show_plan
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
 from study.config.schema import From
+from study.data.token_store import TokenStore
 from study.objectives import objective_of
 from study.orchestration import dvc_commands, runner
 from study.orchestration import plan as planning
@@ -39,6 +40,9 @@ def test_a_plan_counts_tokens_operations_and_stale_cells(tiny, stale, capsys):
     assert rows["dynamic"].flops == pytest.approx(
         tokens * objective_of(config).token.flops_per_token(size, config.examples.max_seq_length))
     assert rows["short-first-half"].flops < rows["dynamic"].flops
+    text = len(TokenStore.open(tiny.runs / "examples" / "train").ids)
+    assert rows["dynamic"].epochs == pytest.approx(tokens / text)
+    assert rows["dynamic-few"].epochs == pytest.approx(tokens / (0.1 * text))
     show_plan(list(rows.values()), jobs=2, has_examples=False)
     output = " ".join(capsys.readouterr().out.split())
     assert f"4 of {len(tiny.cells)} cells are stale" in output

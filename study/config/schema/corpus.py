@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from study.config.schema.base import TRAIN_TEST, TRAIN_VALIDATION_TEST, Fraction, RelativePath, Settings
 
@@ -81,6 +81,12 @@ class Text(Settings):
     layout: Literal["wikitext", "documents"]
     """`wikitext`: a row is one line of WikiText. `documents`: a row is one document with one paragraph per line."""
 
+    headings: bool = False
+    """Whether section headings are kept, as paragraphs (layout `wikitext` only)."""
+
+    min_characters: NonNegativeInt = 0
+    """Paragraphs with this number of characters or fewer are left out."""
+
     language: str
     """ISO 639 code, for sentence segmentation."""
 
@@ -89,3 +95,9 @@ class Text(Settings):
 
     quote: bool
     """Whether results and reports may quote the text."""
+
+    @model_validator(mode="after")
+    def _headings_are_marked(self):
+        if self.headings and self.layout != "wikitext":
+            raise ValueError(f"headings: only layout wikitext marks headings, not {self.layout}")
+        return self

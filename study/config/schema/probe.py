@@ -45,8 +45,13 @@ class ProbeTask(Settings):
     """How often `train_rows` training rows are drawn. With more than one, every seed has draws of its own, which all
     arms share; accuracies are means over the draws."""
 
+    take: Literal["drawn", "first"] = "drawn"
+    """Which `train_rows` and `test_rows` rows are used: drawn ones, or the first ones in the order of the data."""
+
     @model_validator(mode="after")
     def _rows_to_draw(self):
+        if self.draws > 1 and self.take == "first":
+            raise ValueError(f"draws: {self.draws} draws of the first rows would be alike; set draws: 1 or take: drawn")
         if self.draws > 1 and self.train_rows is None:
             raise ValueError(f"draws: {self.draws} draws need train_rows, the number of rows in each")
         return self
@@ -78,6 +83,12 @@ class Probe(Settings):
 
     batch_size: PositiveInt
     """Texts per batch when they are encoded."""
+
+    plane_rows: PositiveInt = 400
+    """Test rows whose [CLS] vectors are projected onto their first two principal components."""
+
+    projections: list[Literal["tsne", "umap"]] = []
+    """Further projections of the same [CLS] vectors, for a figure: t-SNE, or UMAP (needs the package umap-learn)."""
 
     @model_validator(mode="after")
     def _at_least_one_row_per_class(self):

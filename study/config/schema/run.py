@@ -29,6 +29,17 @@ class Tokenizer(Settings):
     """A pair of pieces is merged only if it occurs at least this often (`train` only)."""
 
 
+class Remasked(Settings):
+    """A validation as tutorials do it: one paragraph per row, padded or cut, masked anew each time with the masking of
+    the run. The result is the mean over batches of the mean NLL of a batch."""
+
+    rows: PositiveInt
+    """The first rows of the validation split that are used, in batches of `training.batch_size`."""
+
+    steps: PositiveInt
+    """Steps between two of these validations. It must be a multiple of `training.eval_steps`."""
+
+
 class Examples(Settings):
     """Rows of tokens, and the fixed evaluation sets."""
 
@@ -46,6 +57,9 @@ class Examples(Settings):
 
     seed: int
     """Seed of the masks of the evaluation sets."""
+
+    remasked: Remasked | None = None
+    """A second validation with masks that are drawn anew; null: none."""
 
 
 class Inputs(Settings):
@@ -76,6 +90,9 @@ class Masking(Settings):
 
     keep: Fraction
     """Fraction of the selected tokens that is left unchanged."""
+
+    random_from: Literal["words", "vocabulary"] = "words"
+    """What random tokens are drawn from: the ordinary pieces, or all ids, with special tokens and unused entries."""
 
     selection: Literal["token", "whole-word", "span"]
     """What is selected together: single tokens, whole words, or spans of words (SpanBERT)."""
@@ -170,13 +187,16 @@ class Model(Settings):
 
 
 class Curriculum(Settings):
-    """Short rows first, then full rows. The number of tokens per step does not change."""
+    """Short rows first, then full rows."""
 
     step_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Fraction of the steps with short rows."""
 
     length_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Length of the short rows as a fraction of `examples.max_seq_length`."""
+
+    keep: Literal["tokens", "rows"] = "tokens"
+    """What a step with short rows has as much of as one with full rows: tokens, or rows (then it has fewer tokens)."""
 
 
 class Training(Settings):
@@ -203,6 +223,9 @@ class Training(Settings):
     warmup_steps: Annotated[int, Field(ge=0)]
     """Steps over which the learning rate rises linearly from 0."""
 
+    warmup_from_zero: bool = False
+    """Whether the first update has a learning rate of 0, and so does nothing, as in the schedules of `transformers`."""
+
     lr_scheduler_type: Literal["linear", "cosine", "constant"]
     """Learning rate after warm-up: decay to 0, or none."""
 
@@ -224,7 +247,10 @@ class Training(Settings):
     """Added to the root of the mean squared gradient."""
 
     weight_decay: Annotated[float, Field(ge=0)]
-    """Decoupled weight decay (AdamW). Biases and norms are exempt."""
+    """Decoupled weight decay (AdamW)."""
+
+    decay_biases_and_norms: bool = False
+    """Whether weight decay applies to biases and norms as well, as it does when AdamW is given all parameters."""
 
     max_grad_norm: Annotated[float, Field(gt=0)] | None
     """Gradients are clipped to this norm; null: no clipping."""
@@ -305,6 +331,10 @@ class Recipe(Settings):
         if self.training.stop_after_escape is not None and unlike_validation:
             raise ValueError("training.stop_after_escape watches the NLL on [MASK] in rows of one segment, so it needs "
                              "objective.token_objective mlm, an inputs.format without pairs and masking.mask above 0")
+        remasked = self.examples.remasked
+        if remasked is not None and remasked.steps % self.training.eval_steps:
+            raise ValueError(f"examples.remasked.steps {remasked.steps} is not a multiple of training.eval_steps "
+                             f"{self.training.eval_steps}")
         if self.training.position_learning_rate != 1 and self.model.positions in ("rotary", "alibi"):
             raise ValueError(f"training.position_learning_rate needs positions that are learned, not model.positions "
                              f"{self.model.positions}")

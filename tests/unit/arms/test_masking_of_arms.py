@@ -47,7 +47,7 @@ def test_each_corruption_does_what_its_name_says(source_of, arm):
     assert (shown[corruption == UNTOUCHED] == true[corruption == UNTOUCHED]).all()
     assert (shown[corruption == KEEP] == true[corruption == KEEP]).all()
     assert (shown[corruption == MASK] == tokenizer.mask_id).all()
-    assert tokenizer.is_ordinary[shown[corruption == RANDOM]].all()
+    assert tokenizer.is_ordinary[shown[corruption == RANDOM]].all() == (source.config.masking.random_from == "words")
     assert (corruption.reshape(-1)[batch.positions] != UNTOUCHED).all()
     assert (batch.targets == true.reshape(-1)[batch.positions]).all()
 

@@ -165,14 +165,16 @@ def test_only_settings_that_were_added_later_have_a_default():
     """Settings that existed in version 2 are required. List a setting here when you add it."""
     added = {"model.positions", "model.position_initialization", "training.position_learning_rate",
              "training.optimizer", "training.stop_after_escape", "training.attention_offsets",
-             "inputs.repeated_fraction", "training.local_attention_from", "training.count_embeddings_at"}
+             "inputs.repeated_fraction", "masking.random_from", "training.local_attention_from",
+             "training.count_embeddings_at", "training.warmup_from_zero", "training.decay_biases_and_norms",
+             "examples.remasked"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
     sections = {name: getattr(config, name) for name in Recipe.model_fields}
     assert {f"{name}.{key}" for name, section in sections.items() for key, field in type(section).model_fields.items()
             if not field.is_required()} == added
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
-            if not field.is_required()] == ["draws"]
+            if not field.is_required()] == ["plane_rows", "projections", "draws", "take"]
 
 
 def test_renamed_settings_keep_the_file_of_a_trained_cell(study, tmp_path):

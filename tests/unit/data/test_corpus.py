@@ -11,13 +11,13 @@ from study.data.corpus_text import _sentences, _wikitext_articles
 def test_an_article_begins_at_a_title_between_blank_lines():
     lines = ["", " = One = ", "", " First . ", " = Not a title = ", " Second @,@ 000 <unk> . ", " = = Heading = = ", "",
              " Third . ", "", " = Two = ", "", " Fourth @-@ fifth . "]
-    assert list(_wikitext_articles(lines)) == [[" First . ", " Second,000 [UNK] . ", " Third . "],
+    assert list(_wikitext_articles(lines, headings=False)) == [[" First . ", " Second,000 [UNK] . ", " Third . "],
                                                [" Fourth-fifth . "]]
 
 
 def test_sentences_are_split_and_blank_paragraphs_left_out():
     paragraphs = ["A dog barks. It runs. ", "  ", "The end."]
-    assert _sentences(paragraphs, "en") == [["A dog barks.", "It runs."], ["The end."]]
+    assert _sentences(paragraphs, "en", 0) == [["A dog barks.", "It runs."], ["The end."]]
 
 
 def test_documents_are_numbered_and_empty_ones_left_out(tmp_path):
@@ -31,6 +31,14 @@ def test_documents_are_numbered_and_empty_ones_left_out(tmp_path):
 def test_one_document_is_too_few(tmp_path):
     with pytest.raises(StudyError, match="made up: 1 documents with text; at least 2 are needed"):
         write_documents([[["a ."]]], tmp_path / "test.parquet", "made up")
+
+
+def test_headings_and_short_paragraphs_are_kept_or_left_out():
+    lines = ["", " = A = ", "", " Short . ", " == Part == ", " A longer paragraph . ", ""]
+    assert list(_wikitext_articles(lines, headings=True)) == [[" = A = ", " Short . ", " == Part == ",
+                                                               " A longer paragraph . "]]
+    assert _sentences([" Short . ", " A longer one . "], "en", 7) == [["A longer one ."]]
+    assert _sentences([" Short . ", " A longer one . "], "en", 6) == [["Short ."], ["A longer one ."]]
 
 
 def test_a_subset_has_classes_of_equal_size_and_is_the_same_every_time():

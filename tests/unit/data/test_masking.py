@@ -53,6 +53,15 @@ def test_fractions_are_as_stated(mix, selection):
     assert (result.shown[untouched] == ROWS[untouched]).all()
 
 
+@pytest.mark.parametrize(("random_from", "smallest"), [("words", 5), ("vocabulary", 0)])
+def test_random_tokens_come_from_the_words_or_from_all_ids(random_from, smallest):
+    result = masked(masking(mask=0.0, random=1.0, keep=0.0, random_from=random_from), rows=np.tile(ROWS, (8, 1)),
+                    starts=np.tile(STARTS, (8, 1)))
+    counts = np.bincount(result.shown[result.corruption == RANDOM], minlength=TOKENIZER.vocabulary_size)
+    assert counts[:smallest].sum() == 0
+    assert stats.chisquare(counts[smallest:]).pvalue > 1e-6
+
+
 def test_rates_nest_and_mixes_share_positions():
     low, high = masked(masking(mlm_probability=0.15)), masked(masking(mlm_probability=0.4))
     assert (low.selected <= high.selected).all()

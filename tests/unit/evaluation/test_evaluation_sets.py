@@ -54,6 +54,25 @@ def test_the_document_of_each_row_and_pair_is_recorded_if_asked_for(arrays, stud
     assert load_evaluation_set(tmp_path / "validation.npz").documents is None
 
 
+def test_paragraphs_are_kept_for_a_validation_with_new_masks(arrays, study, store, tokenizer, tmp_path):
+    """The first paragraphs of the text, one per row, cut or padded, and part of the hash."""
+    kept = build_evaluation_set(study.settings.examples, store, unigram_nll(store.ids, tokenizer), tokenizer, rows=20,
+                                paragraphs=7)
+    save_arrays(kept, tmp_path / "kept.npz")
+    save_arrays(arrays, tmp_path / "without.npz")
+    evaluation = load_evaluation_set(tmp_path / "kept.npz")
+    assert load_evaluation_set(tmp_path / "without.npz").paragraphs is None
+    assert evaluation.hash != content_hash(arrays)
+    size = study.settings.examples.max_seq_length - 2
+    for number, (ids, attention) in enumerate(zip(evaluation.paragraphs.ids, evaluation.paragraphs.attention_mask,
+                                                  strict=True)):
+        text = store.ids[store.paragraphs[number]:store.paragraphs[number + 1]]
+        text = text[text != tokenizer.sep_id][:size]        # [SEP] stands between documents
+        assert ids[attention].tolist() == [tokenizer.cls_id, *text.tolist(), tokenizer.sep_id]
+        assert (ids[~attention] == tokenizer.pad_id).all()
+    assert len(evaluation.paragraphs.ids) == 7
+
+
 def test_mask_sets_share_their_rows_and_select_only_ordinary_tokens(arrays, tokenizer):
     ids = arrays["ids"]
     for name, (_, mix, _) in SETS.items():

@@ -1,8 +1,12 @@
 """Pooled vectors, and probes that read what is in them and nothing else."""
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from study import StudyError
 from study.evaluation.baselines import training_rows
 from study.evaluation.embedding import embed_layers, tokenize
 from study.evaluation.probe import (
@@ -11,6 +15,7 @@ from study.evaluation.probe import (
     nearest_labels,
     principal_plane,
     probe_draws,
+    project,
     tutorial_probe,
 )
 from study.objectives.pretraining_model import new_model
@@ -107,6 +112,31 @@ def test_the_principal_plane_has_the_largest_variance():
     plane = principal_plane(points)
     assert plane.shape == (100, 2)
     assert plane.var(0).sum() / points.var(0).sum() > 0.9
+
+
+def test_tsne_keeps_clusters_apart_and_is_the_same_every_time():
+    points, label = labelled(distance=12.0)
+    plane = project(points, "tsne")
+    assert (plane.shape, plane.dtype) == ((240, 2), np.float32)
+    assert (nearest_labels(plane - plane.mean(0), label) == label).mean() > 0.95
+    np.testing.assert_array_equal(plane, project(points, "tsne"))
+    assert not project(np.full((50, 4), np.nan, np.float32), "tsne").any()
+    assert project(points[:5], "tsne").shape == (5, 2)
+
+
+def test_umap_is_used_where_its_package_is_installed(monkeypatch):
+    class UMAP:
+        def __init__(self, random_state):
+            assert random_state == 0
+
+        def fit_transform(self, vectors):
+            return vectors[:, :2].astype(float)
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=UMAP))
+    assert project(labelled()[0], "umap").shape == (240, 2)
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(StudyError, match="pip install umap-learn"):
+        project(labelled()[0], "umap")
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])

@@ -32,6 +32,14 @@ def test_learning_rate_rises_to_its_peak_and_never_rises_again(config, schedule,
         assert rates[warmup + (100 - warmup) // 2] == pytest.approx(0.15, rel=0.02)
 
 
+def test_a_length_curriculum_may_keep_the_rows_per_step(config, data):
+    curriculum = {"step_fraction": 0.5, "length_fraction": 0.5, "keep": "rows"}
+    short_first = changed(config, training={"steps": 4, "curriculum": curriculum})
+    first, second = phases(short_first)
+    assert (first.batch_size, 2 * first.length) == (second.batch_size, second.length)
+    assert trained(short_first, data)[1].tokens == 2 * (first.length + second.length) * second.batch_size
+
+
 def test_a_length_curriculum_keeps_the_tokens_per_step(config, data):
     short_first = changed(config, training={"steps": 4, "curriculum": {"step_fraction": 0.5, "length_fraction": 0.5}})
     first, second = phases(short_first)
