@@ -8,6 +8,14 @@ export DVC_NO_ANALYTICS := true
 # A study starts one process per stage. Each would compile torch and DVC again if compiled files may not be written.
 unexport PYTHONDONTWRITEBYTECODE
 
+# A virtual environment has absolute paths: it is made anew in a project that was copied or moved.
+INSTALLED_IN := $(shell cat $(BIN)/.installed 2>/dev/null)
+ifneq ($(INSTALLED_IN),)
+ifneq ($(INSTALLED_IN),$(CURDIR))
+$(shell rm -f $(BIN)/.installed)
+endif
+endif
+
 .PHONY: help install study lint check test docs bench soak audit ui lock
 
 help:                       ## this list of targets
@@ -17,12 +25,12 @@ install: $(BIN)/.installed  ## .venv from the pinned lock
 
 $(BIN)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || for study in . experiments/*/; do \
 	  (cd $$study && $(CURDIR)/$(BIN)/dvc config --local core.no_scm true); done
-	@touch $@
+	@echo '$(CURDIR)' > $@
 
 study: install              ## the quick study and its report (STUDY=experiments/NAME for another study)
 	study run $(STUDY)

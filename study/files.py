@@ -92,3 +92,14 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     finally:
         for stale in (part, previous):
             shutil.rmtree(stale, ignore_errors=True)
+
+
+def give_usual_permissions(folder: Path) -> None:
+    """Gives every file and folder below `folder`, and itself, the permissions that the user's umask gives new ones.
+
+    Some libraries write files that only their owner can read.
+    """
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)

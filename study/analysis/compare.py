@@ -15,6 +15,7 @@ from study.analysis.along_training import along_training_table
 from study.analysis.claims import AnyClaim, fidelity_of, load_sources
 from study.analysis.comparisons import comparison_table
 from study.analysis.conditions import evidence
+from study.analysis.current import check_comparable
 from study.analysis.escape import escape_table
 from study.analysis.further_tables import further_tables
 from study.analysis.metrics import table_unit
@@ -24,7 +25,6 @@ from study.analysis.results import StudyResults
 from study.analysis.tables import (
     arm_table,
     cell_table,
-    check_comparable,
     curve_table,
     finetune_table,
     input_table,
@@ -33,6 +33,7 @@ from study.analysis.tables import (
 )
 from study.analysis.verdict import OUTCOMES, Verdict, verdict_on
 from study.analysis.verdicts import decide_all
+from study.config.made_with import MADE_WITH, write_made_with
 from study.config.study import Study
 from study.files import write_json
 
@@ -66,6 +67,7 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    write_made_with(study, "compare", folder / MADE_WITH)
     _write(study.reports / "data.json", data)
     _write(study.reports / "metrics.json", {
         row["arm"]: {key.removesuffix("_mean"): _rounded(row[key]) for key in HEADLINE_COLUMNS if key in row}

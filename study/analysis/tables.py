@@ -6,39 +6,18 @@ import math
 import numpy as np
 import pandas as pd
 
-from study import StudyError
 from study.analysis import finetuned, learning, statistics
 from study.analysis.gate import shortfall
 from study.analysis.learning import FAILED
 from study.analysis.measures import chosen_layer, last_layer, probe
 from study.analysis.metrics import cell_metric
 from study.analysis.results import CellResults, StudyResults, headline_probe
-from study.config.arms import resolve_with
-from study.config.fingerprint import flat
 
 ARM_COLUMNS = {             # columns of cells.csv that arms.csv averages -> the largest possible value; None: no bounds
     "nll": math.inf, "nll_pairs": math.inf, "probe_accuracy": 1.0, "untrained_accuracy": 1.0,
     "last_layer_accuracy": 1.0, "finetuned_accuracy": 1.0, "finetuned_untrained": 1.0, "share_closed": None,
     "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
 TOKEN_GROUPS = (("kind", "mixed"), ("decile", "mask_only"), ("piece", "mask_only"), ("place", "mask_only"))
-
-
-def check_comparable(results: StudyResults) -> None:
-    """Raises StudyError if a cell was trained with other settings than the study has now, or if two cells were scored
-    on different evaluation sets."""
-    study = results.study
-    first = results.cells[0]
-    for cell in results.cells:
-        if cell.evaluation["hash"] != first.evaluation["hash"]:
-            raise StudyError(f"{study.runs}: {first.name} and {cell.name} were scored on different evaluation sets; "
-                             f"run `dvc repro` to score all cells on the same one")
-        recorded, expected = (dict(flat(config.model_dump(mode="json"))) for config in (
-            cell.settings, resolve_with(study, cell.arm, results.tuned)))
-        for key in sorted(recorded.keys() | expected.keys()):
-            if recorded.get(key) != expected.get(key):
-                raise StudyError(f"{cell.folder / 'settings.yaml'}: {cell.name} was trained with {key} "
-                                 f"{recorded.get(key)}, but the study's settings now give {expected.get(key)}; run "
-                                 f"`dvc repro`")
 
 
 def cell_table(results: StudyResults) -> pd.DataFrame:

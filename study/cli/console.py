@@ -202,8 +202,9 @@ def show_minimal_pairs(rows: list[dict]) -> None:
     _print(table, "Ties count half. Interval: over pairs for a phenomenon, over templates for all of them.")
 
 
-def show_plan(rows: list, jobs: int) -> None:
-    """One row per arm, and the total work for the stale cells with `jobs` of them in parallel."""
+def show_plan(rows: list, jobs: int, has_examples: bool) -> None:
+    """One row per arm, and the total work for the stale cells with `jobs` of them in parallel. has_examples: whether
+    the training time could be measured."""
     table = Table()
     for name in ("arm", "cells", "stale", "tokens per cell", "epochs", "FLOPs per cell", "training per cell"):
         table.add_column(name, justify="left" if name == "arm" else "right")
@@ -216,7 +217,8 @@ def show_plan(rows: list, jobs: int) -> None:
                   f"{sum(row.stale * row.tokens for row in rows):,.0f} tokens, "
                   f"{sum(row.stale * row.flops for row in rows):.1e} FLOPs")
     if stale and any(row.seconds is None for row in rows if row.stale):
-        _print("the training time can be measured once the examples exist: `dvc repro examples`")
+        _print("the training time was not measured" if has_examples else
+               "the training time can be measured once the examples exist: `dvc repro examples`")
     elif stale:
         seconds = sum(row.stale * row.seconds for row in rows if row.stale)
         parallel = f" with {jobs} cells in parallel, if they do not slow each other down" if jobs > 1 else ""

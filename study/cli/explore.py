@@ -140,17 +140,29 @@ def encode(study: Study, texts: Annotated[list[str], typer.Argument(metavar="TEX
 @command
 def export(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", help="Cell, such as dynamic-0.")],
            to: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder for the model.")]):
-    """Export a cell as a Hugging Face `transformers` model.
+    """Export a cell as a Hugging Face `transformers` model, which `sentence-transformers` loads too.
 
-    Writes: config.json, weights and tokenizer to the new folder.
+    Writes: config.json, weights, tokenizer, the modules of sentence-transformers and a model card to the new folder.
 
     Example: study export dynamic-0 --to exported --study experiments/tiny
     """
+    from study.analysis.current import check_tokenizer
+    from study.analysis.model_card import model_card
     from study.evaluation.embedding import load_cell
+    from study.files import atomic_folder, give_usual_permissions
     from study.model.huggingface import export as export_model
 
-    kind = export_model(*reversed(load_cell(study, *study.parse_cell_name(cell))), study.runs / "tokenizer", to)
-    echo(f"export: wrote {kind} to {to}; load it with transformers.AutoModel.from_pretrained({str(to)!r})")
+    arm, seed = study.parse_cell_name(cell)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise StudyError(f"{to}: is not an empty folder; choose a new one")
+    check_tokenizer(study, arm, seed)
+    with atomic_folder(to.resolve()) as folder:
+        kind = export_model(*reversed(load_cell(study, arm, seed)), study.runs / "tokenizer", folder)
+        (folder / "README.md").write_text(model_card(study, arm, seed, kind), encoding="utf-8")
+        give_usual_permissions(folder)
+    echo(f"export: wrote {kind} to {to}; load it with transformers.{kind}.from_pretrained({str(to)!r})")
+    for path in sorted(path for path in to.rglob("*") if path.is_file()):
+        echo(f"  {path.relative_to(to)}  {path.stat().st_size:,} bytes")
 
 
 @command

@@ -72,9 +72,15 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 
 
 def _load(option: Path | None, argument: Path | None):
-    """The study that a command names. Raises StudyError if it names two."""
+    """The study that a command names. Raises StudyError if it names two, or if the study is in another copy of the
+    project than this code."""
     from study.config.load import load_study
 
     if option is not None and argument is not None and option != argument:
         raise StudyError(f"two studies, {argument} and {option}; name the study once")
-    return load_study(option or argument or Path("."))
+    study = load_study(option or argument or Path("."))
+    code, there = Path(__file__).parents[1], (study.root / "study").resolve()
+    if (there / "cli").is_dir() and not there.samefile(code):
+        raise StudyError(f"{there}: this command would run other code than that, {code}; run `make install` in "
+                         f"{there.parent} and use the command in its .venv/bin")
+    return study

@@ -81,7 +81,7 @@ def where(study: Study):
 
 
 @command
-def ui(study: Study, port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000):
+def ui(study: Study, port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000):
     """Serve the MLflow UI on http://127.0.0.1:PORT.
 
     Writes nothing.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import echo
 
+from study import StudyError
 from study.cli.options import Arm, StudyFirst, study_command
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def plan(study: Study,
              min=1, help="Cells that train at the same time.", show_default="number of processors")] = None):
     """List the cells that are stale and estimate how long they take on this machine.
 
-    Writes nothing to the results.
+    Writes nothing.
 
     Example: study plan experiments/wikitext2 --jobs 2
     """
@@ -78,7 +79,8 @@ def plan(study: Study,
     from study.orchestration.plan import precision_advice
     from study.orchestration.processes import processors
 
-    show_plan(make_plan(study, measure, progress), min(jobs or processors(), processors()))
+    has_examples = (study.runs / "examples" / "validation.npz").exists()
+    show_plan(make_plan(study, measure, progress), min(jobs or processors(), processors()), has_examples)
     if measure and (advice := precision_advice(study)):
         echo(f"warning: {advice}")
 
@@ -129,10 +131,12 @@ def trials(study: Study, arm: Arm):
     Example: study trials experiments/tiny --arm dynamic
     """
     from study.cli.console import progress
+    from study.config.made_with import check_inputs
     from study.orchestration.code_identity import code_hash
     from study.training.pretrain import load_data
     from study.training.search import finished, search_arm
 
+    check_inputs(study, "search")
     result = search_arm(study, arm, load_data(study), progress, code_hash(study, "search"))
     count = len(finished(result))
     best = f"best validation NLL {result.best_value:.3f}" if count else "search.trials is 0"
@@ -153,4 +157,26 @@ def create(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the
     from study.config.create import create_study
     from study.config.load import load_study
 
+    if not (source if source.suffix == ".yaml" else source / "params.yaml").exists():
+        raise StudyError(f"{source.resolve()}: has no params.yaml, so it is not a study whose settings can be copied; "
+                         f"run this in the root of the project, or name a study: `study create {name} --from FOLDER`")
     echo(f"created {create_study(load_study(source), name)}; edit its params.yaml, then run `dvc repro` there")
+
+
+@command
+def rename(study: Study, name: Annotated[str, typer.Argument(metavar="NAME", help="New name of the study.")]):
+    """Give a study another name. Its trained cells are kept.
+
+    Writes: the name in params.yaml, dvc.lock, training.json and MLflow, and the folders that have it.
+
+    Example: study rename small --study experiments/tiny
+    """
+    from study.orchestration.rename import mentions, rename_study
+    from study.tracking.runs import rename_experiment
+
+    old = study.settings.name
+    renamed = rename_study(study, name)
+    rename_experiment(renamed, old)
+    echo(f"renamed {old} to {name} in {renamed.folder}; run `dvc repro` there to make its report again")
+    for place in mentions(renamed, old):
+        echo(f"note: {place} still names {old}")

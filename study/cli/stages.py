@@ -18,11 +18,14 @@ stage = study_command(commands, "Stages of the pipeline")
 
 
 def check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
-    """Raises StudyError if the study has no such cell, or if the code is not the version that DVC recorded."""
+    """Raises StudyError if the study has no such cell, if the code is not the version that DVC recorded, or if what the
+    stage reads was made with other settings."""
+    from study.config.made_with import check_inputs
     from study.orchestration.code_identity import check_code
 
     study.parse_cell_name(f"{arm}-{seed}")
     check_code(study, stage_name)
+    check_inputs(study, stage_name)
 
 
 def _show_summary(study: Study, stage_name: str) -> None:
@@ -78,9 +81,11 @@ def tokenizer(study: Study):
     Example: study tokenizer experiments/tiny
     """
     from study.cli.console import progress
+    from study.config.made_with import check_inputs
     from study.data.wordpiece import write_tokenizer
     from study.files import atomic_folder
 
+    check_inputs(study, "tokenizer")
     with atomic_folder(study.runs / "tokenizer") as folder:
         pieces = write_tokenizer(study, folder, progress)
     _show_summary(study, "tokenizer")
@@ -96,10 +101,12 @@ def examples(study: Study):
     Example: study examples experiments/tiny
     """
     from study.cli.console import progress
+    from study.config.made_with import check_inputs
     from study.data.examples import write_examples, write_input_manifests
     from study.evaluation.baselines import write_baselines
     from study.files import atomic_folder
 
+    check_inputs(study, "examples")
     exact = None
     if study.settings.corpus.kind == "synthetic":
         from study.data.synthetic_floor import synthetic_floor
@@ -123,9 +130,11 @@ def search(study: Study):
     Example: study search experiments/tiny
     """
     from study.cli.console import progress
+    from study.config.made_with import check_inputs
     from study.orchestration.code_identity import code_hash
     from study.training.search import search as run_search
 
+    check_inputs(study, "search")
     for arm, values in run_search(study, progress, code_hash(study, "search")).items():
         echo(f"search: {arm}: " + (", ".join(f"{key} {value:.3g}" for key, value in values.items())
                                    or "as in params.yaml"))
@@ -140,13 +149,16 @@ def pretrain(study: Study, arm: Arm, seed: Seed):
     Example: study pretrain experiments/tiny --arm dynamic --seed 0
     """
     from study.cli.console import TrainingBar
+    from study.config.made_with import check_arm
     from study.orchestration.code_identity import code_hash
     from study.tracking.live import LiveRun
     from study.training.parallel import join
-    from study.training.pretrain import cell_settings
+    from study.training.pretrain import arm_settings, cell_settings
     from study.training.pretrain import pretrain as train_cell
 
     check_cell(study, arm, seed, "pretrain")
+    cell_settings(study, arm)               # without them, the message is that the search has not run
+    check_arm(study, arm, arm_settings(study, arm), "study search")
     processes, version = join(), code_hash(study, "pretrain")
     if not processes.first:
         train_cell(study, arm, seed, processes=processes, code_hash=version)
@@ -174,11 +186,13 @@ def evaluate(study: Study, arm: Arm, seed: Seed):
 
     Example: study evaluate experiments/tiny --arm dynamic --seed 0
     """
+    from study.analysis.current import check_trained_cell
     from study.data.minimal_pairs import read_pairs
     from study.evaluation.evaluate import evaluate as evaluate_cell
     from study.evaluation.probe import baselines, probe, read_task
 
     check_cell(study, arm, seed, "evaluate")
+    check_trained_cell(study, arm, seed)
     for task in study.settings.probe.tasks:         # before anything is written: a missing input is an error at once
         baselines(study, task)
         for split in ("train", "test"):
@@ -269,8 +283,10 @@ def compare(study: Study):
 
     from study.analysis.claims import checks_of, load_claims
     from study.analysis.compare import compare as run_comparisons
+    from study.config.made_with import check_inputs
     from study.evaluation.exact_claims import run_checks
 
+    check_inputs(study, "compare", committed=True)
     claims = load_claims(study)
     verdicts = run_comparisons(study, claims, run_checks(study, checks_of(claims)))
     counts = Counter(verdict.outcome for verdict in verdicts.values())
@@ -285,8 +301,12 @@ def report(study: Study):
 
     Example: study report experiments/tiny
     """
+    from study.analysis.current import check_cells, check_tables
+    from study.analysis.results import StudyResults
     from study.report.page import write_report
 
+    check_tables(study)
+    check_cells(results := StudyResults(study), results.cells)
     echo(f"report: {write_report(study)}")
 
 
@@ -298,6 +318,10 @@ def track(study: Study):
 
     Example: study track experiments/wikitext2
     """
+    from study.analysis.current import check_cells
+    from study.analysis.results import StudyResults
     from study.tracking.runs import track as update_mlflow
 
+    results = StudyResults(study)
+    check_cells(results, [cell for cell in results.cells if (cell.folder / "training.json").exists()])
     echo(f"track: {update_mlflow(study)} runs written")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from study import StudyError
-from study.config.load import load_study
+from study.config.load import load_study, study_name
 from study.config.study import Study
 
 DVC_CONFIG = """\
@@ -18,8 +18,8 @@ DVC_CONFIG = """\
 [cache]
     dir = ../../../.dvc/cache
 """
-
-
+# DVC warns about an empty file.
+NO_DISCUSSION = "{# What was a surprise, what was checked, what is open: the report shows what is written here. #}\n"
 DVC_IGNORE = "# compiled Python files next to the modules that the stage `code` reads\n__pycache__/\n"
 
 
@@ -30,21 +30,30 @@ def create_study(source: Study, name: str) -> Path:
 
     Raises StudyError if the name is invalid or taken.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise StudyError(f"{name!r}: the name of a study has lower-case letters, digits and hyphens")
+    check_name(source, name)
+    if not (source.root / "dvc.yaml").exists():
+        raise StudyError(f"{source.root / 'dvc.yaml'}: no such file; a new study gets a copy of the project's pipeline")
     folder = source.root / "experiments" / name
-    if folder.exists() or name == source.settings.name:
-        raise StudyError(f"{folder}: study {name} already exists; choose another name")
     text = source.params_path.read_text(encoding="utf-8")
     text = re.sub(r"^(name|study):.*$", rf"\1: {name}", text, count=1, flags=re.M)
     text = re.sub(r"^root:.*$", "root: ../..", text, count=1, flags=re.M)
     folder.mkdir()
     (folder / "params.yaml").write_text(text, encoding="utf-8")
     shutil.copy(source.root / "dvc.yaml", folder)
-    (folder / "discussion.md").touch()      # shown in the report, once it is written
+    (folder / "discussion.md").write_text(NO_DISCUSSION)
     _create_dvc_repository(source.root, folder)
     link_results(load_study(folder))
     return folder
+
+
+def check_name(study: Study, name: str) -> None:
+    """Raises StudyError if a study of the same project cannot have this name."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise StudyError(f"{name!r}: the name of a study has lower-case letters, digits and hyphens")
+    folder = study.root / "experiments" / name
+    taken = {study_name(path) for path in (study.root / "params.yaml", *study.root.glob("experiments/*/params.yaml"))}
+    if folder.exists() or name in taken:
+        raise StudyError(f"{folder}: study {name} already exists; choose another name")
 
 
 def link_results(study: Study) -> None:

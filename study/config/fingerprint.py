@@ -66,3 +66,13 @@ def flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def first_difference(old: dict, new: dict) -> tuple[str, Any, Any] | None:
+    """Returns the first setting, by name, in which two nested dicts differ: (dotted key, old value, new value), with
+    None for a value that is missing. None if they are equal."""
+    before, after = dict(flat(old)), dict(flat(new))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            return key, before.get(key), after.get(key)
+    return None

@@ -71,7 +71,12 @@ def _check_pipeline(study: Study) -> None:
 def _check_name(study: Study) -> None:
     """Two studies with the same name would overwrite each other's results."""
     for path in (study.root / "params.yaml", *sorted((study.root / "experiments").glob("*/params.yaml"))):
-        name = NAME_LINE.search(path.read_text(encoding="utf-8")) if path.exists() else None
-        if name and name[1] == study.settings.name and not path.samefile(study.params_path):
+        if study_name(path) == study.settings.name and not path.samefile(study.params_path):
             raise StudyError(f"{study.params_path}: the name {study.settings.name} is taken by {path.resolve()}; "
                              f"choose another name")
+
+
+def study_name(path: Path) -> str | None:
+    """Returns the name in a params.yaml without checking the file; None if it does not exist or has no name."""
+    name = NAME_LINE.search(path.read_text(encoding="utf-8")) if path.exists() else None
+    return name[1] if name else None

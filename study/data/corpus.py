@@ -5,6 +5,7 @@
     pairs-<task>.parquet                              minimal pairs: good, bad, phenomenon, paradigm
     summary.json                                      what a reader should know before training (summary.py)
     manifest.json                                     counts, and the SHA-256 of the other files
+    made_with.yaml                                    the settings that decide all of this
 
 corpus_text.py and corpus_synthetic.py provide the documents.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study import StudyError
+from study.config.made_with import MADE_WITH, write_made_with
 from study.config.study import Study
 from study.data.sources import SPLITS
 from study.data.summary import corpus_summary
@@ -52,6 +54,7 @@ def write_corpus(study: Study, folder: Path, documents: Callable[[str], Iterable
     files = sorted(path for path in folder.iterdir() if path.suffix != ".json")
     manifest = {"counts": counts, "sha256": {path.name: file_sha256(path) for path in files}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    write_made_with(study, "corpus", folder / MADE_WITH)
     return manifest
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from study import StudyError
 from study.config.arms import resolve
+from study.config.made_with import MADE_WITH, write_made_with
 from study.config.study import Study
 from study.data.batches import PAIR_FORMATS
 from study.data.evaluation_sets import (
@@ -79,6 +80,7 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
     write_json(folder / "references.json", references, sort_keys=True)
     write_json(folder / "summary.json", examples_summary(stores, tokenizer, settings.max_seq_length, without_pairs),
                ensure_ascii=False)
+    write_made_with(study, "examples", folder / MADE_WITH)
     return references
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from study import StudyError
+from study.config.made_with import MADE_WITH, write_made_with
 from study.config.schema import Tokenizer
 from study.config.study import Study
 from study.data.characters import train_characters
@@ -39,6 +40,7 @@ def write_tokenizer(study: Study, folder: Path, progress=lambda items, **_: item
     save(backend, folder)
     summary = tokenizer_summary(backend, corpus / "train.parquet", study.quotable, warnings)
     write_json(folder / "summary.json", summary, ensure_ascii=False)
+    write_made_with(study, "tokenizer", folder / MADE_WITH)
     return backend.get_vocab_size()
 
 

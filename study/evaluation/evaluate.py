@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from study.config.made_with import EVALUATED_WITH
 from study.config.study import Study
 from study.data.evaluation_sets import PAIR_SET, SETS, EvaluationSet, MaskSet, load_evaluation_set
 from study.data.tokenizer import TokenizerInfo, load
@@ -48,6 +49,7 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     if settings.minimal_pairs:
         result["minimal_pairs"], more = score_tasks(study, model, backend, settings.batch_size)
         arrays |= more
+    (folder / EVALUATED_WITH).unlink(missing_ok=True)       # the probes write it, when all scores are there
     save_arrays(arrays, folder / "evaluation.npz")
     result = with_null(result)
     write_json(folder / "predictions.json", with_null(examples(study, model, heldout, backend)), ensure_ascii=False)

@@ -16,6 +16,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from study import StudyError
+from study.config.made_with import EVALUATED_WITH, write_made_with
 from study.config.schema import Probe, ProbeTask, RunConfig
 from study.config.study import Study
 from study.data.batches import blocks
@@ -29,7 +30,8 @@ from study.objectives.pretraining_model import PretrainingModel
 def probe(study: Study, arm: str, seed: int) -> dict:
     """Probes one cell on every task. Returns the content of probe.json.
 
-    Writes probe.json and probe.npz: predictions for each test row, and points for figures.
+    Writes probe.json; probe.npz, with predictions for each test row and points for figures; and evaluated_with.yaml,
+    the settings of all scores of the cell.
     """
     import sklearn.decomposition  # noqa: F401  loaded now: the limit on threads holds for libraries that are loaded
     import sklearn.linear_model  # noqa: F401
@@ -73,6 +75,7 @@ def _probe(study: Study, arm: str, seed: int, config: RunConfig, model: Pretrain
         result[task.name] = scores | baselines(study, task)
     save_arrays(arrays, folder / "probe.npz")
     write_json(folder / "probe.json", result)
+    write_made_with(study, "evaluate", folder / EVALUATED_WITH)
     return result
 
 

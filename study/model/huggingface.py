@@ -1,11 +1,13 @@
 """Exchange of weights with `transformers`, tensor by tensor.
 
     encoder                             class of transformers                   with causal attention
-    post-LN, embedding norm             BertForPreTraining                      BertLMHeadModel
+    post-LN, embedding norm             BertForMaskedLM                         BertLMHeadModel
     pre-LN, embedding norm              RobertaPreLayerNormForMaskedLM          RobertaPreLayerNormForCausalLM
-    pre-LN, no embedding norm           MegatronBertForPreTraining              -
+    pre-LN, no embedding norm           MegatronBertForMaskedLM                 -
     post-LN, rotary positions           RoFormerForMaskedLM                     RoFormerForCausalLM
 
+With a sentence objective, it is BertForPreTraining or MegatronBertForPreTraining; without one, the model has no pooler
+and no sentence head, since nothing would have trained them.
 `transformers` has no post-LN encoder without an embedding norm, and no decoder without the dense layer before it.
 The Roberta and RoFormer classes have no sentence head. The Roberta classes count positions from one after the id of
 [PAD], so their position embeddings have one more row.
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from study import StudyError
 from study.config.schema import RunConfig
 from study.data.tokenizer import PAD_ID
+from study.model.sentence_vectors import write_sentence_modules
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,18 @@ _BERT = {"config": "BertConfig", "encoder": "bert", "attention_norm": "attention
 _ROBERTA = {"config": "RobertaPreLayerNormConfig", "encoder": "roberta_prelayernorm",
             "attention_norm": "attention.LayerNorm", "feedforward_norm": "intermediate.LayerNorm",
             "final_norm": "LayerNorm", "mlm_head": _ROBERTA_HEAD, "position_offset": 1}
-BERT = TransformersClass("BertForPreTraining", **_BERT, has_sentence_head=True)
+BERT = TransformersClass("BertForMaskedLM", **_BERT)
+BERT_PAIRS = TransformersClass("BertForPreTraining", **_BERT, has_sentence_head=True)
 BERT_CAUSAL = TransformersClass("BertLMHeadModel", **_BERT, is_decoder=True)
 ROBERTA = TransformersClass("RobertaPreLayerNormForMaskedLM", **_ROBERTA)
 ROBERTA_CAUSAL = TransformersClass("RobertaPreLayerNormForCausalLM", **_ROBERTA, is_decoder=True)
 _ROFORMER = _BERT | {"config": "RoFormerConfig", "encoder": "roformer", "has_position_embeddings": False}
 ROFORMER = TransformersClass("RoFormerForMaskedLM", **_ROFORMER)
 ROFORMER_CAUSAL = TransformersClass("RoFormerForCausalLM", **_ROFORMER, is_decoder=True)
-MEGATRON = TransformersClass("MegatronBertForPreTraining", "MegatronBertConfig", "bert", "attention.ln", "ln",
-                             "encoder.ln", _BERT_HEAD, has_sentence_head=True, has_embedding_norm=False)
+_MEGATRON = ("MegatronBertConfig", "bert", "attention.ln", "ln", "encoder.ln", _BERT_HEAD)
+MEGATRON = TransformersClass("MegatronBertForMaskedLM", *_MEGATRON, has_embedding_norm=False)
+MEGATRON_PAIRS = TransformersClass("MegatronBertForPreTraining", *_MEGATRON, has_sentence_head=True,
+                                   has_embedding_norm=False)
 
 
 UNEXPORTED_POSITIONS = {
@@ -73,9 +79,13 @@ def transformers_class(config: RunConfig) -> TransformersClass:
         raise StudyError("no equivalent in transformers: its masked language models all have the dense layer before "
                          "the decoder (model.decoder_transform is false)")
     target = encoder_class(config)
-    if target in (ROFORMER, ROFORMER_CAUSAL, ROBERTA):
-        _check_sentence_head(config, target)
-    return target
+    if config.objective.sentence_objective == "none":
+        return target
+    for without, with_sentence_head in ((BERT, BERT_PAIRS), (MEGATRON, MEGATRON_PAIRS)):
+        if target == without:
+            return with_sentence_head
+    raise StudyError(f"no equivalent in transformers: {target.model} has no head for objective.sentence_objective "
+                     f"{config.objective.sentence_objective}")
 
 
 def encoder_class(config: RunConfig) -> TransformersClass:
@@ -107,13 +117,6 @@ def encoder_class(config: RunConfig) -> TransformersClass:
                              "that has the same heads")
         return MEGATRON
     return ROBERTA_CAUSAL if causal else ROBERTA
-
-
-def _check_sentence_head(config: RunConfig, target: TransformersClass) -> None:
-    """Raises StudyError if the settings have a sentence objective and the class has no head for it."""
-    if config.objective.sentence_objective != "none" and not target.has_sentence_head:
-        raise StudyError(f"no equivalent in transformers: {target.model} has no head for objective.sentence_objective "
-                         f"{config.objective.sentence_objective}")
 
 
 def new_transformers(config: RunConfig, vocabulary_size: int) -> nn.Module:
@@ -224,7 +227,8 @@ def from_transformers(their_model: nn.Module, config: RunConfig) -> dict[str, Te
 
 
 def export(model: nn.Module, config: RunConfig, tokenizer: Path, folder: Path) -> str:
-    """Writes a PretrainingModel and its tokenizer in the format of `from_pretrained(folder)`; returns the class's name.
+    """Writes a PretrainingModel and its tokenizer in the format of `from_pretrained(folder)`, and what
+    `sentence-transformers` needs to load it. Returns the class's name.
 
     Raises StudyError if `transformers` has no equivalent model, [PAD] has a different id, or `folder` is not empty.
     """
@@ -235,6 +239,7 @@ def export(model: nn.Module, config: RunConfig, tokenizer: Path, folder: Path) -
     their_model.save_pretrained(folder)
     backend.model_max_length = config.examples.max_seq_length
     backend.save_pretrained(folder)
+    write_sentence_modules(folder, backend.convert_ids_to_tokens(range(len(backend))), config.model.hidden_size)
     return type(their_model).__name__
 
 

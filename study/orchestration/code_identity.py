@@ -11,7 +11,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -133,6 +135,25 @@ def write_code_identity(study: Study) -> None:
         hashes = _identity(study, stage)
         (folder / f"{stage}.txt").write_text("".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
     write_json(folder / "arms.json", {arm: arm_identity(study, arm) for arm in study.settings.arms}, sort_keys=True)
+
+
+@contextmanager
+def current_code_identity(study: Study) -> Iterator[None]:
+    """Within this context, the study's code identity is the current one. Afterwards it is what it was before."""
+    folder = code_folder(study)
+    before = {path: path.read_bytes() for path in folder.glob("*")} if folder.exists() else None
+    try:
+        write_code_identity(study)
+        yield
+    finally:
+        if before is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            for path in folder.glob("*"):
+                if path not in before:
+                    path.unlink()
+                elif path.read_bytes() != before[path]:
+                    path.write_bytes(before[path])
 
 
 def check_code(study: Study, stage: str) -> None:

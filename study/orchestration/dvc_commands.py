@@ -12,6 +12,7 @@ from study.config.arms import resolve_with
 from study.config.fingerprint import read_settings
 from study.config.study import Study
 from study.config.yaml_files import read_yaml
+from study.orchestration.code_identity import current_code_identity
 
 DVC = (sys.executable, "-m", "study.orchestration.dvc_lock", "--wait-for-lock")
 STUDY = (sys.executable, "-m", "study")
@@ -43,8 +44,21 @@ def _task_rows(study: Study) -> tuple[str, ...]:
     return (TASK_ROWS,) if study.settings.finetune.tasks else ()
 
 
+def check_repository(study: Study) -> None:
+    """Raises StudyError if DVC would refuse every command because the study is not in a Git repository."""
+    folder = study.folder.resolve()
+    if any((parent / ".git").exists() for parent in (folder, *folder.parents)):
+        return
+    setting = subprocess.run([sys.executable, "-m", "dvc", "config", "core.no_scm"], cwd=folder, capture_output=True,
+                             text=True, check=False, env=environment()).stdout.strip()
+    if setting.lower() != "true":
+        raise StudyError(f"{folder}: DVC needs a Git repository, and this folder is not in one; run `dvc config "
+                         f"--local core.no_scm true` there, or `git init` in the root of the project")
+
+
 def run_dvc(study: Study, *arguments: str) -> None:
     """Runs DVC in the study's folder, with its output on the terminal. Raises StudyError if it fails."""
+    check_repository(study)
     # Files stay open, so that the lock of `study run` is held until DVC has ended.
     status = subprocess.run([*DVC, *arguments], cwd=study.folder, check=False, env=environment(),
                             close_fds=False).returncode
@@ -56,6 +70,7 @@ def run_dvc(study: Study, *arguments: str) -> None:
 
 def stale_stages(study: Study, *targets: str) -> list[str]:
     """Names of the stages that DVC would run, of all or of those in `targets`. Raises StudyError if DVC fails."""
+    check_repository(study)
     result = subprocess.run([*DVC, "status", "--json", *targets], cwd=study.folder, capture_output=True, text=True,
                             check=False, env=environment())
     if result.returncode:
@@ -66,7 +81,20 @@ def stale_stages(study: Study, *targets: str) -> list[str]:
 def stale_cells(study: Study) -> list[str]:
     """Names of the cells that have a stage to run, in the order of the study. Raises StudyError if DVC fails."""
     run_dvc(study, "repro", "--quiet", "--single-item", "code")
-    stages = stale_stages(study)
+    return _cells_of(study, stale_stages(study))
+
+
+def planned_cells(study: Study) -> list[str]:
+    """The same as `stale_cells`, but changes nothing: no file of the study, and nothing that Git tracks.
+
+    Raises StudyError if DVC fails.
+    """
+    with current_code_identity(study):
+        return _cells_of(study, stale_stages(study))
+
+
+def _cells_of(study: Study, stages: list[str]) -> list[str]:
+    """Names of the cells that have to be run again if these stages are stale."""
     stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in (*CELL_STAGES, FINETUNE)}
     # DVC lists a stage whose inputs changed, but not the stages that follow it.
     data_changes = not {"corpus", "tokenizer", "examples"}.isdisjoint(stages)

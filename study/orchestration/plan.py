@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from study.config.arms import resolve
 from study.config.schema import RunConfig
 from study.config.study import Study
-from study.orchestration.dvc_commands import stale_cells
+from study.orchestration.dvc_commands import planned_cells
 
 SECONDS = 1.5                               # for which each kind of cell is measured
 WARMUP_STEPS = 2                            # untimed steps before that
@@ -41,7 +41,7 @@ def plan(study: Study, measure: bool = True,
     """One Plan per arm. Time is measured only if the examples exist. Raises StudyError if DVC fails."""
     from study.training.pretrain import load_data
 
-    stale, seconds, rows = set(stale_cells(study)), {}, []
+    stale, seconds, rows = set(planned_cells(study)), {}, []
     measure = measure and (study.runs / "examples" / "validation.npz").exists()
     data, text = load_data(study) if measure else None, _text_tokens(study)
     vocabulary_size = data.tokenizer.vocabulary_size if measure else study.settings.tokenizer.vocabulary_size

@@ -77,7 +77,7 @@ def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda c
     `watch` is called with their progress about twice per second. If a cell fails, the others continue, and a StudyError
     then names the first that failed and its log.
     """
-    with _only_run(study), preloaded(threads_per_job(jobs)):
+    with only_run(study), preloaded(threads_per_job(jobs)):
         repair_rwlock(study.folder)
         _search(study, workers, jobs, watch)
         make_inputs(study)
@@ -90,7 +90,7 @@ def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda c
 
 
 @contextmanager
-def _only_run(study: Study) -> Iterator[None]:
+def only_run(study: Study) -> Iterator[None]:
     """Holds the study's lock, so that a second `study run` waits and then finds the work done.
 
     The lock belongs to the operating system: a killed process leaves nothing behind. DVC's processes inherit it, so a

@@ -1,7 +1,7 @@
 """The part of a report that a person writes: experiments/<study>/discussion.md. Its numbers are looked up, never typed.
 
 It has at most MOST_WORDS words: what was a surprise, what was checked, what is open. The file holds paragraphs of plain
-text, `### ` headings and places for numbers:
+text, `### ` headings, comments ({# ... #}, not shown) and places for numbers:
 
     {{ arm("dynamic").perplexity_mean | number }}        a row of tables/arms.csv
     {{ effect("all-mask", "nll") | signed(3) }}          a row of tables/comparisons.csv (nll, probe_accuracy or
@@ -75,7 +75,7 @@ def discussion(results: StudyResults, facts: dict) -> list[str]:
 
 def count_words(source: str) -> int:
     """The number of words of a discussion; a number that is looked up counts as one."""
-    return len(re.sub(r"\{\{.*?\}\}", "number", source, flags=re.S).split())
+    return len(re.sub(r"\{\{.*?\}\}", "number", re.sub(r"\{#.*?#\}", "", source, flags=re.S), flags=re.S).split())
 
 
 def cited_claims(study: Study) -> set[str]:

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from study import StudyError
 from study.config.fingerprint import flat
 from study.config.study import Study
+from study.tracking.relocation import artifact_folder, relocate
 from study.tracking.views import experiment_tags
 
 BATCH = 1000                                # metric values that MLflow accepts in one call
@@ -26,7 +28,12 @@ ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
 
 def tracking_uri(study: Study) -> str:
     """MLFLOW_TRACKING_URI if it is set, else the SQLite file `mlflow.db` in the root of the project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(study.root / 'mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database(study)}"
+
+
+def database(study: Study) -> Path:
+    """The SQLite file `mlflow.db` in the root of the project."""
+    return (study.root / "mlflow.db").resolve()
 
 
 def mlflow_client(study: Study):
@@ -47,10 +54,18 @@ def locked_experiment(study: Study) -> Iterator[tuple]:
     os.environ.update(ENVIRONMENT | os.environ)
     import mlflow  # noqa: F401             (takes seconds, so before the lock)
 
-    with (study.root / "mlflow.db.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked_database(study):
         client = mlflow_client(study)
         yield client, _experiment(client, study)
+
+
+@contextmanager
+def locked_database(study: Study) -> Iterator[None]:
+    """Holds the lock of the project's database, whose paths are those of the folder that it is in now."""
+    with (study.root / "mlflow.db.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        relocate(database(study))
+        yield
 
 
 @contextmanager
@@ -74,7 +89,7 @@ def _experiment(client, study: Study) -> str:
             if experiment.tags.get(key) != text:
                 client.set_experiment_tag(experiment.experiment_id, key, text)
         return experiment.experiment_id
-    artifacts = (study.root / "mlartifacts" / name).resolve().as_uri()
+    artifacts = artifact_folder(study).as_uri()
     if tracking_uri(study).startswith("http"):
         artifacts = None                    # a server has its own storage
     return client.create_experiment(name, artifacts, experiment_tags(study))
@@ -137,14 +152,32 @@ def now() -> int:
 
 
 def serve_ui(study: Study, port: int) -> None:
-    """Replaces this process by MLflow's server on 127.0.0.1. Raises StudyError if nothing is recorded."""
+    """Replaces this process by MLflow's server on 127.0.0.1.
+
+    Raises StudyError if nothing is recorded, or if the port cannot be used.
+    """
     uri = tracking_uri(study)
     if uri.startswith(("http://", "https://")):
         raise StudyError(f"MLFLOW_TRACKING_URI names a server; open {uri} in a browser")
-    database = uri.removeprefix("sqlite:///")
-    if database != uri and not Path(database).exists():
-        raise StudyError(f"{database}: no runs recorded yet; `study track experiments/wikitext2` adds published "
+    file = uri.removeprefix("sqlite:///")
+    if file != uri and not Path(file).exists():
+        raise StudyError(f"{file}: no runs recorded yet; `study track experiments/wikitext2` adds published "
                          f"results, `make study` runs the quick study")
+    _check_port(port)
+    with locked_database(study):
+        pass                                # the paths in it are those of this folder now
     print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1",
                                "--port", str(port), "--workers", "1"], ENVIRONMENT | os.environ)
+
+
+def _check_port(port: int) -> None:
+    """Raises StudyError if a server cannot listen on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)     # a port that was just released is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            other = port + 1 if port < 65535 else 5001
+            raise StudyError(f"port {port} cannot be used ({error.strerror}); choose another one, for example `study "
+                             f"ui --port {other}`") from None

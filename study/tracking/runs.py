@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from study import StudyError
@@ -18,9 +19,12 @@ from study.data.summary_tables import STAGES
 from study.tracking.client import (
     arm_run,
     create_cell_run,
+    database,
     find_runs,
+    locked_database,
     locked_experiment,
     log_curves,
+    mlflow_client,
     now,
     tracking_uri,
     wrap_mlflow_errors,
@@ -45,6 +49,21 @@ def track(study: Study) -> int:
         written += sum(_track_arm(client, study, experiment, arm) for arm in dict(trained))
         write_links(study, tracking_uri(study), experiment, find_runs(client, experiment, kind="cell"))
         return written
+
+
+def rename_experiment(study: Study, old: str) -> None:
+    """Gives the MLflow experiment of a renamed study, and its registered model, the study's new name.
+
+    Does nothing if MLflow has no experiment of the old name. Raises StudyError if MLflow fails.
+    """
+    if "MLFLOW_TRACKING_URI" not in os.environ and not database(study).exists():
+        return
+    with wrap_mlflow_errors(study, "track"), locked_database(study):
+        client, name = mlflow_client(study), study.settings.name
+        if experiment := client.get_experiment_by_name(old):
+            client.rename_experiment(experiment.experiment_id, name)
+        if client.search_registered_models(f"name = '{old}-encoder'"):
+            client.rename_registered_model(f"{old}-encoder", f"{name}-encoder")
 
 
 def _content_hash(paths: list[Path], text: str = "") -> str:

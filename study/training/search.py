@@ -20,6 +20,7 @@ import yaml
 from study import StudyError
 from study.config.arms import branch_of, lineage, resolve, resolve_with
 from study.config.fingerprint import kept_settings_yaml, recorded
+from study.config.made_with import MADE_WITH, write_made_with
 from study.config.schema import RunConfig
 from study.config.study import Study
 from study.files import write_atomically, write_json
@@ -35,9 +36,9 @@ def search(study: Study, progress: Callable = lambda items, **_: items, code_has
     """Runs the remaining trials of every tuned arm. Returns the tuned values of every arm that the study trains, and of
     the arms that they start from.
 
-    Writes best.yaml (the tuned values), trials.json, and for every arm `<arm>.yaml`, the settings that it is trained
-    with. Trials are kept in the storage, so an interrupted search resumes. Trials made under another `code_hash` are
-    not reused.
+    Writes best.yaml (the tuned values), trials.json, made_with.yaml, and for every arm `<arm>.yaml`, the settings that
+    it is trained with. Trials are kept in the storage, so an interrupted search resumes. Trials made under another
+    `code_hash` are not reused.
     """
     settings, folder = study.settings.search, study.runs / "search"
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,6 +60,7 @@ def search(study: Study, progress: Callable = lambda items, **_: items, code_has
         config = resolve_with(study, arm, best)
         write_atomically(arm_settings(study, arm), kept_settings_yaml(study, arm, config))
     write_json(folder / "trials.json", trials)
+    write_made_with(study, "search", folder / MADE_WITH)
     return best
 
 

@@ -24,7 +24,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def stale(monkeypatch):
     names = ["dynamic-0", "static-0", "short-first-half-0", "pre-ln-0"]
-    monkeypatch.setattr(planning, "stale_cells", lambda study: names)
+    monkeypatch.setattr(planning, "planned_cells", lambda study: names)
     return names
 
 
@@ -43,7 +43,7 @@ def test_a_plan_counts_tokens_operations_and_stale_cells(tiny, stale, capsys):
     text = len(TokenStore.open(tiny.runs / "examples" / "train").ids)
     assert rows["dynamic"].epochs == pytest.approx(tokens / text)
     assert rows["dynamic-few"].epochs == pytest.approx(tokens / (0.1 * text))
-    show_plan(list(rows.values()), jobs=2)
+    show_plan(list(rows.values()), jobs=2, has_examples=False)
     output = " ".join(capsys.readouterr().out.split())
     assert f"4 of {len(tiny.cells)} cells are stale" in output
     assert "`dvc repro examples`" in output
@@ -56,7 +56,7 @@ def test_cells_whose_steps_cost_the_same_are_measured_once(tiny, stale, monkeypa
     assert [config.model.norm for config in measured] == ["post", "pre", "post"]    # dynamic and static are of one kind
     assert [row.seconds for row in rows if row.stale] == [0.5 * measured[0].training.steps] * 4
     assert all(row.seconds is None for row in rows if not row.stale)
-    show_plan(rows, jobs=1)
+    show_plan(rows, jobs=1, has_examples=True)
     assert f"{duration(2 * measured[0].training.steps)} of training" in " ".join(capsys.readouterr().out.split())
 
 
@@ -66,7 +66,7 @@ def test_a_branched_cell_costs_what_both_of_its_parts_cost(tiny, monkeypatch):
                                                    "branch": From(arm="dynamic", step=5)})
     settings = tiny.settings.model_copy(update={"arms": ["dynamic", "late"]})
     study = tiny.model_copy(update={"arms": tiny.arms | {"late": late}, "settings": settings})
-    monkeypatch.setattr(planning, "stale_cells", lambda study: ["dynamic-0", "late-0"])
+    monkeypatch.setattr(planning, "planned_cells", lambda study: ["dynamic-0", "late-0"])
     seconds = {0.15: 2.0, 0.4: 3.0}
     measured = []
     monkeypatch.setattr(planning, "step_seconds", lambda config, data: measured.append(config) or seconds[
@@ -141,6 +141,7 @@ def test_ctrl_c_starts_no_further_cell(tiny):
 
 
 def test_a_dvc_command_that_fails_without_output_is_named(tiny, monkeypatch):
+    monkeypatch.setattr(dvc_commands, "check_repository", lambda study: None)
     monkeypatch.setattr(dvc_commands, "DVC", (sys.executable, "-c", "raise SystemExit(7)"))
     with pytest.raises(StudyError, match=r"`dvc repro dvc\.yaml:code` failed; .* run `dvc` yourself"):
         dvc_commands.run_dvc(tiny, "repro", "--quiet", "dvc.yaml:code")

@@ -143,7 +143,7 @@ def assert_refused(root: Path, base: Path, spoil: Spoil, message: str, capsys, *
     lines = [line for line in printed.splitlines() if line.strip()]
     assert len(lines) == 1, printed
     assert lines[0].startswith("error: ")
-    assert message in lines[0]
+    assert message in lines[0], lines[0]
     assert status == 2
     assert _files(root) == before
 

@@ -24,6 +24,7 @@ def trained_project() -> Path:
 
 
 def _make_trained(folder: Path) -> None:
+    from study.data.examples import write_input_manifests
     from study.evaluation.baselines import write_baselines
     from study.evaluation.evaluate import evaluate
     from study.evaluation.probe import probe
@@ -32,6 +33,7 @@ def _make_trained(folder: Path) -> None:
 
     study = tiny_study(folder / "study")
     write_baselines(study, study.runs / "examples")
+    write_input_manifests(study, study.runs / "examples")
     search(study)
     for stage in (pretrain, evaluate, probe):
         stage(study, "dynamic", 0)

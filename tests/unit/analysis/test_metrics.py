@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from study import StudyError
+from study.analysis.current import check_comparable
 from study.analysis.learning import run_status
 from study.analysis.measures import Value, between_share, chosen_layer
 from study.analysis.metrics import METRICS, cell_metric, display_unit, table_unit
 from study.analysis.results import StudyResults
-from study.analysis.tables import arm_table, cell_table, check_comparable
+from study.analysis.tables import arm_table, cell_table
 from study.files import save_arrays
 from tests.support.fake_results import fake_cell, fake_study
 

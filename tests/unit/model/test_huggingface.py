@@ -17,10 +17,12 @@ from study.objectives.pretraining_model import PretrainingModel, new_model
 from tests.support.models import T, V, batch
 from tests.support.studies import changed
 
+PAIRS = {"inputs": {"format": "segment-pairs"}, "objective": {"sentence_objective": "nsp"}}
 SHAPES = {
     "post": {}, "post, untied": {"model": {"tied_decoder": False}}, "pre": {"model": {"norm": "pre"}},
     "pre, untied": {"model": {"norm": "pre", "tied_decoder": False}},
     "pre, no embedding norm": {"model": {"norm": "pre", "embedding_norm": False}},
+    "post, pairs": PAIRS, "pre, no embedding norm, pairs": {"model": {"norm": "pre", "embedding_norm": False}, **PAIRS},
     "causal": {"objective": {"token_objective": "causal"}},
     "pre, causal": {"model": {"norm": "pre"}, "objective": {"token_objective": "causal"}},
     "rotary": {"model": {"positions": "rotary"}},
@@ -28,9 +30,9 @@ SHAPES = {
     "relu": {"model": {"hidden_act": "relu", "layer_norm_eps": 1e-3}},
     "rotary, causal": {"model": {"positions": "rotary"}, "objective": {"token_objective": "causal"}},
 }
-CLASSES = {"post": "BertForPreTraining", "pre": "RobertaPreLayerNormForMaskedLM", "causal": "BertLMHeadModel",
-           "pre, no embedding norm": "MegatronBertForPreTraining", "rotary": "RoFormerForMaskedLM"}
-PAIRS = {"inputs": {"format": "segment-pairs"}, "objective": {"sentence_objective": "nsp"}}
+CLASSES = {"post": "BertForMaskedLM", "pre": "RobertaPreLayerNormForMaskedLM", "causal": "BertLMHeadModel",
+           "pre, no embedding norm": "MegatronBertForMaskedLM", "rotary": "RoFormerForMaskedLM",
+           "post, pairs": "BertForPreTraining", "pre, no embedding norm, pairs": "MegatronBertForPreTraining"}
 POSITIONS = torch.tensor([3, 17, 40, 41, 70])
 LABELS = torch.tensor([0, 1, 1])            # of the pairs
 
@@ -94,12 +96,11 @@ def test_states_and_logits_are_equal_after_import(settings):
     assert_same(model, theirs, settings)
 
 
-@pytest.mark.parametrize("name", ["post", "post, untied", "pre", "pre, no embedding norm", "rotary"])
+@pytest.mark.parametrize("name", ["post", "post, untied", "post, pairs", "pre", "pre, no embedding norm",
+                                  "pre, no embedding norm, pairs", "rotary"])
 def test_losses_and_gradients_are_equal(config, name):
     settings = changed(config, **SHAPES[name])
     target = transformers_class(settings)
-    if target.has_sentence_head:
-        settings = changed(settings, **PAIRS)
     model, (ids, types, mask) = our_model(settings), batch()
     theirs, targets = to_transformers(model, settings), torch.tensor([8, 9, 10, 11, 12])
     result = model(ids, types, mask, POSITIONS, targets, LABELS if target.has_sentence_head else None)
@@ -148,6 +149,24 @@ def test_an_export_loads_in_from_pretrained_and_in_pipelines(config, backend, tm
         assert predictions[0]["score"] == pytest.approx(float(best.values), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in CLASSES if "pairs" not in name])
+def test_an_export_has_no_weights_that_were_not_trained(config, backend, tmp_path, name):
+    from safetensors import safe_open
+    from transformers import AutoModelForMaskedLM
+
+    settings = changed(config, **SHAPES[name])
+    model = new_model(settings, backend.get_vocab_size(), 0).eval()
+    save(backend, tmp_path / "tokenizer")
+    export(model, settings, tmp_path / "tokenizer", tmp_path / "out")
+    with safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as file:
+        assert [key for key in file.keys() if "pooler" in key or "seq_relationship" in key] == []   # noqa: SIM118
+    if name != "causal":
+        loaded, report = AutoModelForMaskedLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+        assert type(loaded).__name__ == CLASSES[name]
+        assert not report["missing_keys"]
+        assert not report["unexpected_keys"]
+
+
 @pytest.mark.parametrize(("sections", "reason"), [
     ({"model": {"decoder_transform": False}}, "decoder_transform"),
     ({"model": {"embedding_norm": False}}, "embedding_norm"),
@@ -183,7 +202,7 @@ BERT_SIZES = {"tiny": (2, 128, 2, 512), "compact": (6, 256, 8, 1024), "base": (1
 def test_published_sizes_have_as_many_parameters_as_in_transformers(config, size):
     layers, width, heads, intermediate = BERT_SIZES[size]
     settings = changed(config, model={"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads,
-                                      "intermediate_size": intermediate})
+                                      "intermediate_size": intermediate}, **PAIRS)
     with torch.device("meta"):
         theirs = new_transformers(settings, V)
         ours = PretrainingModel(settings, V)

@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from study import StudyError
+from study.analysis.current import check_comparable
 from study.analysis.results import StudyResults
-from study.analysis.tables import check_comparable
 from study.config.arms import resolve_with
 from study.config.fingerprint import settings_yaml
 from study.config.load import load_study

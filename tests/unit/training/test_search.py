@@ -47,7 +47,7 @@ def test_both_sides_of_a_branch_have_the_tuned_values_of_their_arms(tmp_path):
     best = search(study)
     assert best["late"] == best["static"] == best["dynamic"]
     assert {path.name for path in (study.runs / "search").glob("*.yaml")} == {
-        "best.yaml", "late.yaml", "dynamic.yaml", "pre-ln.yaml"}
+        "best.yaml", "made_with.yaml", "late.yaml", "dynamic.yaml", "pre-ln.yaml"}
     config = cell_settings(study, "late")
     assert config == resolve_with(study, "late", best)
     assert config.branch.before.masking.schedule == "static"

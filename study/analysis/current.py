@@ -1,0 +1,83 @@
+"""Whether result files belong to the settings that the study has now. Files of other settings are refused, not used."""
+from __future__ import annotations
+
+from study import StudyError
+from study.analysis.claims import load_claims
+from study.analysis.results import CellResults, StudyResults, read_json
+from study.config.made_with import EVALUATED_WITH, MADE_WITH, arm_difference, check_arm, check_made_with
+from study.config.study import Study
+from study.files import file_sha256
+
+
+def check_comparable(results: StudyResults) -> None:
+    """Raises StudyError if a cell was trained or scored with other settings than the study has now, or if two cells
+    were scored on different evaluation sets."""
+    first = results.cells[0]
+    for cell in results.cells:
+        if cell.evaluation["hash"] != first.evaluation["hash"]:
+            raise StudyError(f"{results.study.runs}: {first.name} and {cell.name} were scored on different evaluation "
+                             f"sets; run `dvc repro` to score all cells on the same one")
+    check_cells(results, results.cells)
+
+
+def check_cells(results: StudyResults, cells: list[CellResults]) -> None:
+    """Raises StudyError if one of the cells was trained or scored with other settings than the study has now, or on
+    other examples."""
+    for cell in cells:
+        difference = arm_difference(results.study, cell.arm, cell.settings, results.tuned)
+        if difference is not None:
+            key, old, new = difference
+            raise StudyError(f"{cell.folder / 'settings.yaml'}: {cell.name} was trained with {key} {old}, but the "
+                             f"study's settings now give {new}; run `dvc repro`")
+        check_examples(results.study, cell)
+        scores = cell.folder / EVALUATED_WITH
+        if scores.exists():                 # earlier versions did not write it
+            check_made_with(results.study, "evaluate", scores, f"study evaluate --arm {cell.arm} --seed {cell.seed}")
+
+
+def check_trained_cell(study: Study, arm: str, seed: int) -> None:
+    """Raises StudyError if a cell was trained with other settings than the study has now, or on other examples. A cell
+    that was not trained is left to the stage."""
+    cell = CellResults(study.cell(arm, seed), arm, seed)
+    if (cell.folder / "settings.yaml").exists():
+        check_arm(study, arm, cell.folder / "settings.yaml", f"study pretrain --arm {arm} --seed {seed}")
+    check_examples(study, cell)
+
+
+def check_tokenizer(study: Study, arm: str, seed: int) -> None:
+    """Raises StudyError if a trained cell does not belong to the examples and the tokenizer that are there."""
+    check_examples(study, CellResults(study.cell(arm, seed), arm, seed))
+
+
+def check_examples(study: Study, cell: CellResults) -> None:
+    """Raises StudyError if a cell was trained on other examples than those that are there, or if these were made with
+    another tokenizer. Examples that are not on this machine are not checked."""
+    path = study.runs / "examples" / "training_inputs.json"
+    if not path.exists() or not (cell.folder / "training.json").exists():
+        return
+    tokenizer = study.runs / "tokenizer" / "tokenizer.json"
+    if tokenizer.exists() and file_sha256(tokenizer) != read_json(path)["tokenizer"]:
+        raise StudyError(f"{path.parent}: made with another tokenizer than {tokenizer}; run `study examples` (or `dvc "
+                         f"repro`) first")
+    if cell.training["data"] != read_json(path)["train"]:
+        raise StudyError(f"{cell.folder / 'training.json'}: {cell.name} was trained on other examples than those in "
+                         f"{path.parent}; run `study pretrain --arm {cell.arm} --seed {cell.seed}` (or `dvc repro`) "
+                         f"first")
+
+
+def check_tables(study: Study) -> None:
+    """Raises StudyError if the tables of a report were made with other settings or claims than the study has now.
+
+    Tables that do not exist, and settings that an earlier version did not record, are left to the report.
+    """
+    tables, claims = study.reports / "tables" / MADE_WITH, study.reports / "claims.json"
+    if tables.exists():
+        check_made_with(study, "compare", tables)
+    if not claims.exists():
+        return
+    decided = read_json(claims)
+    for name, claim in load_claims(study).items():
+        content = claim.model_dump(mode="json")
+        if {key: decided.get(name, {}).get(key) for key in content} != content:
+            raise StudyError(f"{claims}: {name} was edited since in {study.root / 'experiments' / 'claims.yaml'}; run "
+                             f"`study compare` (or `dvc repro`) first")

@@ -1,0 +1,46 @@
+"""Every DVC command that README.md and docs/ show succeeds in a finished study."""
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import copy_of_finished_project, run
+from tests.support.studies import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
+BLOCK = re.compile(r"^```\w+\n(.*?)^```$", re.M | re.S)
+
+
+def shown() -> list[str]:
+    """The DVC commands in blocks, then those in running text that are not just the name of one in a block."""
+    texts = [page.read_text() for page in PAGES]
+    lines = [line.partition(" #")[0].strip() for text in texts for block in BLOCK.findall(text)
+             for line in block.splitlines()]
+    blocks = list(dict.fromkeys(line for line in lines if line.startswith("dvc ")))
+    inline = {" ".join(code.split()) for text in texts for code in re.findall(r"`(dvc [^`]+)`", BLOCK.sub("", text))}
+    names = {" ".join(line.split()[:2]) for line in blocks}
+    return blocks + sorted(code for code in inline if code not in names | set(blocks))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The folder of a finished study with one cell and two commits."""
+    root = copy_of_finished_project(tmp_path_factory.mktemp("lines") / "project")
+    params = root / "experiments/tiny/params.yaml"
+    text = re.sub(r"^arms: .*?\]", "arms: [dynamic]", params.read_text(), count=1, flags=re.M | re.S)
+    params.write_text(re.sub(r"^seeds: .*$", "seeds: [0]", text, flags=re.M))
+    for message in ("first", "second"):
+        run("git", "add", "-A", cwd=root)
+        run(*GIT, "commit", "-qm", message, "--allow-empty", cwd=root)
+    return params.parent
+
+
+def test_every_dvc_command_of_the_pages_succeeds(folder, tmp_path):
+    commands = shown()
+    assert {"dvc push", "dvc pull --allow-missing", "dvc repro --force corpus"} <= set(commands)
+    for command in commands:
+        done = run("bash", "-euc", command.replace("/shared/folder", str(tmp_path / "remote")), cwd=folder, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert list((tmp_path / "remote").rglob("*"))           # `dvc push` had something to send
+    assert (folder / "dvc_plots/index.html").exists()
