@@ -16,7 +16,8 @@ from study.config.study import Study
 from study.config.yaml_files import read_yaml, validated
 
 MetricName = Literal[tuple(METRICS)]
-FAMILIES = ("masking", "objective and format", "architecture and optimisation", "probe", "calibration")
+FAMILIES = ("masking", "objective and format", "architecture and optimisation", "probe", "calibration",
+            "fine-tuning")
 SOURCES = "sources"                         # the one key of claims.yaml that is not a claim
 MinSeeds = Annotated[int, Field(ge=2)]
 

@@ -26,6 +26,7 @@ from study.analysis.tables import (
     cell_table,
     check_comparable,
     curve_table,
+    finetune_table,
     input_table,
     probe_table,
     token_table,
@@ -35,7 +36,8 @@ from study.analysis.verdicts import decide_all
 from study.config.study import Study
 from study.files import write_json
 
-HEADLINE_COLUMNS = ("perplexity_mean", "nll_mean", "probe_accuracy_mean", "untrained_accuracy_mean")
+HEADLINE_COLUMNS = ("perplexity_mean", "nll_mean", "probe_accuracy_mean", "untrained_accuracy_mean",
+                    "finetuned_accuracy_mean", "finetuned_untrained_mean")      # the last two if the study fine-tunes
 
 _write = partial(write_json, sort_keys=True, ensure_ascii=False)
 
@@ -47,6 +49,8 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
     """
     results, folder = StudyResults(study), study.reports / "tables"
     data = {"corpus": results.corpus, "references": results.references, "baselines": results.baselines}
+    if summaries := results.summaries:      # studies of older versions have none
+        data["summaries"] = summaries
     if study.settings.evaluation.minimal_pairs:
         data["minimal_pairs"] = results.pair_baselines
     check_comparable(results)
@@ -57,12 +61,14 @@ def compare(study: Study, claims: dict[str, AnyClaim], checks: dict[str, dict]) 
               "along_training": along_training_table(results), "tokens": token_table(results),
               "escape": escape_table(results), "probes": probe_table(results), "inputs": input_table(results),
               "claims": _claims_table(study, claims, verdicts, changed), **further_tables(results)}
+    if study.settings.finetune.arms:
+        tables["finetuned"] = finetune_table(results)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     _write(study.reports / "data.json", data)
     _write(study.reports / "metrics.json", {
-        row["arm"]: {key.removesuffix("_mean"): _rounded(row[key]) for key in HEADLINE_COLUMNS}
+        row["arm"]: {key.removesuffix("_mean"): _rounded(row[key]) for key in HEADLINE_COLUMNS if key in row}
         for row in arms.to_dict("records")})
     sources = load_sources(study)
     _write(study.reports / "claims.json", {

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from study.analysis import course, further_measures, measures, stability
+from study.analysis import course, finetuned, further_measures, measures, stability
 from study.analysis.measures import Measure, Value, difference
 from study.analysis.results import CellResults, StudyResults
 
@@ -13,13 +13,14 @@ from study.analysis.results import CellResults, StudyResults
 class Metric:
     """A metric: its label for readers, its unit, which direction is better, and how it is measured on a cell.
 
-    Accuracies have the unit points: they are stored as shares and shown in hundredths. `defined_on_plateau`: the
-    metric is meaningful for runs that never left the unigram plateau, so the learning gate does not apply. `setting`:
-    that of `evaluation` without which a study does not measure it; empty if every study does.
+    Accuracies have the unit points: they are stored as shares and shown in hundredths. Decades are those of a
+    log10. `defined_on_plateau`: the metric is meaningful for runs that never left the unigram plateau, so the learning
+    gate does not apply. `setting`: that of `evaluation` without which a study does not measure it; empty if every study
+    does.
     """
     name: str
     label: str
-    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes", "distance"]
+    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes", "distance", "decades"]
     better: Literal["lower", "higher"]
     measure: Measure
     defined_on_plateau: bool = False
@@ -30,6 +31,7 @@ _VISIBLE = further_measures.token_identity()
 _MASK_ONLY, _MIXED = measures.nll("mask_only"), measures.nll("mixed")
 _MEAN, _CLS, _UNTRAINED_CLS = (measures.last_layer(*key) for key in (("mean",), ("cls",), ("cls", "untrained")))
 
+_FINETUNED, _SMALL = finetuned.accuracy(), finetuned.accuracy(place=finetuned.SMALLEST)
 TUTORIAL_STEPS = (500, 1000, 2500, 5000)    # steps for which the tutorial states its validation loss
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (
@@ -74,6 +76,23 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            defined_on_plateau=True),
     Metric("plane_share", "between-class share of variance on the [CLS] plane, trained minus untrained", "share",
            "higher", measures.plane_share),
+    # fine-tuning
+    Metric("finetuned_accuracy", "fine-tuned accuracy", "points", "higher", _FINETUNED),
+    Metric("finetuned_small", "fine-tuned accuracy with the fewest rows", "points", "higher", _SMALL),
+    Metric("finetuned_gain", "fine-tuned accuracy minus that of the untrained encoder", "points", "higher",
+           difference(_FINETUNED, finetuned.accuracy("untrained"))),
+    Metric("finetuned_more_epochs", "fine-tuned accuracy with the fewest rows, more epochs minus recipe",
+           "points", "higher", difference(finetuned.accuracy("more-epochs", finetuned.SMALLEST), _SMALL)),
+    Metric("finetuned_no_warmup", "fine-tuned accuracy, without warm-up minus with it", "points", "higher",
+           difference(finetuned.accuracy("no-warmup"), _FINETUNED)),
+    Metric("finetuned_frozen_small", "fine-tuned accuracy with the fewest rows, lower layers frozen minus none frozen",
+           "points", "higher", difference(finetuned.accuracy("frozen-half", finetuned.SMALLEST), _SMALL)),
+    Metric("finetuned_rate", "log10 of the chosen learning rate of fine-tuning", "decades", "lower",
+           finetuned.log_rate()),
+    Metric("finetuned_rate_small", "log10 of the chosen learning rate, fewest rows minus most", "decades", "lower",
+           difference(finetuned.log_rate(finetuned.SMALLEST), finetuned.log_rate())),
+    Metric("finetuned_spread_small", "standard deviation over fine-tuning runs, fewest rows minus most", "points",
+           "lower", difference(finetuned.spread(finetuned.SMALLEST), finetuned.spread())),
     Metric("sense_gap", "cosine distance between senses of a word minus that within a sense", "distance", "higher",
            measures.sense_gap("trained"), defined_on_plateau=True),
     Metric("sense_gain", "distance between senses minus that within a sense, trained minus untrained", "distance",

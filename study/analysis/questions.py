@@ -23,7 +23,9 @@ QUESTIONS: dict[str, tuple[str, ...]] = {   # in the order of the report -> fact
     OTHER: (),                              # factors that are not named here
     NOISE: (REFERENCE,)}
 OF_ONE_ENCODER = ("mean_over_cls", "cosine_mean_over_cls", "penultimate_over_last", "selectivity", "plane_share",
-                  "over_tfidf")             # metrics that ask about features, whatever the arm
+                  "over_tfidf", "finetuned_gain", "finetuned_more_epochs", "finetuned_no_warmup",
+                  "finetuned_frozen_small", "finetuned_rate", "finetuned_rate_small",
+                  "finetuned_spread_small")     # metrics that ask about features, whatever the arm
 
 
 def question_of_factor(factor: str) -> str:

@@ -38,6 +38,7 @@ class Flag(StrEnum):
     NOT_MEASURED = auto()
     NOT_ASKED_FOR = auto()
     NOT_TRAINED = auto()
+    NOT_FINETUNED = auto()
     OTHER_STUDIES = auto()
     ENDS_EARLY = auto()
 
@@ -77,6 +78,7 @@ _SENTENCES = {
     Flag.NOT_MEASURED: "{metric} was not measured in every cell of its arms",
     Flag.NOT_ASKED_FOR: "this study does not measure it: evaluation.{setting} is not set",
     Flag.NOT_TRAINED: "this study does not train {arms}",
+    Flag.NOT_FINETUNED: "this study does not fine-tune {arms}",
     Flag.OTHER_STUDIES: "not at this scale: it is tested in {studies}",
     Flag.ENDS_EARLY: "the runs of this study end soon after they have left the plateau",
 }

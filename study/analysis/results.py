@@ -17,6 +17,7 @@ from study.config.fingerprint import read_settings
 from study.config.schema import RunConfig
 from study.config.study import Study
 from study.config.yaml_files import read_yaml
+from study.data.summary_tables import read_summaries
 
 
 def read_json(path: Path) -> Any:
@@ -90,6 +91,17 @@ class CellResults:
         return read_arrays(self.folder / "probe.npz")
 
     @cached_property
+    def finetune(self) -> dict:
+        """finetune.json: scores of the fine-tuned encoders by task; empty if the cell was not fine-tuned."""
+        path = self.folder / "finetune.json"
+        return read_json(path) if path.exists() else {}
+
+    @cached_property
+    def finetune_arrays(self) -> dict[str, np.ndarray]:
+        """finetune.npz: classes that the fine-tuned encoders predict per run and test row, and labels."""
+        return read_arrays(self.folder / "finetune.npz")
+
+    @cached_property
     def predictions(self) -> list[dict]:
         """predictions.json: the likeliest tokens at the masked positions of a few rows."""
         return read_json(self.folder / "predictions.json")
@@ -114,8 +126,9 @@ class CellResults:
 
 def record_hash(folder: Path) -> str:
     """16 hex digits that identify the results in a cell's folder. They change if the cell is trained again."""
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (
-        "settings.yaml", "metrics.jsonl", "evaluation.json", "probe.json"))).hexdigest()[:16]
+    names = ["settings.yaml", "metrics.jsonl", "evaluation.json", "probe.json"]
+    names += ["finetune.json"] if (folder / "finetune.json").exists() else []
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()[:16]
 
 
 class StudyResults:
@@ -151,6 +164,13 @@ class StudyResults:
     def baselines(self) -> dict:
         """examples/baselines.json: probe accuracies that need no encoder, by task."""
         return self._derived("examples/baselines.json", "baselines")
+
+    @cached_property
+    def summaries(self) -> dict[str, dict]:
+        """The summary.json of each stage that prepares data; empty if an older version wrote the data."""
+        recorded = self.study.reports / "data.json"
+        found = read_summaries(self.study.runs)
+        return found or (read_json(recorded).get("summaries", {}) if recorded.exists() else {})
 
     @cached_property
     def pair_baselines(self) -> dict:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from study import StudyError
-from study.analysis import learning, statistics
+from study.analysis import finetuned, learning, statistics
 from study.analysis.gate import shortfall
 from study.analysis.learning import FAILED
 from study.analysis.measures import chosen_layer, last_layer, probe
@@ -18,7 +18,8 @@ from study.config.fingerprint import flat
 
 ARM_COLUMNS = {             # columns of cells.csv that arms.csv averages -> the largest possible value; None: no bounds
     "nll": math.inf, "nll_pairs": math.inf, "probe_accuracy": 1.0, "untrained_accuracy": 1.0,
-    "last_layer_accuracy": 1.0, "share_closed": None, "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
+    "last_layer_accuracy": 1.0, "finetuned_accuracy": 1.0, "finetuned_untrained": 1.0, "share_closed": None,
+    "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
 TOKEN_GROUPS = (("kind", "mixed"), ("decile", "mask_only"), ("piece", "mask_only"), ("place", "mask_only"))
 
 
@@ -61,6 +62,7 @@ def _cell_row(results: StudyResults, cell: CellResults) -> dict:
     row["gate"] = failed.flag if failed else "passed"
     row |= _pair_columns(results, cell)
     row |= _probe_columns(results, cell)
+    row |= _finetune_columns(results, cell)
     return row | {key: training[key] for key in ("steps", "tokens", "flops", "parameters", "fingerprint")}
 
 
@@ -86,6 +88,47 @@ def _probe_columns(results: StudyResults, cell: CellResults) -> dict:
     return row
 
 
+def _finetune_columns(results: StudyResults, cell: CellResults) -> dict:
+    """Fine-tuned accuracy of the first task with the most rows; no columns in a study without fine-tuning."""
+    if not results.study.settings.finetune.arms:
+        return {}
+    values = {"finetuned_accuracy": finetuned.accuracy()(results, cell),
+              "finetuned_untrained": finetuned.accuracy("untrained")(results, cell)}
+    return {name: None if value is None else value.cell for name, value in values.items()}
+
+
+def finetune_table(results: StudyResults) -> pd.DataFrame:
+    """Fine-tuned accuracy: one row per arm, task, number of labelled rows and recipe (trained, untrained, variants).
+
+    accuracy: mean over cells with its 95 % t interval. spread_runs: standard deviation over the runs of a cell, the
+    root of the mean square over cells. spread_cells: that over cells, of the means over runs. rate: the geometric mean
+    of the chosen learning rates.
+    """
+    rows = []
+    for arm in results.study.settings.finetune.arms:
+        cells = [cell.finetune for cell in results.of_arm(arm)]
+        for task in (task.name for task in results.study.settings.finetune.tasks):
+            names = [name for name, part in cells[0].get(task, {}).items() if isinstance(part, dict) and name != "rows"]
+            for name in names:
+                rows += [_finetune_row(arm, task, size, name, [cell[task][name][size] for cell in cells])
+                         for size in cells[0][task][name]]
+    return pd.DataFrame(rows, columns=["arm", "task", "rows", "recipe", "n", "accuracy", "low", "high", "spread_runs",
+                                       "spread_cells", "rate", "diverged"])
+
+
+def _finetune_row(arm: str, task: str, size: str, name: str, scores: list[dict]) -> dict:
+    estimate = statistics.t_estimate(np.array([score["accuracy"] for score in scores]))
+    low, high = estimate.clipped(1.0)
+    spreads = [score["spread"] for score in scores if score["spread"] is not None]
+    runs = [run for score in scores for run in score["runs"]]
+    rates = [run["rate"] for run in runs]
+    return {"arm": arm, "task": task, "rows": int(size), "recipe": name, "n": len(scores), "accuracy": estimate.mean,
+            "low": low, "high": high, "spread_runs": math.sqrt(np.mean(np.square(spreads))) if spreads else None,
+            "spread_cells": float(np.std([score["accuracy"] for score in scores], ddof=1)) if len(scores) > 1 else None,
+            "rate": math.exp(np.mean(np.log(rates))),
+            "diverged": sum(candidate["diverged"] for run in runs for candidate in run["candidates"])}
+
+
 def arm_table(results: StudyResults, cells: pd.DataFrame) -> pd.DataFrame:
     """One row per arm: means over seeds with 95 % t intervals, clipped to the possible values.
 
@@ -96,6 +139,8 @@ def arm_table(results: StudyResults, cells: pd.DataFrame) -> pd.DataFrame:
         part = cells[cells.arm == arm]
         row = {"arm": arm, "n": len(part), **{status: int((part.status == status).sum()) for status in FAILED}}
         for name, largest in ARM_COLUMNS.items():
+            if name not in part:            # of fine-tuning, in a study without it
+                continue
             estimate = statistics.t_estimate(part[name].to_numpy(float))    # NaN where a run has no such number
             low, high = estimate.interval() if largest is None else estimate.clipped(largest)
             row |= {f"{name}_mean": estimate.mean, f"{name}_low": low, f"{name}_high": high}

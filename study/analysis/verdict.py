@@ -11,6 +11,7 @@ from study.config.study import Study
 
 OUTCOMES = ("holds", "reversed", "no difference", "split", "undecided", "not testable here")
 DECIDED = OUTCOMES[:4]
+FINETUNED = "finetuned_"                    # how the names of metrics begin that only fine-tuned arms have
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ def why_untested(study: Study, claim: AnyClaim) -> Verdict | None:
     metric = getattr(claim, "metric", None)
     if study.settings.training.stop_after_escape is not None and metric and not METRICS[metric].defined_on_plateau:
         return because("not testable here", Flag.ENDS_EARLY)
+    finetuned, arms = study.settings.finetune.arms, arms_of(claim)
+    if metric and metric.startswith(FINETUNED) and (missing := [arm for arm in arms if arm not in finetuned]):
+        return because("not testable here", Flag.NOT_FINETUNED, arms=" and ".join(missing))
     setting = METRICS[metric].setting if metric else ""
     if setting and not getattr(study.settings.evaluation, setting):
         return because("not testable here", Flag.NOT_ASKED_FOR, setting=setting)

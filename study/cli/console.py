@@ -117,6 +117,21 @@ def _print_narrow(*parts) -> None:
         out.print(part)
 
 
+def show_summary(stage: str, summary: dict) -> None:
+    """The tables of a summary.json, and its warnings."""
+    from study.data.summary_tables import summary_tables
+
+    for content in summary_tables({stage: summary}):
+        table = Table(box=SIMPLE_HEAD)
+        for number, name in enumerate(content.header):
+            table.add_column(escape(name), justify="right" if number else "left")
+        for row in content.rows:
+            table.add_row(*map(escape, row))
+        _print(table)
+    for warning in summary["warnings"]:
+        _print(f"[yellow]warning:[/yellow] {escape(warning)}")
+
+
 def show_masks(passes: list, shares: dict) -> None:
     """A table per pass (original, shown, label, corruption) and the measured shares."""
     for number, tokens in enumerate(passes):
@@ -205,8 +220,8 @@ def show_plan(rows: list, jobs: int) -> None:
     elif stale:
         seconds = sum(row.stale * row.seconds for row in rows if row.stale)
         parallel = f" with {jobs} cells in parallel, if they do not slow each other down" if jobs > 1 else ""
-        _print(f"{duration(seconds / jobs)} of training on this machine{parallel}; search, evaluation and probes come "
-               f"on top")
+        _print(f"{duration(seconds / jobs)} of training on this machine{parallel}; search, evaluation, probes and "
+               f"fine-tuning come on top")
 
 
 def duration(seconds: float) -> str:

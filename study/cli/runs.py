@@ -46,6 +46,23 @@ def run(study: Study,
 
 
 @command
+def download(study: Study):
+    """Fetch the study's text and the rows of its tasks from the Hugging Face hub into their local folders.
+
+    Splits that are there are kept.
+
+    Writes: SPLIT.parquet to the folders that `local` names in params.yaml, below data/ or STUDY_DATA.
+
+    Example: study download experiments/wikitext2
+    """
+    from study.cli.console import progress
+    from study.data.download import download as fetch
+
+    for path in fetch(study, progress):
+        echo(f"download: {path}")
+
+
+@command
 def plan(study: Study,
          measure: Annotated[bool, typer.Option(help="Time a few training steps of each kind of cell.")] = True,
          jobs: Annotated[int | None, typer.Option(

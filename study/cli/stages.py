@@ -1,11 +1,13 @@
 """One command per stage of dvc.yaml."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import echo
 
+from study import StudyError
 from study.cli.options import Arm, Seed, study_command
 
 if TYPE_CHECKING:
@@ -15,12 +17,19 @@ commands = typer.Typer()
 stage = study_command(commands, "Stages of the pipeline")
 
 
-def _check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
+def check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
     """Raises StudyError if the study has no such cell, or if the code is not the version that DVC recorded."""
     from study.orchestration.code_identity import check_code
 
     study.parse_cell_name(f"{arm}-{seed}")
     check_code(study, stage_name)
+
+
+def _show_summary(study: Study, stage_name: str) -> None:
+    from study.cli.console import show_summary
+    from study.data.summary_tables import read_summaries
+
+    show_summary(stage_name, read_summaries(study.runs)[stage_name])
 
 
 @stage
@@ -56,6 +65,7 @@ def corpus(study: Study):
         from study.data.corpus_text import write_text_corpus as write_corpus
     with atomic_folder(study.runs / "corpus") as folder:
         counts = write_corpus(study, folder, progress)["counts"]
+    _show_summary(study, "corpus")
     echo(f"corpus: {counts['train_documents']:,} training documents, {counts['train_words']:,} words")
 
 
@@ -72,7 +82,9 @@ def tokenizer(study: Study):
     from study.files import atomic_folder
 
     with atomic_folder(study.runs / "tokenizer") as folder:
-        echo(f"tokenizer: {write_tokenizer(study, folder, progress):,} pieces")
+        pieces = write_tokenizer(study, folder, progress)
+    _show_summary(study, "tokenizer")
+    echo(f"tokenizer: {pieces:,} pieces")
 
 
 @stage
@@ -97,6 +109,7 @@ def examples(study: Study):
         manifest = write_examples(study, folder, exact, progress)
         write_baselines(study, folder)
         write_input_manifests(study, folder)
+    _show_summary(study, "examples")
     echo(f"examples: {manifest['train']['tokens']:,} training tokens, "
          f"{manifest['tokens']['test']['mask_only']:,} masked test tokens")
 
@@ -133,7 +146,7 @@ def pretrain(study: Study, arm: Arm, seed: Seed):
     from study.training.pretrain import cell_settings
     from study.training.pretrain import pretrain as train_cell
 
-    _check_cell(study, arm, seed, "pretrain")
+    check_cell(study, arm, seed, "pretrain")
     processes, version = join(), code_hash(study, "pretrain")
     if not processes.first:
         train_cell(study, arm, seed, processes=processes, code_hash=version)
@@ -165,7 +178,7 @@ def evaluate(study: Study, arm: Arm, seed: Seed):
     from study.evaluation.evaluate import evaluate as evaluate_cell
     from study.evaluation.probe import baselines, probe, read_task
 
-    _check_cell(study, arm, seed, "evaluate")
+    check_cell(study, arm, seed, "evaluate")
     for task in study.settings.probe.tasks:         # before anything is written: a missing input is an error at once
         baselines(study, task)
         for split in ("train", "test"):
@@ -180,6 +193,68 @@ def evaluate(study: Study, arm: Arm, seed: Seed):
                  f"(untrained {accuracies[pooling]['untrained_accuracy']:.1%})"
                  for pooling in study.settings.probe.poolings]
         echo(f"probe {arm}-{seed}: {task}, last layer: {', '.join(parts)}")
+
+
+@stage
+def tasks(study: Study, task: Annotated[str, typer.Option(help="Task, as named in finetune.tasks.")]):
+    """Prepare the rows of a fine-tuning task.
+
+    Writes: runs/STUDY/tasks/TASK.
+
+    Example: study tasks experiments/tiny --task topic
+    """
+    from study.data.task_rows import task_folder, task_named, write_task_rows
+    from study.files import atomic_folder
+
+    topic_rows = None
+    if study.settings.corpus.kind == "synthetic":
+        from study.data.corpus_synthetic import topic_rows
+
+    remarks: list[str] = []
+    with atomic_folder(task_folder(study, task_named(study, task))) as folder:
+        counts = write_task_rows(study, task, folder, topic_rows, remarks)
+    for remark in remarks:
+        echo(f"note: {remark}")
+    echo(f"tasks: {task}, " + ", ".join(f"{count:,} {split} rows" for split, count in counts.items()))
+
+
+@stage
+def finetune(study: Study,
+             cell: Annotated[str | None, typer.Argument(metavar="CELL", help="Cell, such as dynamic-0.")] = None,
+             arm: Arm | None = None, seed: Seed | None = None,
+             task: Annotated[Path | None, typer.Option(
+                 metavar="FILE", help="Labelled texts: .csv, .jsonl or .parquet with text, label and perhaps text_pair."
+                 )] = None,
+             test: Annotated[Path | None, typer.Option(
+                 metavar="FILE", help="Test rows in the same form.", show_default="a fifth of the task's rows")] = None,
+             change: Annotated[list[str] | None, typer.Option(
+                 "--set", metavar="KEY=VALUE",
+                 help="Setting of the recipe, such as epochs=5; may be repeated.")] = None,
+             export: Annotated[Path | None, typer.Option(
+                 metavar="FOLDER", help="Write the classifier as a `transformers` model.")] = None):
+    """Fine-tune a cell on the tasks of the study (--arm and --seed), or by hand on a file (CELL and --task).
+
+    Writes: finetune.json, finetune_time.json and finetune.npz to runs/STUDY/ARM-SEED. By hand: only FOLDER.
+
+    Example: study finetune dynamic-0 --task reviews.csv --set epochs=5 --export classifier --study experiments/tiny
+    """
+    if task is not None:
+        from study.cli.finetuning import finetune_by_hand
+
+        finetune_by_hand(study, cell or f"{arm}-{seed}", task, test, change or [], export)
+        return
+    from study.finetuning.finetune import finetune as finetune_cell
+
+    if arm is None or seed is None or cell or test or change or export:
+        raise StudyError("give --arm and --seed for the tasks of the study, or CELL and --task FILE for your own")
+    check_cell(study, arm, seed, "finetune")
+    if arm not in study.settings.finetune.arms:
+        raise StudyError(f"{study.params_path}: {arm} is not among finetune.arms; add it")
+    for name, scores in finetune_cell(study, arm, seed).items():
+        for size in map(str, study.settings.finetune.recipe.train_sizes):
+            untrained = scores.get("untrained", {}).get(size)
+            beside = f" (untrained {untrained['accuracy']:.1%})" if untrained else ""
+            echo(f"finetune {arm}-{seed}: {name}, {size} rows: {scores['trained'][size]['accuracy']:.1%}{beside}")
 
 
 @stage

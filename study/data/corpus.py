@@ -3,7 +3,8 @@
     train.parquet, validation.parquet, test.parquet   document, paragraph (int32 running numbers), text (one sentence)
     probe-<task>-train.parquet, probe-<task>-test.parquet   text, label
     pairs-<task>.parquet                              minimal pairs: good, bad, phenomenon, paradigm
-    manifest.json                                     counts, and the SHA-256 of every file
+    summary.json                                      what a reader should know before training (summary.py)
+    manifest.json                                     counts, and the SHA-256 of the other files
 
 corpus_text.py and corpus_synthetic.py provide the documents.
 """
@@ -11,30 +12,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from study import StudyError, randomness
-from study.config.schema import MinimalPairs, ProbeTask, Text
+from study import StudyError
 from study.config.study import Study
-from study.data.minimal_pairs import frame_of, pairs_path
-from study.files import file_sha256
+from study.data.sources import SPLITS
+from study.data.summary import corpus_summary
+from study.data.tasks import write_pairs, write_task
+from study.files import file_sha256, write_json
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from pandas import DataFrame
 
-SPLITS = ("train", "validation", "test")
 Document = list[list[str]]                  # paragraphs of sentences
-
-
-def data_folder(root: Path) -> Path:
-    """Returns the folder with local copies of data sets: STUDY_DATA if it is set, else data/ next to experiments/."""
-    return Path(os.environ.get("STUDY_DATA") or root / "data")
 
 
 def write_corpus(study: Study, folder: Path, documents: Callable[[str], Iterable[Document]],
@@ -47,17 +40,28 @@ def write_corpus(study: Study, folder: Path, documents: Callable[[str], Iterable
     folder.mkdir(parents=True, exist_ok=True)
     splits = {split: documents(split) for split in SPLITS}      # all opened first: a missing split fails at once
     counts: dict[str, int] = {}
+    empty, remarks = Counter(), []
     for split in SPLITS:
-        counts |= write_documents(progress(splits[split], description=f"corpus {split}"),
-                                  folder / f"{split}.parquet", f"{study.settings.name}: {split}")
+        text = _not_empty(progress(splits[split], description=f"corpus {split}"), empty, split)
+        counts |= write_documents(text, folder / f"{split}.parquet", f"{study.settings.name}: {split}")
     for task in study.settings.probe.tasks:
-        counts |= _write_task(study, task, folder, topic_rows)
+        counts |= write_task(study, task, folder, topic_rows, remarks)
     for pairs in study.settings.evaluation.minimal_pairs:
-        counts |= _write_pairs(study, pairs, folder)
-    files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
+        counts |= write_pairs(study, pairs, folder)
+    write_json(folder / "summary.json", corpus_summary(study, folder, empty, remarks), ensure_ascii=False)
+    files = sorted(path for path in folder.iterdir() if path.suffix != ".json")
     manifest = {"counts": counts, "sha256": {path.name: file_sha256(path) for path in files}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     return manifest
+
+
+def _not_empty(documents: Iterable[Document], empty: Counter, split: str) -> Iterator[Document]:
+    """The documents with text. The others are counted in `empty`."""
+    for document in documents:
+        if document:
+            yield document
+        else:
+            empty[split] += 1
 
 
 def write_documents(documents: Iterable[Document], path: Path, label: str) -> dict[str, int]:
@@ -92,132 +96,3 @@ def _blocks(documents: Iterable[Document], size: int = 500) -> Iterator[list[Doc
     documents = iter(documents)
     while block := list(itertools.islice(documents, size)):
         yield block
-
-
-def _write_task(study: Study, task: ProbeTask, folder: Path, topic_rows: Callable | None) -> dict[str, int]:
-    import pandas as pd
-
-    counts = {}
-    for split in ("train", "test"):
-        frame = _topic_rows(topic_rows, split) if task.path == "corpus" else _task_rows(study, task, split)
-        rows = task.train_rows and task.train_rows * task.draws if split == "train" else task.test_rows
-        frame = frame[:rows] if task.take == "first" else _subset(frame, rows)
-        frame.to_parquet(folder / f"probe-{task.name}-{split}.parquet", index=False)
-        counts[f"probe_{task.name}_{split}_rows"] = len(frame)
-        labels = sorted(pd.unique(frame.label).tolist())
-        if labels != list(range(len(task.labels))):
-            raise StudyError(f"probe task {task.name} ({split}): labels {labels} do not match "
-                             f"the {len(task.labels)} names in probe.tasks.labels")
-        if split == "train":
-            _check_pool(task, frame, study.settings.probe.folds)
-    return counts
-
-
-def _write_pairs(study: Study, task: MinimalPairs, folder: Path) -> dict[str, int]:
-    import datasets
-
-    columns = (task.good, task.bad, task.phenomenon, task.paradigm)
-    local = data_folder(study.root) / (task.local or "") / "test.parquet"
-    names = [None] if task.local and local.exists() else _configurations(task)
-    rows = datasets.concatenate_datasets([load_rows(study, task, "test", tuple(filter(None, columns)), name)
-                                          for name in names])
-    frame = frame_of(rows.to_pandas(), *columns, task.pairs_per_paradigm, f"{task.path} (test)")
-    frame.to_parquet(pairs_path(folder, task), index=False)
-    return {f"pairs_{task.name}": len(frame)}
-
-
-def _configurations(task: MinimalPairs) -> list[str | None]:
-    """The configurations of a data set on the hub; BLiMP has one per paradigm."""
-    import datasets
-
-    try:
-        return datasets.get_dataset_config_names(task.path, revision=task.revision)
-    except Exception:       # the hub client raises many unrelated classes; load_rows reports the reason
-        return [None]
-
-
-def _check_pool(task: ProbeTask, frame: DataFrame, folds: int) -> None:
-    """Raises StudyError if draws of training rows cannot differ, or if one has too few rows of a class for the folds.
-
-    frame: the rows (text, label) to draw from. A draw leaves out at least one row per class.
-    """
-    fewest = int(frame.label.value_counts().min())
-    if task.draws > 1:
-        if len(frame) < task.train_rows + len(task.labels):
-            raise StudyError(f"probe task {task.name}: {len(frame)} training rows are too few for {task.draws} draws "
-                             f"of {task.train_rows}; lower probe.tasks.train_rows")
-        fewest = fewest * task.train_rows // len(frame)     # draws have the classes in the proportions of the pool
-    if fewest < folds:
-        raise StudyError(f"probe task {task.name}: a class has {fewest} training rows, fewer than probe.folds "
-                         f"({folds}); raise probe.tasks.train_rows")
-
-
-def _topic_rows(topic_rows: Callable | None, split: str) -> DataFrame:
-    if topic_rows is None:
-        raise StudyError("probe.tasks: path `corpus` means the synthetic corpus's topics; for text name a data set")
-    return topic_rows(split)
-
-
-def _task_rows(study: Study, task: ProbeTask, split: str) -> DataFrame:
-    rows = load_rows(study, task, split, (task.text, task.label))
-    frame = rows.to_pandas()[[task.text, task.label]].set_axis(["text", "label"], axis=1)
-    if frame.isna().any(axis=None):
-        raise StudyError(f"{task.path} ({split}): row {int(frame.isna().any(axis=1).argmax())} has no text or label")
-    if not (is_text := frame.text.map(lambda text: isinstance(text, str))).all():
-        index = int((~is_text).argmax())
-        raise StudyError(f"{task.path} ({split}): row {index}: column {task.text!r} holds {frame.text[index]!r:.40}, "
-                         f"not text")
-    return frame
-
-
-def _subset(frame: DataFrame, rows: int | None) -> DataFrame:
-    """`rows` rows in a seeded order, with classes as equal in size as possible; all rows if `rows` is None."""
-    if rows is None or rows >= len(frame):
-        return frame
-    shuffled = frame.iloc[randomness.permutation(0, randomness.SUBSET, len(frame))]
-    rank = shuffled.groupby("label").cumcount().to_numpy()
-    return shuffled.iloc[np.sort(np.argsort(rank, kind="stable")[:rows])].reset_index(drop=True)
-
-
-def load_rows(study: Study, source: Text | ProbeTask | MinimalPairs, split: str, columns: tuple[str, ...],
-              configuration: str | None = None) -> Dataset:
-    """Returns one split of a data set, from the local folder if the file exists, else from the hub.
-
-    configuration: the data set's configuration on the hub. Raises StudyError if the split cannot be loaded (the
-    message says which file to put where) or a column is missing.
-    """
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)     # errors are reported below, in one line
-    local = data_folder(study.root) / source.local / f"{split}.parquet" if source.local else None
-    try:
-        if local is not None and local.exists():
-            rows = datasets.load_dataset("parquet", data_files={split: str(local)}, split=split)
-        else:
-            os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "20")
-            rows = datasets.load_dataset(source.path, configuration, revision=source.revision,
-                                         split=source.splits[split])
-    except Exception as error:  # the hub client raises many unrelated classes
-        reason = " ".join(str(error.__cause__ or error).split())[:160]
-        if local is not None and local.exists():
-            raise StudyError(f"{local}: " + ("has no rows; put the split's text there" if _is_empty(local) else
-                                             f"cannot be read as parquet: {reason}")) from None
-        remedy = f"; put {split}.parquet in {local.parent}" if local is not None else ""
-        raise StudyError(f"study {study.settings.name}: {source.path} ({split}) could not be loaded from the hub"
-                         f"{remedy} (or set STUDY_DATA to the folder that holds {source.local}/): {reason}") from None
-    if missing := [column for column in columns if column not in rows.column_names]:
-        raise StudyError(f"{local or source.path} ({split}): no column {missing[0]!r}; it has "
-                         f"{', '.join(rows.column_names)}")
-    return rows
-
-
-def _is_empty(path: Path) -> bool:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_metadata(path).num_rows == 0
-    except (OSError, pa.ArrowException):
-        return False

@@ -5,11 +5,17 @@ Besides the files of corpus.py it writes `lexicon.txt`, the words of the languag
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from study.config.schema import Synthetic
 from study.config.study import Study
 from study.data.corpus import SPLITS, Document, write_corpus
 from study.data.synthetic import Language
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def write_synthetic_corpus(study: Study, folder: Path, progress=lambda items, **_: items) -> dict:
@@ -24,15 +30,18 @@ def write_synthetic_corpus(study: Study, folder: Path, progress=lambda items, **
         _, sampled = language.sample(settings.documents[split], settings.document_tokens, seed)
         return ([sentences] for sentences in _text(language, sampled))
 
-    def topic_rows(split: str):
-        import pandas as pd
+    return write_corpus(study, folder, documents, partial(topic_rows, settings), progress)
 
-        topics, sampled = language.sample_sentences(settings.probe_documents[split], *settings.probe_sentences,
-                                                    settings.seed * 1000 + (11 if split == "train" else 12))
-        return pd.DataFrame({"text": [" ".join(sentences) for sentences in _text(language, sampled)],
-                             "label": topics.astype("int64")})
 
-    return write_corpus(study, folder, documents, topic_rows, progress)
+def topic_rows(settings: Synthetic, split: str) -> DataFrame:
+    """Returns rows (text, label) of the task to tell the topics of the language apart. split: train or test."""
+    import pandas as pd
+
+    language = Language.of(settings)
+    topics, sampled = language.sample_sentences(settings.probe_documents[split], *settings.probe_sentences,
+                                                settings.seed * 1000 + (11 if split == "train" else 12))
+    return pd.DataFrame({"text": [" ".join(sentences) for sentences in _text(language, sampled)],
+                         "label": topics.astype("int64")})
 
 
 def _text(language: Language, documents: Iterable[list[list[int]]]) -> Iterator[list[str]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from study import StudyError
 from study.config.study import Study
-from study.data.corpus import Document, load_rows, write_corpus
+from study.data.corpus import Document, write_corpus
+from study.data.sources import check_local_files, load_rows
 
 LONGEST_ROW = 10_000_000                    # characters; the longest article of Wikipedia has about two million
 
@@ -18,22 +19,54 @@ _TITLE = re.compile(r"^ = [^=].* = \s*$")
 
 
 def write_text_corpus(study: Study, folder: Path, progress=lambda items, **_: items) -> dict:
-    """Writes the corpus folder (see corpus.py) and returns its manifest. `progress` wraps iterables."""
+    """Writes the corpus folder (see corpus.py) and returns its manifest. `progress` wraps iterables.
+
+    Raises StudyError if the text is unusable or its language is unknown.
+    """
+    check_language(study.settings.corpus.language)
+    check_local_files(study)
     return write_corpus(study, folder, partial(_documents, study), None, progress)
+
+
+def check_language(code: str) -> None:
+    """Raises StudyError if `code` is no language: sentences would be split as in English without a word."""
+    from babel import Locale
+
+    names = Locale("en").languages
+    if code not in names or "_" in code:
+        by_name = {name.casefold(): known for known, name in names.items()}
+        begin = re.split(r"[-_]", code.casefold())[0]
+        hint = by_name.get(code.casefold()) or (begin if begin in names else None)
+        raise StudyError(f"corpus.language: {code!r} is not an ISO 639 code"
+                         + (f"; did you mean {hint}?" if hint else ", for example en, de or zh"))
 
 
 def _documents(study: Study, split: str) -> Iterator[Document]:
     settings = study.settings.corpus
     rows = load_rows(study, settings, split, (settings.column,), settings.name)
-    texts = _checked_texts(rows, settings.column, settings.path, split)
+    texts = _checked_texts(rows, settings.column, settings.local or settings.path, split)
     verbatim = settings.sentences == "periods"
-    documents = (_wikitext_articles(texts, settings.headings, verbatim) if settings.layout == "wikitext"
-                 else (text.split("\n") for text in texts))
+    if settings.layout == "sentences":
+        documents: Iterator = _sentence_documents(texts)
+    elif settings.layout == "wikitext":
+        documents = _wikitext_articles(texts, settings.headings, verbatim)
+    else:
+        documents = (text.split("\n") for text in texts)
     if split == "train" and settings.max_documents is not None:
         documents = itertools.islice(documents, settings.max_documents)
+    if settings.layout == "sentences":
+        return ([sentences] for sentences in documents)
     if verbatim:
         return (_split_at_periods(paragraphs, settings.min_characters) for paragraphs in documents)
     return (_sentences(paragraphs, settings.language, settings.min_characters) for paragraphs in documents)
+
+
+def _sentence_documents(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yields documents of one sentence per line with a blank line after each, as BERT's `create_pretraining_data.py`
+    reads them."""
+    for has_text, group in itertools.groupby((line.strip() for line in lines), key=bool):
+        if has_text:
+            yield list(group)
 
 
 def _checked_texts(rows, column: str, path: str, split: str) -> Iterator[str]:

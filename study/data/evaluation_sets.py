@@ -1,6 +1,7 @@
 """The fixed evaluation sets of a study: rows, masks and sentence pairs, made once, saved and hashed.
 
-Every arm is scored on the same rows under the same masks. A row is a window inside one held-out document. Mask sets:
+Every arm is scored on the same rows under the same masks. A row is a window inside one held-out document or, if the
+settings say so, of the text with [SEP] between documents. Mask sets:
 
     mask_only      15 %, all shown as [MASK]: the headline        mixed         15 %, 80/10/10
     whole_word     15 %, whole words, all [MASK]                  span          15 %, spans of 3 words, all [MASK]
@@ -12,8 +13,8 @@ pairs of `nsp` have a mask set too:
 
     mask_only_pairs   15 %, all [MASK]
 
-If the exact floor of the text is known, each set has the Bayes-optimal NLL of every selected token, and each pair its
-exact log-odds.
+A text without two adjacent sentences in a document has no pairs. If the exact floor of the text is known, each set has
+the Bayes-optimal NLL of every selected token, and each pair its exact log-odds.
 
 Shapes: N rows, T positions, V vocabulary, S selected positions of a mask set.
 """
@@ -72,9 +73,9 @@ class PairSet:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A fixed evaluation set: true `ids` (N, T), mask sets, `pairs` by task (nsp and sop), `unigram` (V,) nats per
-    token, the document of each row, `documents` (N,), None if not recorded, and `paragraphs`, padded rows for
-    `examples.remasked`, None without."""
+    """A fixed evaluation set: true `ids` (N, T), mask sets, `pairs` by task (nsp and sop; neither in a text that has
+    none), `unigram` (V,) nats per token, the document of each row, `documents` (N,), None if not recorded, and
+    `paragraphs`, padded rows for `examples.remasked`, None without."""
     ids: np.ndarray
     sets: dict[str, MaskSet]
     pairs: dict[str, PairSet]
@@ -139,9 +140,20 @@ def document_windows(store: TokenStore, length: int, rows: int, limit: int | Non
     starts = np.repeat(store.documents[:-1], count) + offset
     if not len(starts):
         raise StudyError(f"examples.max_seq_length {length}: no held-out document has {size} tokens; choose a smaller "
-                         f"length")
+                         f"length, or set examples.windows to text")
     chosen = np.sort(randomness.permutation(seed, randomness.SUBSET, len(starts))[:rows])
     return starts[chosen], offset[chosen]
+
+
+def text_windows(store: TokenStore, length: int, rows: int, seed: int) -> np.ndarray:
+    """Returns the starts (N,) of at most `rows` windows of length - 2 tokens of the whole text, which has [SEP] between
+    documents. Raises StudyError if the text is shorter than a window."""
+    size = length - 2
+    starts = np.arange(len(store.ids) // size) * size
+    if not len(starts):
+        raise StudyError(f"examples.max_seq_length {length}: the held-out text has only {len(store.ids)} tokens; "
+                         f"choose a smaller length")
+    return np.sort(randomness.permutation(seed, randomness.SUBSET, len(starts))[:rows] * size)
 
 
 def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndarray, tokenizer: TokenizerInfo,
@@ -150,11 +162,15 @@ def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndar
     """Returns the arrays of one evaluation set, as `load_evaluation_set` reads them.
 
     store: a held-out split. unigram (V,): nats per token. rows: how many at most; no more pairs either. exact: the
-    floor, None if unknown. documents: whether to record the document of each row, for comparisons over texts.
-    paragraphs: how many of the first paragraphs are kept for `examples.remasked`.
+    floor, None if unknown, as it is for windows that span documents. documents: whether to record the document of each
+    row (the first, if there are several), for comparisons over texts. paragraphs: how many of the first paragraphs are
+    kept for `examples.remasked`. Raises StudyError if nothing can be masked.
     """
-    limit = None if exact is None else exact.document_tokens
-    starts, offsets = document_windows(store, settings.max_seq_length, rows, limit, settings.seed)
+    if settings.windows == "text":
+        starts, offsets = text_windows(store, settings.max_seq_length, rows, settings.seed), None
+    else:
+        starts, offsets = document_windows(store, settings.max_seq_length, rows, exact and exact.document_tokens,
+                                           settings.seed)
     spans = Spans(starts, np.full(len(starts), settings.max_seq_length - 2))
     ids = gather(store.ids, spans, settings.max_seq_length, tokenizer, padded=False).ids
     arrays = {"ids": ids.astype(np.int32), "unigram": unigram}
@@ -165,6 +181,8 @@ def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndar
         masked = mask_rows(ids, tokenizer.is_ordinary[ids], ~tokenizer.is_continuation[ids], tokenizer, masking,
                            settings.seed, 0, np.arange(len(ids)))
         arrays |= {f"{name}/shown": masked.shown.astype(np.int32), f"{name}/kind": masked.corruption}
+        if not masked.corruption.any():
+            raise StudyError(_nothing_masked(ids, tokenizer))
         if exact is not None:
             # on a text without pieces of words, the masks of whole words are those of single tokens
             same = next((other for other in SETS if f"{other}/floor" in arrays and SETS[other][:2] == SETS[name][:2]
@@ -174,7 +192,24 @@ def build_evaluation_set(settings: Examples, store: TokenStore, unigram: np.ndar
             arrays[f"{name}/floor"] = floor.round(12) + 0.0     # the last bit and -0 differ between machines
     if paragraphs:
         arrays |= _paragraphs(store, tokenizer, settings.max_seq_length, paragraphs)
+    if why_no_pairs(store, settings.max_seq_length):
+        return arrays
     return arrays | _pairs(settings, store, tokenizer, min(rows, settings.pair_rows), exact, documents)
+
+
+def _nothing_masked(ids: np.ndarray, tokenizer: TokenizerInfo) -> str:
+    unknown, ordinary = (ids == tokenizer.unk_id).mean(), tokenizer.is_ordinary[ids].sum()
+    return (f"the evaluation rows have {ordinary} tokens that could be masked, and {unknown:.0%} of their tokens are "
+            f"[UNK]; check the tokenizer (source, lowercase, strip_accents, word_splitting), or take more rows")
+
+
+def why_no_pairs(store: TokenStore, length: int) -> str | None:
+    """Returns why a text has no pairs of segments, None if it has."""
+    try:
+        pair_layout(store, "segment-pairs", length, swap=False)
+    except StudyError as error:
+        return str(error)
+    return None
 
 
 def _paragraphs(store: TokenStore, tokenizer: TokenizerInfo, length: int, count: int) -> dict[str, np.ndarray]:
@@ -227,12 +262,12 @@ def load_evaluation_set(path: Path) -> EvaluationSet:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise StudyError(f"{path}: no usable evaluation set ({error}); run `study examples` again") from None
     masks = {name: MaskSet(arrays[f"{name}/shown"].astype(np.int64), arrays[f"{name}/kind"],
-                           arrays.get(f"{name}/floor")) for name in (*SETS, PAIR_SET)}
+                           arrays.get(f"{name}/floor")) for name in (*SETS, PAIR_SET) if f"{name}/shown" in arrays}
     pairs = {task: PairSet(Rows(arrays[f"{task}/ids"].astype(np.int64), arrays[f"{task}/types"].astype(np.int64),
                                 arrays[f"{task}/attention"], arrays[f"{task}/label"].astype(np.int64)),
                            masks[PAIR_SET] if task == "nsp" else None, arrays.get(f"{task}/log_odds"),
                            arrays.get(f"{task}/documents"))
-             for task in ("nsp", "sop")}
+             for task in ("nsp", "sop") if f"{task}/ids" in arrays}
     paragraphs = arrays.get("paragraphs/ids")
     if paragraphs is not None:
         paragraphs = Rows(paragraphs.astype(np.int64), np.zeros(paragraphs.shape, np.int64),

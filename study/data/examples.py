@@ -2,7 +2,7 @@
 
 Written to a folder: `train/`, `validation/`, `test/` (token_store.py), `validation.npz`, `test.npz`
 (evaluation_sets.py), `references.json` with counts, hashes and the perplexities of references, and the manifests
-`training_inputs.json` and `evaluation_inputs.json` with the hashes of what cells read.
+`training_inputs.json` and `evaluation_inputs.json` with the hashes of what cells read. `summary.json` is for readers.
 """
 from __future__ import annotations
 
@@ -11,13 +11,25 @@ from pathlib import Path
 
 import numpy as np
 
+from study import StudyError
+from study.config.arms import resolve
 from study.config.study import Study
-from study.data.corpus import SPLITS
-from study.data.evaluation_sets import PAIR_SET, SETS, ExactFloor, build_evaluation_set, content_hash, document_windows
+from study.data.batches import PAIR_FORMATS
+from study.data.evaluation_sets import (
+    PAIR_SET,
+    SETS,
+    ExactFloor,
+    build_evaluation_set,
+    content_hash,
+    document_windows,
+    why_no_pairs,
+)
 from study.data.layouts import single_layout
 from study.data.neighbour_laws import MaskedTokens, masked_tokens
 from study.data.references import reference_ladder, unigram_nll
+from study.data.sources import SPLITS
 from study.data.token_store import TokenStore, write_store
+from study.data.token_summary import examples_summary
 from study.data.tokenizer import TokenizerInfo, load
 from study.files import file_sha256, save_arrays, write_json
 
@@ -33,6 +45,7 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
     for split in SPLITS:
         write_store(study.runs / "corpus" / f"{split}.parquet", backend, tokenizer.sep_id, folder / split, progress)
     settings, stores = study.settings.examples, {split: TokenStore.open(folder / split) for split in SPLITS}
+    without_pairs = check_arms(study, stores)
     train = stores["train"]
     unigram, sets = unigram_nll(train.ids, tokenizer), {}
     for split, rows in (("validation", settings.validation_rows), ("test", settings.test_rows)):
@@ -42,9 +55,10 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
         save_arrays(sets[split], folder / f"{split}.npz")
     floors = {} if exact is None else {split: _floors(arrays) for split, arrays in sets.items()}
     tokens = {split: _masked(arrays, "", "mask_only", tokenizer) for split, arrays in sets.items()}
-    tokens["validation_pairs"] = _masked(sets["validation"], "nsp/", PAIR_SET, tokenizer)
+    if without_pairs is None:
+        tokens["validation_pairs"] = _masked(sets["validation"], "nsp/", PAIR_SET, tokenizer)
     best = {split: levels["mask_only"]["nll"] for split, levels in floors.items()}
-    if exact is not None:
+    if exact is not None and without_pairs is None:
         best["validation_pairs"] = floors["validation"][PAIR_SET]["nll"]
     ladder, fitted = reference_ladder(train.ids, unigram, tokens, best)
     references = {
@@ -63,7 +77,26 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
         references["contexts"] = exact.context_perplexities(test["ids"], test["mask_only/kind"], offsets,
                                                             test["mask_only/floor"])
     write_json(folder / "references.json", references, sort_keys=True)
+    write_json(folder / "summary.json", examples_summary(stores, tokenizer, settings.max_seq_length, without_pairs),
+               ensure_ascii=False)
     return references
+
+
+def check_arms(study: Study, stores: dict[str, TokenStore]) -> str | None:
+    """Returns why the text has no pairs of segments, None if every split has some.
+
+    Raises StudyError if an arm of the study needs them.
+    """
+    length = study.settings.examples.max_seq_length
+    reasons = {split: reason for split, store in stores.items() if (reason := why_no_pairs(store, length))}
+    if not reasons:
+        return None
+    split, reason = next(iter(reasons.items()))
+    configs = {arm: resolve(study, arm) for arm in study.settings.arms}
+    if needing := [arm for arm, config in configs.items() if config.inputs.format in PAIR_FORMATS]:
+        raise StudyError(f"{study.params_path}: arms: {', '.join(needing)} cannot be built from the split {split} "
+                         f"({reason}); remove {'them' if len(needing) > 1 else 'it'}")
+    return reason
 
 
 def write_input_manifests(study: Study, folder: Path) -> None:
@@ -88,9 +121,14 @@ def _masked(arrays: dict[str, np.ndarray], rows: str, name: str, tokenizer: Toke
     return masked_tokens(arrays[f"{rows}ids"], arrays[f"{name}/shown"], arrays[f"{name}/kind"], tokenizer.layout_ids)
 
 
+def _mask_sets(arrays: dict[str, np.ndarray]) -> list[str]:
+    """The mask sets of an evaluation set: those of pairs are missing if the text has none."""
+    return [name for name in (*SETS, PAIR_SET) if f"{name}/kind" in arrays]
+
+
 def _token_counts(arrays: dict[str, np.ndarray], tokenizer: TokenizerInfo) -> dict[str, float]:
     """Selected tokens of each mask set, and the fraction of all tokens that are [UNK]."""
-    counts = {name: int((arrays[f"{name}/kind"] > 0).sum()) for name in (*SETS, PAIR_SET)}
+    counts = {name: int((arrays[f"{name}/kind"] > 0).sum()) for name in _mask_sets(arrays)}
     return counts | {"unknown_share": float((arrays["ids"] == tokenizer.unk_id).mean())}
 
 
@@ -101,7 +139,7 @@ def _unigram_perplexity(arrays: dict[str, np.ndarray]) -> float:
 def _floors(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """The best possible NLL (with its standard error) and perplexity of each mask set."""
     floors = {}
-    for name in (*SETS, PAIR_SET):
+    for name in _mask_sets(arrays):
         nll = arrays[f"{name}/floor"]
         floors[name] = {"nll": float(nll.mean()), "error": float(nll.std(ddof=1) / np.sqrt(len(nll))),
                         "perplexity": float(np.exp(nll.mean()))}
@@ -111,4 +149,4 @@ def _floors(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 def _ceilings(arrays: dict[str, np.ndarray]) -> dict[str, float]:
     """Accuracy of the best possible classifier on the sentence pairs of each task."""
     return {task: float(((arrays[f"{task}/log_odds"] < 0) == arrays[f"{task}/label"]).mean())
-            for task in ("nsp", "sop")}
+            for task in ("nsp", "sop") if f"{task}/label" in arrays}

@@ -12,6 +12,7 @@ import numpy as np
 
 from study import StudyError
 
+PAD_ID = 0                                  # id of [PAD] in every vocabulary that this project makes
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 

@@ -14,9 +14,16 @@ from study import StudyError
 from study.config.schema import Tokenizer
 from study.config.study import Study
 from study.data.characters import train_characters
-from study.data.corpus import data_folder
-from study.data.tokenizer import SPECIALS
+from study.data.token_summary import tokenizer_summary
+from study.data.tokenizer import PAD_ID, SPECIALS
+from study.data.vocabulary import case_warnings, existing_vocabulary
 from study.data.words import train_words
+from study.files import write_json
+
+LONGEST_WORD = 100                          # characters, in BERT
+# Words that are split further, as regular expressions of what becomes a word of its own: a character with its marks.
+CHARACTERS = {"characters": r"\X",
+              "spaceless-characters": r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Han}\p{Hiragana}\p{Katakana}]\p{M}*"}
 
 
 def write_tokenizer(study: Study, folder: Path, progress=lambda items, **_: items) -> int:
@@ -26,8 +33,12 @@ def write_tokenizer(study: Study, folder: Path, progress=lambda items, **_: item
         raise StudyError(f"{corpus / 'train.parquet'}: no corpus; run `study corpus` (or `dvc repro`) first")
     lexicon = corpus / "lexicon.txt"
     words = lexicon.read_text().splitlines() if lexicon.exists() else None
-    backend = build_tokenizer(study.settings.tokenizer, lambda: _training_text(corpus, progress), words, study.root)
+    warnings: list[str] = []
+    backend = build_tokenizer(study.settings.tokenizer, lambda: _training_text(corpus, progress), words, study.root,
+                              warnings)
     save(backend, folder)
+    summary = tokenizer_summary(backend, corpus / "train.parquet", study.quotable, warnings)
+    write_json(folder / "summary.json", summary, ensure_ascii=False)
     return backend.get_vocab_size()
 
 
@@ -40,12 +51,13 @@ def _training_text(corpus: Path, progress) -> Iterator[str]:
         yield from batch["text"].to_pylist()
 
 
-def build_tokenizer(settings: Tokenizer, text: Callable[[], Iterable[str]], lexicon: list[str] | None, root: Path):
+def build_tokenizer(settings: Tokenizer, text: Callable[[], Iterable[str]], lexicon: list[str] | None, root: Path,
+                    warnings: list[str] | None = None):
     """Returns the `tokenizers.Tokenizer` that the settings describe.
 
     text: a function that returns the sentences of the training split; called only if a vocabulary is trained.
-    lexicon: words of the synthetic corpus, None for other text. Raises StudyError if the source cannot be loaded or
-    lacks a special token.
+    lexicon: words of the synthetic corpus, None for other text. What a reader should know about an existing vocabulary
+    is appended to `warnings`. Raises StudyError if the source cannot be loaded or is unusable.
     """
     if settings.source == "train":
         return train_wordpiece(settings, text)
@@ -59,13 +71,30 @@ def build_tokenizer(settings: Tokenizer, text: Callable[[], Iterable[str]], lexi
                              "vocab.txt or a hub id")
         pieces = [*SPECIALS, *lexicon]
     else:
-        pieces = _existing_vocabulary(settings.source, root)
+        vocabulary = existing_vocabulary(settings.source, root)
+        pieces = vocabulary.pieces
+        if warnings is not None:
+            warnings += case_warnings(settings, vocabulary)
+    _check_pieces(settings, pieces)
+    return wordpiece({piece: index for index, piece in enumerate(pieces)}, settings.lowercase, **_forms(settings))
+
+
+def _check_pieces(settings: Tokenizer, pieces: list[str]) -> None:
+    """Raises StudyError unless every piece has one id, and the special tokens have those that the project needs."""
     if missing := [special for special in SPECIALS if special not in pieces]:
         raise StudyError(f"tokenizer.source {settings.source}: the vocabulary lacks {', '.join(missing)}")
     if repeated := [piece for piece, count in Counter(pieces).items() if count > 1]:
         raise StudyError(f"tokenizer.source {settings.source}: {repeated[0]!r} appears twice; the line number is the "
                          f"id, so every piece must appear once")
-    return wordpiece({piece: index for index, piece in enumerate(pieces)}, settings.lowercase)
+    if pieces[PAD_ID] != "[PAD]":
+        raise StudyError(f"tokenizer.source {settings.source}: [PAD] has id {pieces.index('[PAD]')}; move it to the "
+                         f"first line, since the models that `study export` writes need it at id {PAD_ID}")
+
+
+def _forms(settings: Tokenizer) -> dict:
+    """How the settings form words, as arguments of `wordpiece`."""
+    return {"strip_accents": settings.strip_accents, "splitting": settings.word_splitting,
+            "longest": settings.max_word_characters}
 
 
 def train_wordpiece(settings: Tokenizer, text: Callable[[], Iterable[str]]):
@@ -77,12 +106,12 @@ def train_wordpiece(settings: Tokenizer, text: Callable[[], Iterable[str]]):
     """
     from tokenizers import trainers
 
-    backend = wordpiece({}, settings.lowercase)
+    backend = wordpiece({}, settings.lowercase, **_forms(settings))
     numbered = [*SPECIALS, *_continuations(backend, text())]
     trainer = trainers.WordPieceTrainer(vocab_size=settings.vocabulary_size, min_frequency=settings.min_frequency,
                                         special_tokens=numbered, show_progress=False)
     backend.train_from_iterator(text(), trainer)
-    return wordpiece(backend.get_vocab(with_added_tokens=False), settings.lowercase)
+    return wordpiece(backend.get_vocab(with_added_tokens=False), settings.lowercase, **_forms(settings))
 
 
 def _continuations(backend, text: Iterable[str]) -> list[str]:
@@ -94,14 +123,23 @@ def _continuations(backend, text: Iterable[str]) -> list[str]:
     return [f"##{character}" for character in sorted(characters)]
 
 
-def wordpiece(vocabulary: dict[str, int], lowercase: bool):
-    """Returns BERT's tokenizer with this vocabulary. An empty vocabulary gives one that is ready to be trained."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+def wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool | None = None, splitting: str = "bert",
+              longest: int = LONGEST_WORD):
+    """Returns BERT's tokenizer with this vocabulary. An empty vocabulary gives one that is ready to be trained.
 
-    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    strip_accents: None for BERT's rule, as `lowercase`. splitting: as Tokenizer.word_splitting. longest: characters of
+    a word; longer ones become [UNK].
+    """
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=longest))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents,
+                                                    handle_chinese_chars=splitting != "spaces")
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    if splitting in CHARACTERS:
+        backend.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split(Regex(CHARACTERS[splitting]), "isolated")])
     backend.decoder = decoders.WordPiece()
     backend.add_special_tokens(list(SPECIALS))
     if vocabulary:
@@ -110,35 +148,11 @@ def wordpiece(vocabulary: dict[str, int], lowercase: bool):
     return backend
 
 
-def _existing_vocabulary(source: str, root: Path) -> list[str]:
-    """Pieces in the order of their ids, from a vocab.txt (or its folder) under `root` or data/, else from the hub."""
-    for path in (root / source, data_folder(root) / source):
-        if path.is_dir():
-            path = path / "vocab.txt"
-        if path.is_file():
-            return path.read_text(encoding="utf-8").splitlines()
-    if source.endswith(".txt"):
-        raise StudyError(f"tokenizer.source {source}: no such file, neither here nor under {data_folder(root)}")
-    return _hub_vocabulary(source)
-
-
-def _hub_vocabulary(source: str) -> list[str]:
-    from transformers import AutoTokenizer
-
-    try:
-        vocabulary = AutoTokenizer.from_pretrained(source, trust_remote_code=False).get_vocab()
-    except (OSError, ValueError) as error:
-        raise StudyError(f"tokenizer.source {source}: no such vocab.txt here, and the hub cannot be reached "
-                         f"({type(error).__name__}); put its vocab.txt under data/{Path(source).name}/") from None
-    return sorted(vocabulary, key=vocabulary.get)
-
-
 def save(backend, folder: Path) -> None:
     """Writes the tokenizer so that `transformers.AutoTokenizer.from_pretrained(folder)` gives the same ids.
 
     vocab.txt has a piece per line, in the order of the ids; a line end among characters is written as \\n.
     """
-    from tokenizers import models
 
     folder.mkdir(parents=True, exist_ok=True)
     backend.save(str(folder / "tokenizer.json"))
@@ -146,11 +160,19 @@ def save(backend, folder: Path) -> None:
     (folder / "vocab.txt").write_text("".join(f"{_on_one_line(piece)}\n" for piece, _ in vocabulary),
                                      encoding="utf-8")
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    kind: dict = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    if isinstance(backend.model, models.WordPiece):
-        kind = {"tokenizer_class": "BertTokenizerFast", "do_lower_case": backend.normalizer.lowercase}
-    config = kind | names
+    # `transformers` 5 makes a BertTokenizer from its pieces alone, and knows only BERT's way of finding words
+    config = ({"tokenizer_class": "BertTokenizerFast", "do_lower_case": backend.normalizer.lowercase}
+              if _is_berts(backend) else {"tokenizer_class": "PreTrainedTokenizerFast"}) | names
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+def _is_berts(backend) -> bool:
+    """Whether a tokenizer finds words and pieces as BERT's does."""
+    normalizer, kinds = backend.normalizer, (backend.model, backend.normalizer, backend.pre_tokenizer)
+    if [type(part).__name__ for part in kinds] != ["WordPiece", "BertNormalizer", "BertPreTokenizer"]:
+        return False
+    return (normalizer.strip_accents is None and normalizer.handle_chinese_chars
+            and backend.model.max_input_chars_per_word == LONGEST_WORD)
 
 
 def _on_one_line(piece: str) -> str:

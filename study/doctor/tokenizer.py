@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from study import StudyError
+from study.data.sources import can_reach_hub
 from study.data.tokenizer import TokenizerInfo
 
 BATCH_LINES = 5000                          # lines encoded at once
@@ -93,7 +94,7 @@ def _from_transformers(name: str) -> Vocabulary:
     is_folder = Path(name).is_dir()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False,
-                                                  local_files_only=not is_folder and not _can_reach_hub())
+                                                  local_files_only=not is_folder and not can_reach_hub())
     except Exception as error:              # the library raises many kinds, and wraps those of the network
         if is_folder:
             raise StudyError(f"{name}: not a usable tokenizer ({_first_line(error)}); save it again with "
@@ -110,20 +111,6 @@ def _from_transformers(name: str) -> Vocabulary:
     return _vocabulary(name, tokenizer.get_vocab(), special, tokenizer.all_special_ids, encode)
 
 
-def _can_reach_hub() -> bool:
-    """False if the hub's name has no address. The library would try again for a minute; its cache needs no hub."""
-    import socket
-    from urllib.parse import urlparse
-    from urllib.request import getproxies
-
-    from huggingface_hub import constants
-
-    try:
-        return bool(getproxies()) or bool(socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443))
-    except OSError:
-        return False
-
-
 def _from_tokenizers(path: Path) -> Vocabulary:
     from tokenizers import Tokenizer
 
@@ -138,9 +125,10 @@ def _from_tokenizers(path: Path) -> Vocabulary:
 
 
 def _from_word_list(path: Path) -> Vocabulary:
+    from study.data.vocabulary import read_word_list
     from study.data.wordpiece import wordpiece
 
-    pieces = path.read_text(encoding="utf-8").splitlines()
+    pieces = read_word_list(path)
     ids = {piece: index for index, piece in enumerate(pieces)}
     if "[UNK]" not in ids:
         raise StudyError(f"{path}: no [UNK]; a vocab.txt has one piece per line and needs [UNK], [CLS], [SEP], [PAD] "

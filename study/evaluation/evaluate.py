@@ -41,8 +41,9 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     arrays |= documents_of(heldout)
     if settings.token_identity is not None:
         encoders = {"trained": model, "untrained": untrained_model(config, model, seed)}
-        result["token_identity"], more = token_identity(encoders, heldout, TokenizerInfo.of(backend),
-                                                        settings.token_identity, settings.batch_size)
+        result["token_identity"], more = token_identity(
+            encoders, heldout, TokenizerInfo.of(backend), settings.token_identity, settings.batch_size,
+            config.training.threads)
         arrays |= more
     if settings.minimal_pairs:
         result["minimal_pairs"], more = score_tasks(study, model, backend, settings.batch_size)
@@ -59,24 +60,27 @@ def mask_scores(model: PretrainingModel, heldout: EvaluationSet, is_continuation
     """Returns the sections of evaluation.json on the mask sets, and the sums per row. Both are empty if the model does
     not predict masked tokens.
 
-    Every model is scored on the rows of whole text and on the segment pairs, whichever of the two it was trained on.
+    Every model is scored on the rows of whole text and on the segment pairs, if the text has any, whichever of the two
+    it was trained on.
     is_continuation (V,) bool: true for pieces that continue a word.
     """
     if not model.objective.token.predicts_masked_tokens:
         return {}, {}
-    pairs, nll = heldout.pairs["nsp"], {}
+    pairs, nll = heldout.pairs.get("nsp"), {}
     for name, masks in heldout.sets.items():
         # on a text without pieces of words, the masks of whole words are those of single tokens
         same = next((other for other in nll if _equal(heldout.sets[other], masks)), None)
         nll[name] = nll[same] if same else token_nll(model, heldout.ids, masks, batch_size)
-    nll[PAIR_SET] = token_nll(model, pairs.rows.ids, pairs.masks, batch_size, pairs.rows)
+    if pairs is not None:
+        nll[PAIR_SET] = token_nll(model, pairs.rows.ids, pairs.masks, batch_size, pairs.rows)
     result, arrays = {}, {}
     for name, values in nll.items():
         ids, masks = (pairs.rows.ids, pairs.masks) if name == PAIR_SET else (heldout.ids, heldout.sets[name])
         result[name] = summarize(values, ids, masks, heldout.unigram, is_continuation)
         arrays[f"{name}/nll"] = row_sums(values, masks)
         arrays[f"{name}/tokens"] = (masks.corruption > 0).sum(1).astype(np.int32)
-    result[PAIR_SET]["by_label"] = by_label(nll[PAIR_SET], pairs.masks, pairs.rows.label)
+    if pairs is not None:
+        result[PAIR_SET]["by_label"] = by_label(nll[PAIR_SET], pairs.masks, pairs.rows.label)
     return result, arrays
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from study.data.batches import blocks
 from study.data.evaluation_sets import EvaluationSet
@@ -30,17 +31,20 @@ BLOCK = 1024                                # positions that are compared with t
 
 
 def token_identity(encoders: dict[str, PretrainingModel], heldout: EvaluationSet, tokenizer: TokenizerInfo,
-                   positions: int, batch_size: int) -> tuple[dict, dict[str, np.ndarray]]:
+                   positions: int, batch_size: int, threads: int = 1) -> tuple[dict, dict[str, np.ndarray]]:
     """Returns the section of evaluation.json on token identity, and the number of right answers per row.
 
     encoders: by name, such as `trained`. positions: about how many the map is fitted to, in the first rows; as many
-    rows after them are the test. Fewer if there are not so many rows. The section has the numbers of tokens and, per
-    encoder, the share of test tokens that is read from each layer, the embeddings first.
+    rows after them are the test. Fewer if there are not so many rows. threads: of the linear algebra. The section has
+    the numbers of tokens and, per encoder, the share of test tokens that is read from each layer, the embeddings first.
     """
+    import sklearn.linear_model  # noqa: F401  loaded now: the limit on threads holds for libraries that are loaded
+
     rows = max(1, min(-(-positions // (heldout.ids.shape[1] - 2)), len(heldout.ids) // 2))
     parts = heldout.ids[:rows], heldout.ids[rows:2 * rows]                                  # (N, T) each
     wanted = [tokenizer.is_ordinary[ids] for ids in parts]
-    train, test = (ids[part] for ids, part in zip(parts, wanted, strict=True))              # (P,)
+    train, test = (np.searchsorted(tokenizer.ordinary, ids[part])                           # (P,), rows of `embedding`
+                   for ids, part in zip(parts, wanted, strict=True))
     row = np.nonzero(wanted[1])[0]
     arrays = {"token_identity/tokens": np.bincount(row, minlength=len(parts[1])).astype(np.int32)}
     if heldout.documents is not None:
@@ -49,8 +53,8 @@ def token_identity(encoders: dict[str, PretrainingModel], heldout: EvaluationSet
     for name, model in encoders.items():
         states = [states_at(model, ids, part, batch_size) for ids, part in zip(parts, wanted, strict=True)]
         embedding = model.encoder.token.weight.detach().float().cpu().numpy()[tokenizer.ordinary]
-        right = [tokenizer.ordinary[nearest(*layer, embedding[np.searchsorted(tokenizer.ordinary, train)], embedding)]
-                 == test for layer in zip(*states, strict=True)]
+        with threadpool_limits(threads):
+            right = [nearest(*layer, embedding[train], embedding) == test for layer in zip(*states, strict=True)]
         shares[name] = [float(layer.mean()) for layer in right]
         arrays |= {f"token_identity/{name}/layer-{layer}": np.bincount(row, weights=is_right, minlength=len(
             parts[1])).astype(np.int32) for layer, is_right in enumerate(right)}

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from study import StudyError
 from study.config.schema import RunConfig
-
-PAD_ID = 0                                  # id of [PAD] in every vocabulary that this project makes
+from study.data.tokenizer import PAD_ID
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,19 @@ UNEXPORTED_POSITIONS = {
 def transformers_class(config: RunConfig) -> TransformersClass:
     """Returns the class that computes the same as a model with these settings. Raises StudyError, with the reason, if
     there is none."""
-    model, causal = config.model, config.objective.token_objective == "causal"
-    if not model.decoder_transform:
+    if not config.model.decoder_transform:
         raise StudyError("no equivalent in transformers: its masked language models all have the dense layer before "
                          "the decoder (model.decoder_transform is false)")
+    target = encoder_class(config)
+    if target in (ROFORMER, ROFORMER_CAUSAL, ROBERTA):
+        _check_sentence_head(config, target)
+    return target
+
+
+def encoder_class(config: RunConfig) -> TransformersClass:
+    """Returns the class whose encoder computes the same, whatever its heads. Raises StudyError, with the reason, if
+    there is none."""
+    model, causal = config.model, config.objective.token_objective == "causal"
     if config.training.local_attention_from is not None:
         raise StudyError("no equivalent in transformers: attention is fixed to near positions "
                          "(training.local_attention_from is set)")
@@ -91,19 +99,14 @@ def transformers_class(config: RunConfig) -> TransformersClass:
             raise StudyError("no equivalent in transformers: its post-LN encoders all have a norm after the embeddings "
                              "(model.embedding_norm is false)")
         if model.positions == "rotary":
-            target = ROFORMER_CAUSAL if causal else ROFORMER
-            _check_sentence_head(config, target)
-            return target
+            return ROFORMER_CAUSAL if causal else ROFORMER
         return BERT_CAUSAL if causal else BERT
     if not model.embedding_norm:
         if causal:
             raise StudyError("no equivalent in transformers: it has no causal pre-LN encoder without an embedding norm "
                              "that has the same heads")
         return MEGATRON
-    if causal:
-        return ROBERTA_CAUSAL
-    _check_sentence_head(config, ROBERTA)
-    return ROBERTA
+    return ROBERTA_CAUSAL if causal else ROBERTA
 
 
 def _check_sentence_head(config: RunConfig, target: TransformersClass) -> None:
@@ -117,28 +120,49 @@ def new_transformers(config: RunConfig, vocabulary_size: int) -> nn.Module:
     """Returns a `transformers` model with these settings and random weights, in evaluation mode."""
     import transformers
 
-    target, model = transformers_class(config), config.model
-    their_config = getattr(transformers, target.config)(
+    target = transformers_class(config)
+    return getattr(transformers, target.model)(new_config(config, vocabulary_size, target)).eval()
+
+
+def new_config(config: RunConfig, vocabulary_size: int, target: TransformersClass):
+    """Returns the configuration of a `transformers` model of this class with these settings."""
+    import transformers
+
+    model = config.model
+    return getattr(transformers, target.config)(
         vocab_size=vocabulary_size, hidden_size=model.hidden_size, num_hidden_layers=model.num_hidden_layers,
         num_attention_heads=model.num_attention_heads, intermediate_size=model.intermediate_size,
         hidden_act=model.hidden_act, layer_norm_eps=model.layer_norm_eps,
         hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout, type_vocab_size=2,
         max_position_embeddings=config.examples.max_seq_length + target.position_offset,
         pad_token_id=PAD_ID, tie_word_embeddings=model.tied_decoder, is_decoder=target.is_decoder)
-    return getattr(transformers, target.model)(their_config).eval()
 
 
 def tensor_names(config: RunConfig) -> dict[str, tuple[str, ...]]:
     """Returns the name of each of our tensors -> the names of theirs. Ours may be several of theirs, concatenated."""
     target = transformers_class(config)
     modules = {"mlm_head.transform": target.mlm_head["transform"], "mlm_head.norm": target.mlm_head["norm"]}
+    if target.has_sentence_head:
+        modules |= {"sentence_head.pooler": f"{target.encoder}.pooler.dense",
+                    "sentence_head.classifier": "cls.seq_relationship"}
+    names = encoder_tensor_names(config, target) | _parts(modules)
+    if not config.model.tied_decoder:
+        names["mlm_head.decoder.weight"] = (f"{target.mlm_head['decoder']}.weight",)
+    return names | {"mlm_head.bias": (f"{target.mlm_head['decoder']}.bias",)}
+
+
+def _parts(modules: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """The names of the weights and biases of modules, ours -> theirs."""
+    return {f"{ours}.{part}": (f"{theirs}.{part}",) for ours, theirs in modules.items() for part in ("weight", "bias")}
+
+
+def encoder_tensor_names(config: RunConfig, target: TransformersClass) -> dict[str, tuple[str, ...]]:
+    """Returns the name of each tensor of our encoder -> the names of theirs."""
+    modules: dict[str, str] = {}
     if target.has_embedding_norm:
         modules["encoder.embedding_norm"] = f"{target.encoder}.embeddings.LayerNorm"
     if target.final_norm:
         modules["encoder.final_norm"] = f"{target.encoder}.{target.final_norm}"
-    if target.has_sentence_head:
-        modules |= {"sentence_head.pooler": f"{target.encoder}.pooler.dense",
-                    "sentence_head.classifier": "cls.seq_relationship"}
     names: dict[str, tuple[str, ...]] = {}
     for index in range(config.model.num_hidden_layers):
         ours, theirs = f"encoder.layers.{index}", f"{target.encoder}.encoder.layer.{index}"
@@ -149,15 +173,23 @@ def tensor_names(config: RunConfig) -> dict[str, tuple[str, ...]]:
         for part in ("weight", "bias"):
             names[f"{ours}.attention.qkv.{part}"] = tuple(f"{theirs}.attention.self.{name}.{part}"
                                                           for name in ("query", "key", "value"))
-    names |= {f"{ours}.{part}": (f"{theirs}.{part}",) for ours, theirs in modules.items()
-              for part in ("weight", "bias")}
     embeddings = {"token": "word", "segment": "token_type"} | (
         {"position": "position"} if target.has_position_embeddings else {})
     for ours, theirs in embeddings.items():
         names[f"encoder.{ours}.weight"] = (f"{target.encoder}.embeddings.{theirs}_embeddings.weight",)
-    if not config.model.tied_decoder:
-        names["mlm_head.decoder.weight"] = (f"{target.mlm_head['decoder']}.weight",)
-    return names | {"mlm_head.bias": (f"{target.mlm_head['decoder']}.bias",)}
+    return names | _parts(modules)
+
+
+def encoder_tensors(state: dict[str, Tensor], config: RunConfig, target: TransformersClass,
+                    names: dict[str, tuple[str, ...]] | None = None) -> dict[str, Tensor]:
+    """Returns their state dict from ours, of the encoder alone or of all tensors in `names` (ours -> theirs)."""
+    their_state: dict[str, Tensor] = {}
+    for ours, theirs in (names or encoder_tensor_names(config, target)).items():
+        tensor = state[ours]
+        if ours == "encoder.position.weight":
+            tensor = torch.cat([tensor.new_zeros(target.position_offset, tensor.shape[1]), tensor])
+        their_state |= dict(zip(theirs, tensor.chunk(len(theirs)), strict=True))
+    return their_state
 
 
 def to_transformers(model: nn.Module, config: RunConfig) -> nn.Module:
@@ -170,11 +202,7 @@ def to_transformers(model: nn.Module, config: RunConfig) -> nn.Module:
     their_state = {target.mlm_head["bias"]: state["mlm_head.bias"]}
     if config.model.tied_decoder:
         their_state[f"{target.mlm_head['decoder']}.weight"] = state["encoder.token.weight"]
-    for ours, theirs in tensor_names(config).items():
-        tensor = state[ours]
-        if ours == "encoder.position.weight":
-            tensor = torch.cat([tensor.new_zeros(target.position_offset, tensor.shape[1]), tensor])
-        their_state |= dict(zip(theirs, tensor.chunk(len(theirs)), strict=True))
+    their_state |= encoder_tensors(state, config, target, tensor_names(config))
     if not target.has_position_embeddings:      # RoFormer's table of sines and cosines, which is not trained
         their_state |= {name: tensor for name, tensor in their_model.state_dict().items() if "embed_positions" in name}
     their_model.load_state_dict({name: tensor.detach().cpu().clone() for name, tensor in their_state.items()},
@@ -200,12 +228,7 @@ def export(model: nn.Module, config: RunConfig, tokenizer: Path, folder: Path) -
 
     Raises StudyError if `transformers` has no equivalent model, [PAD] has a different id, or `folder` is not empty.
     """
-    from transformers import AutoTokenizer
-
-    backend = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
-    if backend.pad_token_id != PAD_ID:
-        raise StudyError(f"{tokenizer}: [PAD] has id {backend.pad_token_id}; only a vocabulary in which it has id "
-                         f"{PAD_ID} can be exported")
+    backend = exportable_tokenizer(tokenizer)
     their_model = to_transformers(model, config)
     if folder.exists() and any(folder.iterdir()):
         raise StudyError(f"{folder}: is not empty; choose a new folder")
@@ -213,3 +236,14 @@ def export(model: nn.Module, config: RunConfig, tokenizer: Path, folder: Path) -
     backend.model_max_length = config.examples.max_seq_length
     backend.save_pretrained(folder)
     return type(their_model).__name__
+
+
+def exportable_tokenizer(folder: Path):
+    """Returns the tokenizer in a folder as one of `transformers`. Raises StudyError if [PAD] has a different id."""
+    from transformers import AutoTokenizer
+
+    backend = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if backend.pad_token_id != PAD_ID:
+        raise StudyError(f"{folder}: [PAD] has id {backend.pad_token_id}; only a vocabulary in which it has id "
+                         f"{PAD_ID} can be exported")
+    return backend

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from study import StudyError
 from study.config.arms import arm_identity
+from study.config.schema import Settings
 from study.config.study import Study
 from study.files import write_json
 from study.orchestration.syntax_hash import file_hash
@@ -28,13 +29,17 @@ ENTRIES = {
     "corpus": ("study.data.corpus_{kind}",), "tokenizer": ("study.data.wordpiece",),
     "examples": ("study.data.examples", "study.evaluation.baselines"), "search": ("study.training.search",),
     "pretrain": ("study.training.pretrain",), "evaluate": ("study.evaluation.evaluate", "study.evaluation.probe"),
+    "tasks": ("study.data.task_rows",), "finetune": ("study.finetuning.finetune",),
     "compare": ("study.analysis.compare", "study.evaluation.exact_claims"),
     "report": ("study.report.page",), "track": ("study.tracking.runs",),
 }
-SETTINGS = {"evaluate": ("evaluation", "probe")}       # sections that DVC would otherwise have to read for every cell
+# Settings that DVC would otherwise have to read for every cell. Lists of arms are left out: they decide which cells
+# there are, and not what is in them.
+SETTINGS = {"evaluate": ("evaluation", "probe"), "finetune": ("finetune", "baseline")}
 # Settings that a params.yaml may lack, which DVC would not accept. They count unless they are at their default.
 LATER_SETTINGS = dict.fromkeys(("corpus", "examples"), (("evaluation", "minimal_pairs"),))
-SYNTHETIC_ENTRIES = {"examples": ("study.data.synthetic_floor",)}       # in addition, for the synthetic corpus
+# In addition, for the synthetic corpus.
+SYNTHETIC_ENTRIES = {"examples": ("study.data.synthetic_floor",), "tasks": ("study.data.corpus_synthetic",)}
 # Declarations of settings. A stage depends on the values of settings, which DVC compares (params.yaml, settings.yaml),
 # so that adding a setting for one stage leaves the others up to date.
 DECLARATIONS = ("study.config.schema", "study.config.versions")
@@ -106,13 +111,18 @@ def code_folder(study: Study) -> Path:
 def _identity(study: Study, stage: str) -> dict[str, str]:
     """Hashes of the files that a stage depends on, of its SETTINGS and of its LATER_SETTINGS."""
     content = study.settings.model_dump(mode="json", exclude_defaults=True)
-    settings = {f"params.yaml: {name}": hashlib.sha256(getattr(study.settings, name).model_dump_json(
-        exclude_defaults=True).encode()).hexdigest() for name in SETTINGS.get(stage, ())}
+    settings = {f"params.yaml: {name}": _settings_hash(getattr(study.settings, name))
+                for name in SETTINGS.get(stage, ())}
     for section, name in LATER_SETTINGS.get(stage, ()):
         if name in content[section]:
             digest = hashlib.sha256(json.dumps(content[section][name]).encode()).hexdigest()
             settings[f"params.yaml: {section}.{name}"] = digest
     return stage_hashes(stage, study.settings.corpus.kind) | settings
+
+
+def _settings_hash(value: Settings | str) -> str:
+    content = value if isinstance(value, str) else value.model_dump_json(exclude_defaults=True, exclude={"arms"})
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def write_code_identity(study: Study) -> None:

@@ -15,7 +15,9 @@ from study.config.yaml_files import read_yaml
 
 DVC = (sys.executable, "-m", "study.orchestration.dvc_lock", "--wait-for-lock")
 STUDY = (sys.executable, "-m", "study")
-CELL_STAGES = ("pretrain", "evaluate")
+CELL_STAGES = ("pretrain", "evaluate")      # of every cell
+FINETUNE = "finetune"                       # of the cells of finetune.arms, in addition
+TASK_ROWS = "tasks"                         # what it reads apart from the cell, one per task
 
 
 def environment() -> dict[str, str]:
@@ -23,6 +25,22 @@ def environment() -> dict[str, str]:
     are kept for the next process."""
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
                          "PYTHONDONTWRITEBYTECODE": ""}
+
+
+def cell_stages(study: Study, cell: str) -> list[str]:
+    """The stages of a cell in order, as DVC names them."""
+    arm, _ = study.parse_cell_name(cell)
+    stages = (*CELL_STAGES, FINETUNE) if arm in study.settings.finetune.arms else CELL_STAGES
+    return [f"{stage}@{cell}" for stage in stages]
+
+
+def make_inputs(study: Study) -> None:
+    """Brings what cells are trained and fine-tuned on up to date. Raises StudyError if DVC fails."""
+    run_dvc(study, "repro", "search", *_task_rows(study))
+
+
+def _task_rows(study: Study) -> tuple[str, ...]:
+    return (TASK_ROWS,) if study.settings.finetune.tasks else ()
 
 
 def run_dvc(study: Study, *arguments: str) -> None:
@@ -49,10 +67,12 @@ def stale_cells(study: Study) -> list[str]:
     """Names of the cells that have a stage to run, in the order of the study. Raises StudyError if DVC fails."""
     run_dvc(study, "repro", "--quiet", "--single-item", "code")
     stages = stale_stages(study)
-    stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in CELL_STAGES}
+    stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in (*CELL_STAGES, FINETUNE)}
     # DVC lists a stage whose inputs changed, but not the stages that follow it.
     data_changes = not {"corpus", "tokenizer", "examples"}.isdisjoint(stages)
+    tasks_change = any(name.startswith(f"{TASK_ROWS}@") for name in stages)
     return [name for arm, seed in study.cells if (name := f"{arm}-{seed}") in stale or data_changes
+            or tasks_change and arm in study.settings.finetune.arms
             or "search" in stages and not _trained_with_current_settings(study, arm, seed)]
 
 
@@ -64,8 +84,9 @@ def _trained_with_current_settings(study: Study, arm: str, seed: int) -> bool:
 
 
 def make_examples(study: Study) -> None:
-    """Brings a study's text, tokenizer and examples up to date. Raises StudyError if DVC fails."""
-    run_dvc(study, "repro", "--quiet", "examples")
+    """Brings a study's text, tokenizer, examples and rows of fine-tuning tasks up to date. Raises StudyError if DVC
+    fails."""
+    run_dvc(study, "repro", "--quiet", "examples", *_task_rows(study))
 
 
 def trials_command(search: str) -> tuple[str, ...]:

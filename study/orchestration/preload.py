@@ -24,7 +24,8 @@ from importlib import import_module
 from pathlib import Path
 
 ADDRESS = "STUDY_PRELOAD"                   # environment variable with the path of the socket
-PRELOADED = ("study.training.pretrain", "study.evaluation.evaluate", "study.evaluation.probe", "sklearn.linear_model",
+PRELOADED = ("study.training.pretrain", "study.evaluation.evaluate", "study.evaluation.probe",
+             "study.finetuning.finetune", "sklearn.linear_model",
              "sklearn.model_selection", "sklearn.pipeline", "sklearn.decomposition", "sklearn.metrics", "pandas",
              "torch._dynamo")               # torch.optim imports it when the first optimiser is created
 ACCEPTED = b"+"                             # the server's answer before it runs a command

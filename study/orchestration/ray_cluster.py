@@ -24,7 +24,14 @@ from study import StudyError
 from study.analysis.registration import register_claims
 from study.config.study import STORAGE, Study
 from study.files import write_atomically
-from study.orchestration.dvc_commands import CELL_STAGES, DVC, STUDY, environment, trials_command
+from study.orchestration.dvc_commands import (
+    DVC,
+    STUDY,
+    TASK_ROWS,
+    cell_stages,
+    environment,
+    trials_command,
+)
 from study.orchestration.dvc_lock import parse_lock, write_lock
 from study.orchestration.processes import CellProgress
 
@@ -32,21 +39,22 @@ RETRIES = 3                                 # further attempts at a cell whose w
 # Paths that must be committed. A dvc.lock may differ: it is sent along.
 COMMITTED = (":(top)study", ":(top)experiments", ":(top)params.yaml", ":(top)dvc.yaml",
              *(f":(top,exclude)experiments/*/{name}" for name in ("dvc.lock", "runs", "reports")))
-DATA_STAGES = ("code", "corpus", "tokenizer", "examples")   # workers pull their outputs
-PULL_DATA = (*DVC, "pull", *DATA_STAGES)
+DATA_STAGES = ("code", "corpus", "tokenizer", "examples")   # workers pull their outputs, and those of TASK_ROWS
 
 
 @dataclass(frozen=True)
 class WorkerTask:
     """What a worker needs: the commit as a git bundle, and the files that are not in it.
 
-    folder and name are those of the study; the folder is relative to the root.
+    folder and name are those of the study; the folder is relative to the root. data_stages: the stages whose outputs
+    cells read.
     """
     bundle: bytes
     commit: str
     files: dict[str, bytes]
     folder: str
     name: str
+    data_stages: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Cluster:
 
     def run_cell(self, cell: CellProgress) -> None:
         """Trains, evaluates and probes a cell on a worker. If the worker dies, another one gets the cell."""
-        result = self._run(cell, train)
+        result = self._run(cell, train, cell_stages(self.study, cell.name))
         if result.succeeded:
             with self.lock:
                 self._save(cell.name, result)
@@ -135,14 +143,16 @@ class Cluster:
     def _make_task(self) -> WorkerTask:
         study, root = self.study, self.study.root.resolve()
         register_claims(study)
-        _dvc(study, "push", *DATA_STAGES)
+        stages = (*DATA_STAGES, TASK_ROWS) if study.settings.finetune.tasks else DATA_STAGES
+        _dvc(study, "push", *stages)
         paths = [*(study.folder / ".dvc").glob("config*"), study.folder / "dvc.lock",
                  *(study.runs / "search").glob("*"), *study.runs.glob("claims.json")]
         bundle = subprocess.run(["git", "bundle", "create", "-q", "-", "HEAD"], cwd=study.root, capture_output=True,
                                 check=True).stdout
         return WorkerTask(bundle, commit=_output(study, "git", "rev-parse", "HEAD"),
                           files={str(path.resolve().relative_to(root)): path.read_bytes() for path in paths},
-                          folder=str(study.folder.resolve().relative_to(root)), name=study.settings.name)
+                          folder=str(study.folder.resolve().relative_to(root)), name=study.settings.name,
+                          data_stages=stages)
 
     def _save(self, cell: str, result: WorkerResult) -> None:
         """Writes a cell's small files and its entries of dvc.lock. The weights are pulled when all cells have ended."""
@@ -156,11 +166,11 @@ class Cluster:
         self.done.append(cell)
 
 
-def train(task: WorkerTask, cell: str) -> WorkerResult:
-    """On a worker: trains, evaluates and probes one cell in the clone of the commit, and pushes its weights."""
-    root, names = workspace(task), [f"{stage}@{cell}" for stage in CELL_STAGES]
+def train(task: WorkerTask, cell: str, names: list[str]) -> WorkerResult:
+    """On a worker: runs the stages `names` of one cell in the clone of the commit, and pushes its weights."""
+    root = workspace(task)
     folder = root / task.folder
-    succeeded, output = _run_all(root, folder, {}, PULL_DATA, (*DVC, "repro", "--single-item", *names),
+    succeeded, output = _run_all(root, folder, {}, pull_data(task), (*DVC, "repro", "--single-item", *names),
                                  (*DVC, "push", *names))
     if not succeeded:
         return WorkerResult(False, output, {}, {})
@@ -173,7 +183,12 @@ def train(task: WorkerTask, cell: str) -> WorkerResult:
 def tune(task: WorkerTask, search: str, storage: str) -> WorkerResult:
     """On a worker: runs or resumes the trials of one arm in the shared database `storage`."""
     root, trials = workspace(task), (*STUDY, *trials_command(search))
-    return WorkerResult(*_run_all(root, root / task.folder, {STORAGE: storage}, PULL_DATA, trials), {}, {})
+    return WorkerResult(*_run_all(root, root / task.folder, {STORAGE: storage}, pull_data(task), trials), {}, {})
+
+
+def pull_data(task: WorkerTask) -> tuple[str, ...]:
+    """The command that gets what cells read."""
+    return *DVC, "pull", *task.data_stages
 
 
 def _run_all(root: Path, folder: Path, variables: dict[str, str], *commands: tuple[str, ...]) -> tuple[bool, str]:

@@ -18,10 +18,11 @@ from typing import Protocol
 from study import StudyError
 from study.config.study import Study
 from study.orchestration.dvc_commands import (
-    CELL_STAGES,
     DVC,
     STUDY,
+    cell_stages,
     environment,
+    make_inputs,
     run_dvc,
     stale_cells,
     stale_stages,
@@ -41,7 +42,7 @@ class Workers(Protocol):
     can_search: bool                        # whether they can run the searches of several arms in parallel
 
     def run_cell(self, cell: CellProgress) -> None:
-        """Trains, evaluates and probes one cell."""
+        """Trains, evaluates and probes one cell, and fine-tunes it if its arm is among finetune.arms."""
 
     def run_trials(self, search: CellProgress) -> None:
         """Runs the trials of one arm."""
@@ -58,8 +59,7 @@ class LocalWorkers:
         self.study, self.threads = study, threads_per_job(jobs)
 
     def run_cell(self, cell: CellProgress) -> None:
-        targets = [f"{stage}@{cell.name}" for stage in CELL_STAGES]
-        self._run(cell, (*DVC, "repro", "--single-item", *targets))
+        self._run(cell, (*DVC, "repro", "--single-item", *cell_stages(self.study, cell.name)))
 
     def run_trials(self, search: CellProgress) -> None:
         self._run(search, (*STUDY, *trials_command(search.name)))
@@ -80,7 +80,7 @@ def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda c
     with _only_run(study), preloaded(threads_per_job(jobs)):
         repair_rwlock(study.folder)
         _search(study, workers, jobs, watch)
-        run_dvc(study, "repro", "search")
+        make_inputs(study)
         cells = _progress(study, stale_cells(study))
         _in_parallel(cells, workers.run_cell, jobs, watch)
         workers.finish()

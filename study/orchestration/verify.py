@@ -26,7 +26,8 @@ from study.files import write_json
 
 NLL_TOLERANCE = 0.05                        # nats; on other hardware, results within both tolerances are the same
 ACCURACY_TOLERANCE = 0.02                   # share of rows
-ACCURACIES = re.compile(r"probe\.[^.]+\.(cls|mean)\.accuracy|evaluation\.(nsp|sop)\.accuracy")
+ACCURACIES = re.compile(r"probe\.[^.]+\.(cls|mean)\.accuracy|evaluation\.(nsp|sop)\.accuracy|"
+                        r"finetune\.[^.]+\.[^.]+\.[^.]+\.accuracy")
 LOSSES = re.compile(r"evaluation\.\w+\.nll")
 ADDED_KEYS = {"clipped", "largest_gradient_norm", "largest_loss"}       # of records; older versions lack them
 MUST_BE_EQUAL = re.compile(r"training\.(status|steps|tokens|rows_seen|parameters|data)|evaluation\.\w+")
@@ -34,6 +35,7 @@ MUST_BE_EQUAL = re.compile(r"training\.(status|steps|tokens|rows_seen|parameters
 MACHINE_KEYS = ("seconds", "tokens_per_second", "versions", "hardware", "commit", "weights")
 JSON_FILES = ("training.json", "evaluation.json", "probe.json", "inputs.json", "predictions.json")
 ARRAY_FILES = ("evaluation.npz", "probe.npz")
+FINETUNED = ("finetune.json", "finetune.npz")                   # of the cells of finetune.arms, in addition
 
 
 class Pair(NamedTuple):
@@ -50,7 +52,8 @@ def spread_cells(study: Study, count: int) -> list[str]:
 
 
 def verify(study: Study, name: str, on_record: Callable[[dict, float], None] = lambda record, speed: None) -> dict:
-    """Retrains, evaluates and probes one cell in a temporary folder and compares it with its recorded results.
+    """Retrains, evaluates and probes one cell in a temporary folder and compares it with its recorded results; it
+    fine-tunes it too, if the study does.
 
     Returns the comparison and writes it to verification.json of the cell. `outcome` is "equal" (every byte of the
     weights and every number), "within tolerance" (same settings, work and test sets; losses within NLL_TOLERANCE,
@@ -60,6 +63,7 @@ def verify(study: Study, name: str, on_record: Callable[[dict, float], None] = l
     """
     from study.evaluation.evaluate import evaluate
     from study.evaluation.probe import probe
+    from study.finetuning.finetune import finetune
     from study.training.pretrain import hardware, load_data, pretrain, versions
 
     arm, seed = study.parse_cell_name(name)
@@ -75,6 +79,8 @@ def verify(study: Study, name: str, on_record: Callable[[dict, float], None] = l
         retrained = pretrain(scratch, arm, seed, on_record=on_record)
         evaluate(scratch, arm, seed)
         probe(scratch, arm, seed)
+        if arm in study.settings.finetune.arms:
+            finetune(scratch, arm, seed)
         result = compare_cells(recorded, scratch.cell(arm, seed))
     finally:
         shutil.rmtree(scratch.folder)
@@ -91,7 +97,8 @@ def _scratch_study(study: Study, arm: str, recorded: Path) -> Study:
     shutil.rmtree(folder, ignore_errors=True)
     scratch = study.model_copy(update={"folder": folder, "settings": study.settings.model_copy(update={"root": "."})})
     (scratch.runs / "search").mkdir(parents=True)
-    for part in ("corpus", "tokenizer", "examples"):
+    parts = ("corpus", "tokenizer", "examples", *(("tasks",) if study.settings.finetune.tasks else ()))
+    for part in parts:
         (scratch.runs / part).symlink_to((study.runs / part).resolve())
     shutil.copyfile(recorded / "settings.yaml", scratch.runs / "search" / f"{arm}.yaml")
     return scratch
@@ -129,13 +136,14 @@ def _with_recorded_keys(old: list[dict], new: list[dict]) -> list[dict]:
 
 def _file_pairs(recorded: Path, retrained: Path) -> Iterator[Pair]:
     """The values in the result files of two folders, without those that depend on the machine."""
-    for file in JSON_FILES:
+    finetuned = [name for name in FINETUNED if (recorded / name).exists() or (retrained / name).exists()]
+    for file in (*JSON_FILES, *finetuned[:1]):
         old, new = ({"content": content} if isinstance(content, list) else content
                     for content in (read_json(recorded / file), read_json(retrained / file)))
         for pair in _pairs(old, new, file.removesuffix(".json")):
             if pair.key.partition(".")[2].partition(".")[0] not in MACHINE_KEYS:
                 yield pair
-    for file in ARRAY_FILES:
+    for file in (*ARRAY_FILES, *finetuned[1:]):
         old, new = read_arrays(recorded / file), read_arrays(retrained / file)
         for key in sorted(old.keys() | new.keys()):
             yield Pair(f"{file}/{key}", _equal_arrays(old.get(key), new.get(key)), True)

@@ -12,6 +12,7 @@ from study.analysis.learning import FAILED
 from study.analysis.questions import question_of_factor
 from study.analysis.registration import read_registrations
 from study.analysis.results import StudyResults, headline_probe, read_json
+from study.data.summary_tables import summary_tables, warnings_of
 from study.report.claims import NOT_TESTABLE, by_question, claim_rows, failed_runs, outcome_counts, with_runs
 from study.report.discussion import cited_claims, discussion
 from study.report.features import further_tasks
@@ -39,6 +40,8 @@ def gather(results: StudyResults) -> dict:
              "params": study.params_path.resolve().relative_to(study.root.resolve()).as_posix(),
              "verified": verified(results), "searched": trial_counts(results.trials), "chosen": chosen(results.tuned),
              "importances": importances(results.trials, settings.search.space)}
+    facts |= {"summaries": summary_tables(data.get("summaries", {})),
+              "data_warnings": warnings_of(data.get("summaries", {}))}
     facts |= _claims(results, facts["arms"])
     facts |= {"registrations": read_registrations(study), "further": further_tasks(results, facts),
               "minimal_pairs": pair_rows(study, frames), "variances": variance_rows(frames)}

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from study.analysis.metrics import display_unit
 
-DIGITS = {"nats": 3, "points": 1, "steps": 0, "tokens": 0, "norm": 2, "spikes": 1, "share": 2, "distance": 3, "": 2}
+DIGITS = {"nats": 3, "points": 1, "steps": 0, "tokens": 0, "norm": 2, "spikes": 1, "share": 2, "distance": 4,
+          "decades": 2, "": 2}
 TEMPLATES = Path(__file__).parent / "templates"
 
 

@@ -14,6 +14,7 @@ from study.report.claims import by_question, claim_figure, with_runs
 from study.report.facts import gather
 from study.report.features import layer_figure
 from study.report.findings import findings
+from study.report.finetuned import finetuned_section
 from study.report.formatting import render
 from study.report.further import further_figures
 from study.report.html import html_page
@@ -43,6 +44,9 @@ def write_report(study: Study) -> Path:
     facts = gather(results)
     plateau, curves = plateau_section(results, facts["frames"]["escape"]), curve_figures(results, facts["data"])
     figures = _figures(results, facts, short=plateau is not None)
+    finetuned = None if plateau else finetuned_section(results, facts["arms"])
+    if finetuned and finetuned["figure"]:
+        figures["finetuned"] = finetuned["figure"]
     remasked = remasked_section(results)
     claims = [row | {"figure": claim_figure(row)} for row in facts["claims"]]
     drawings = {name: figure.svg for part in (figures, *curves.values(), plateau["figures"] if plateau else {})
@@ -55,7 +59,7 @@ def write_report(study: Study) -> Path:
     text = render("report.md", facts | {
         "questions": questions, "figures": figures, "curves": curves, "plateau": plateau,
         "remasked": remasked,
-        "findings": findings(results, facts), "linked": True,
+        "findings": findings(results, facts), "linked": True, "finetuned": finetuned,
         "course": course_section(results), "senses": sense_section(results),
         "pairs": None if plateau else pair_section(results, facts["arms"], facts["data"]["references"])})
     _write_figures(study.reports / "figures", drawings)

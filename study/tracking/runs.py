@@ -2,7 +2,8 @@
 
 The files under runs/ are the results, and MLflow is a view of them. Each study is an experiment. Each arm is a
 top-level run that holds means and intervals; its child runs are cells, identified by their fingerprints. The report is
-attached to the baseline's run. Replaced runs are marked as deleted; `mlflow gc` frees their space.
+attached to the baseline's run, and so are the summaries of the data. Replaced runs are marked as deleted; `mlflow gc`
+frees their space.
 """
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from pathlib import Path
 from study import StudyError
 from study.config.fingerprint import read_settings
 from study.config.study import Study
+from study.data.summary_tables import STAGES
 from study.tracking.client import (
     arm_run,
     create_cell_run,
@@ -25,7 +27,8 @@ from study.tracking.client import (
 )
 from study.tracking.views import write_links
 
-FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json")
+FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json",
+         "finetune.json")
 MEASURED = "2"                              # raise it if a metric of cells is measured otherwise: runs are replaced
 
 
@@ -101,6 +104,9 @@ def final_metrics(study: Study, arm: str, seed: int, results: dict[str, dict]) -
         for pooling in scores.keys() & study.settings.probe.poolings:
             values[f"probe_{task}_{pooling}"] = scores[pooling]["accuracy"]
             values[f"probe_{task}_{pooling}_untrained"] = scores[pooling].get("untrained_accuracy")
+    for task, scores in results.get("finetune.json", {}).items():
+        for name in scores.keys() - {"labels", "rows", "majority"}:
+            values |= {f"finetune_{task}_{size}_{name}": part["accuracy"] for size, part in scores[name].items()}
     task, pooling = headline_probe(study)
     last, files = values.get(f"probe_{task}_{pooling}"), StudyResults(study)
     chosen = chosen_layer(files, files.cell(arm, seed)) if "probe.json" in results else None
@@ -120,7 +126,10 @@ def _log_data(client, study: Study, run: str, results: dict[str, dict]) -> None:
 
 
 def _track_arm(client, study: Study, experiment: str, arm: str) -> int:
-    """Logs means and intervals to an arm's run, and the report to the baseline's. Returns 1 if it wrote anything."""
+    """Logs means and intervals to an arm's run, and the report and the summaries of the data to the baseline's.
+
+    Returns 1 if it wrote anything.
+    """
     import pandas as pd
 
     table, page = study.reports / "tables" / "arms.csv", study.reports / "index.html"
@@ -129,12 +138,16 @@ def _track_arm(client, study: Study, experiment: str, arm: str) -> int:
     row |= {key.removesuffix("_mean"): value for key, value in row.items()}     # shares a column with the cells
     pages = [path for path in (page, page.with_name("README.md"))
              if arm == study.settings.baseline and path.exists()]
-    content, run = _content_hash(pages, json.dumps(row)), arm_run(client, study, experiment, arm)
+    summaries = [path for stage in STAGES if (path := study.runs / stage / "summary.json").exists()
+                 and arm == study.settings.baseline]
+    content, run = _content_hash([*pages, *summaries], json.dumps(row)), arm_run(client, study, experiment, arm)
     if client.get_run(run).data.tags.get("content") == content:
         return 0
     log_curves(client, run, [row | {"step": 0, "time": now()}])
     for path in pages:
         client.log_artifact(run, str(path), "report")
+    for path in summaries:
+        client.log_artifact(run, str(path), f"data/{path.parent.name}")
     client.set_tag(run, "content", content)
     client.set_terminated(run)
     return 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from study.config.study import Study
 
+LONGEST_NOTE = 5000                         # characters of a tag, in MLflow
 VIEW = "mlflow.sharedViewState."
 NOTE = """**{study}**: {arms} arms with {seeds} seeds each, all scored on the same masked tokens and the same texts.
 
@@ -37,6 +38,7 @@ def experiment_tags(study: Study) -> dict[str, str]:
     """The tags of the study's experiment: its description, its type and its saved views."""
     note = NOTE.format(study=study.settings.name, arms=len(study.settings.arms), seeds=len(study.settings.seeds))
     note += _ladder_table(study)
+    note += _summary_note(study, LONGEST_NOTE - len(note))
     return {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"} | {
         f"{VIEW}{key}": json.dumps({"name": name, "createdAt": number, "updatedAt": number,
                                     "state": json.dumps(state)}, sort_keys=True)
@@ -55,6 +57,23 @@ def _ladder_table(study: Study) -> str:
     rungs = zip(*(read_ladder(references, split) for split in ("test", "validation")), strict=True)
     return LADDER_NOTE + "".join(f"| {test.label} | {test.perplexity:,.2f} | {test.nll:.3f} | "
                                  f"{validation.perplexity:,.2f} |\n" for test, validation in rungs)
+
+
+def _summary_note(study: Study, room: int) -> str:
+    """The summaries of the study's data as Markdown: warnings and tables, as many as fit into `room` characters. Empty
+    if there are none."""
+    from study.analysis.results import StudyResults
+    from study.data.summary_tables import summary_tables, warnings_of
+
+    summaries = StudyResults(study).summaries
+    parts = ["".join(f"- {warning}\n" for warning in warnings_of(summaries))]
+    for table in summary_tables(summaries):
+        rows = [table.header, ["---", *["--:"] * (len(table.header) - 1)], *table.rows]
+        parts.append("".join(f"| {' | '.join(cell.replace('|', '') for cell in row)} |\n" for row in rows))
+    text = "\nThe data:\n"
+    for part in filter(None, parts):
+        text += f"\n{part}" if len(text) + len(part) < room else ""
+    return text if summaries else ""
 
 
 def write_links(study: Study, uri: str, experiment: str, runs: list) -> None:

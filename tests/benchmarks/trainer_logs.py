@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from study.config.schema import Tokenizer
-from study.data.corpus import data_folder
+from study.data.sources import data_folder
 from study.data.wordpiece import save, train_wordpiece
 from tests.support.studies import ROOT
 

@@ -180,8 +180,14 @@ def test_a_new_study_starts_from_another(clone):
     shutil.rmtree(clone / "experiments" / "mine")
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
+@pytest.mark.parametrize(("local", "words"), [
+    (True, "wikitext-2-v1: no such folder; put train.parquet"),
+    (False, "could not be loaded from the hub; put train.parquet")])
+def test_a_text_that_cannot_be_loaded_is_one_line(tmp_path, local, words):
     target = copy_of_project(tmp_path / "clone")
+    if not local:
+        params = target / "experiments/wikitext2/params.yaml"
+        params.write_text(re.sub(r"local: \S+", "local: null", params.read_text()))
     process = subprocess.run([sys.executable, "-m", "study", "corpus", "experiments/wikitext2"], cwd=target, text=True,
                              capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(target),
                                                        "HF_HOME": str(tmp_path), "STUDY_DATA": str(tmp_path)})
@@ -189,7 +195,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
     lines = process.stderr.strip().splitlines()
     assert len(lines) == 1
     assert "wikitext2" in lines[0]
-    assert "train.parquet" in lines[0]
+    assert words in lines[0]
 
 
 def test_import_of_the_package_is_cheap():

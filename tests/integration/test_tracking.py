@@ -7,12 +7,14 @@ import time
 import pytest
 
 from study import StudyError
+from study.data.summary_tables import STAGES
 from study.tracking.client import serve_ui, tracking_uri
 from study.tracking.live import LiveRun
 from study.tracking.runs import FILES, track
 from tests.support.fake_results import compare, fake_cell, fake_study
 from tests.support.mlflow_server import records, runs
 from tests.support.studies import ROOT
+from tests.support.summaries import write_summaries
 
 CELL = """
 import sys
@@ -53,6 +55,17 @@ def log_live(study, lines):
         for line in lines:
             run.log(line, 100.0)
         run.finish({"status": "finished"})
+
+
+def test_the_baseline_has_the_summaries_of_the_data(study, database):
+    shutil.copy(database, study.root)
+    assert track(study) == 6
+    write_summaries(study)
+    assert track(study) == 1                # only the baseline's run
+    assert track(study) == 0
+    client, (run,) = runs(study, kind="arm", arm="dynamic")
+    found = {stage: [file.path for file in client.list_artifacts(run.info.run_id, f"data/{stage}")] for stage in STAGES}
+    assert found == {stage: [f"data/{stage}/summary.json"] for stage in STAGES}
 
 
 def test_a_cell_is_one_run_whether_live_resumed_or_rebuilt(study, database):

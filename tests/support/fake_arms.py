@@ -42,7 +42,33 @@ def many_arms(folder, arms: list[str] | None = None, change=lambda text: text, t
     write_shared_files(study)
     for arm, seed in study.cells:
         _write_cell(study, arm, seed, tenths)
+        if arm in study.settings.finetune.arms:
+            write_finetune(study, arm, seed)
     return study
+
+
+def write_finetune(study: Study, arm: str, seed: int) -> None:
+    """finetune.json and finetune.npz with two runs for each size and recipe of the study."""
+    recipe, label = study.settings.finetune.recipe, np.arange(ROWS).astype(np.uint8) % 4
+    scores, arrays = {"labels": ["a", "b", "c", "d"], "rows": {"train": 120, "test": ROWS}, "majority": 0.25}, {}
+    shifts = {"trained": 0.0, "untrained": -0.3} | dict.fromkeys(study.settings.finetune.variants, 0.05)
+    for name, shift in shifts.items():
+        scores[name] = {}
+        for place, size in enumerate(recipe.train_sizes):
+            noise, level = 0.08 - 0.04 * place, 0.6 + 0.1 * place - 0.3 * effect(arm) + shift
+            shares = [level + noise * _number(arm, seed, size, run) for run in range(2)]
+            rows = [np.where(np.random.default_rng([seed, run]).random(ROWS) < share, label, (label + 1) % 4)
+                    for run, share in enumerate(shares)]
+            arrays[f"topic/{size}/{name}/predicted"] = np.stack(rows).astype(np.uint8)
+            right = [float((row == label).mean()) for row in rows]
+            runs = [{"rate": recipe.learning_rates[place], "accuracy": accuracy, "candidates": [
+                {"rate": rate, "accuracy": 0.5, "loss": 1.0, "steps": 4, "tokens": 400, "diverged": False}
+                for rate in recipe.learning_rates]} for accuracy in right]
+            scores[name][str(size)] = {"accuracy": float(np.mean(right)), "spread": float(np.std(right, ddof=1)),
+                                       "rows": {"train": 3, "validation": 1, "test": ROWS}, "runs": runs}
+    folder = study.cell(arm, seed)
+    write_content(folder / "finetune.json", {"topic": scores})
+    save_arrays(arrays | {"topic/label": label}, folder / "finetune.npz")
 
 
 def _number(*key) -> float:

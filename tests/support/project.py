@@ -109,4 +109,4 @@ def small_files(root: Path) -> dict[str, bytes]:
     """The tiny study's results by relative path, without times and hardware."""
     runs = root / "runs" / "tiny"
     return {str(path.relative_to(runs)): path.read_bytes() for path in sorted(runs.rglob("*"))
-            if path.is_file() and path.name not in ("training.json", ".gitignore")}
+            if path.is_file() and path.name not in ("training.json", "finetune_time.json", ".gitignore")}

@@ -14,6 +14,7 @@ from study.config.schema.base import Name, Settings
 from study.config.schema.branch import Branch, RunConfig
 from study.config.schema.corpus import Synthetic, Text
 from study.config.schema.evaluation import Evaluation, MinimalPairs
+from study.config.schema.finetune import Finetune, FinetuneRecipe, FinetuneTask
 from study.config.schema.probe import Probe, ProbeTask
 from study.config.schema.run import (
     Curriculum,
@@ -28,6 +29,7 @@ from study.config.schema.run import (
 )
 from study.config.schema.study import Arm, From, Search, SearchRange, StudyConfig
 
-__all__ = ["Arm", "Branch", "Curriculum", "Evaluation", "Examples", "From", "Inputs", "Masking", "MinimalPairs",
-           "Model", "Name", "Objective", "Probe", "ProbeTask", "Recipe", "RunConfig", "Search", "SearchRange",
-           "Settings", "StudyConfig", "Synthetic", "Text", "Tokenizer", "Training"]
+__all__ = ["Arm", "Branch", "Curriculum", "Evaluation", "Examples", "Finetune", "FinetuneRecipe", "FinetuneTask",
+           "From", "Inputs", "Masking", "MinimalPairs", "Model", "Name", "Objective", "Probe", "ProbeTask", "Recipe",
+           "RunConfig", "Search", "SearchRange", "Settings", "StudyConfig", "Synthetic", "Text", "Tokenizer",
+           "Training"]

@@ -22,6 +22,16 @@ def complete(*names: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def unique_values(values: list, what: str = "") -> list:
+    """Returns the values. Raises ValueError if one is there twice; `what` says what they are."""
+    if repeated := [value for index, value in enumerate(values) if value in values[:index]]:
+        raise ValueError(f"{what} {repeated[0]!r} is there twice".strip())
+    return values
+
+
+unique = AfterValidator(lambda values: unique_values(values))
+
+
 def _relative(value: str) -> str:
     if value.startswith(("/", "~")) or ".." in value.replace("\\", "/").split("/"):
         raise ValueError("must be a path inside the data folder: no leading / or ~, and no ..")

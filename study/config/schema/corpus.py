@@ -70,16 +70,24 @@ class Text(Settings):
     """Commit of the data set on the hub. Pin it, so that the text cannot change."""
 
     local: RelativePath | None
-    """Folder with `<split>.parquet` files, below data/ or STUDY_DATA. It is used instead of the hub if it exists."""
+    """Folder of the text, below data/ or STUDY_DATA (study/data/sources.py lists the files). With a folder, nothing is
+    asked of the hub; null: the text comes from the hub."""
+
+    format: Literal["parquet", "csv", "tsv", "json", "text", "saved"] | None = None
+    """Format of the local files; null: as their names say. `json` may have one object per line, and `saved` is a folder
+    that `save_to_disk` of `datasets` has written."""
 
     splits: Annotated[dict[Literal["train", "validation", "test"], str], TRAIN_VALIDATION_TEST]
-    """Split expression on the hub for each split, for example `train[:1000]`."""
+    """Name or expression on the hub of each split, for example `train[:1000]`. A name also begins the names of local
+    files; in place of an expression, these have the split's own name."""
 
     column: str
-    """Column that contains the text."""
+    """Column that contains the text. Lines of text files are in the column `text`."""
 
-    layout: Literal["wikitext", "documents"]
-    """`wikitext`: a row is one line of WikiText. `documents`: a row is one document with one paragraph per line."""
+    layout: Literal["wikitext", "documents", "sentences", "files"]
+    """`wikitext`: a row is one line of WikiText. `documents`: a row is one document with one paragraph per line.
+    `sentences`: a row is one sentence, and an empty row ends a document (BERT's input files). `files`: a text file is
+    one document with one paragraph per line."""
 
     headings: bool = False
     """Whether section headings are kept, as paragraphs (layout `wikitext` only)."""

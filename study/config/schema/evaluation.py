@@ -21,7 +21,8 @@ class MinimalPairs(Settings):
     """Commit of the data set on the hub."""
 
     local: RelativePath | None
-    """Folder with `test.parquet`, below data/ or STUDY_DATA. It is used instead of the hub if it exists."""
+    """Folder with `test.parquet` or other files of that name, below data/ or STUDY_DATA (study/data/sources.py). With a
+    folder, nothing is asked of the hub; null: the pairs come from the hub."""
 
     splits: Annotated[dict[Literal["test"], str], complete("test")]
     """Split expression on the hub."""

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, StrictInt, StrictStr, model_validator
 
-from study.config.schema.base import TRAIN_TEST, Name, RelativePath, Settings
+from study.config.schema.base import TRAIN_TEST, Name, RelativePath, Settings, unique, unique_values
 
 
 class ProbeTask(Settings):
@@ -21,19 +21,30 @@ class ProbeTask(Settings):
     """Commit of the data set on the hub."""
 
     local: RelativePath | None
-    """Folder with `<split>.parquet` files, below data/ or STUDY_DATA. It is used instead of the hub if it exists."""
+    """Folder of the rows, below data/ or STUDY_DATA (study/data/sources.py lists the files). With a folder, nothing is
+    asked of the hub; null: the rows come from the hub."""
+
+    format: Literal["parquet", "csv", "tsv", "json", "saved"] | None = None
+    """Format of the local files; null: as their names say."""
 
     splits: Annotated[dict[Literal["train", "test"], str], TRAIN_TEST]
-    """Split expression on the hub for each split."""
+    """Name or expression on the hub of each split. A name also begins the names of local files; in place of an
+    expression, these have the split's own name."""
 
     text: str
     """Column that contains the text."""
 
     label: str
-    """Column that contains the class: 0, 1, ..."""
+    """Column that contains the class: 0, 1, ..., or its name, or one of `label_values`."""
 
-    labels: Annotated[list[str], Field(min_length=2)]
-    """Names of the classes, in order."""
+    labels: Annotated[list[str], Field(min_length=2), unique]
+    """Names of the classes, in order. If the data has names, they decide which class is which."""
+
+    label_values: Annotated[list[StrictInt | StrictStr], unique] | None = None
+    """The values of the column `label`, in the order of `labels`; null: 0, 1, ... or the names."""
+
+    ignored_labels: Annotated[list[StrictInt | StrictStr], unique] = []
+    """Rows with one of these values are left out, for example -1 where it means that a row has no label."""
 
     train_rows: PositiveInt | None
     """Training rows to draw, with classes as equal in size as possible; null uses all."""
@@ -47,6 +58,15 @@ class ProbeTask(Settings):
 
     take: Literal["drawn", "first"] = "drawn"
     """Which `train_rows` and `test_rows` rows are used: drawn ones, or the first ones in the order of the data."""
+
+    @model_validator(mode="after")
+    def _values_fit(self):
+        if self.label_values is not None and len(self.label_values) != len(self.labels):
+            raise ValueError(f"label_values: {len(self.label_values)} values for {len(self.labels)} labels; give one "
+                             f"for each label, in the same order")
+        if both := set(self.label_values or ()) & set(self.ignored_labels):
+            raise ValueError(f"ignored_labels: {both.pop()} is one of label_values as well; remove it from one of them")
+        return self
 
     @model_validator(mode="after")
     def _rows_to_draw(self):
@@ -63,13 +83,13 @@ class Probe(Settings):
     tasks: Annotated[list[ProbeTask], Field(min_length=1)]
     """The first task is the one that claims and figures use."""
 
-    poolings: Annotated[list[Literal["cls", "mean"]], Field(min_length=1)]
+    poolings: Annotated[list[Literal["cls", "mean"]], Field(min_length=1), unique]
     """How the states of a text become one vector: the state of [CLS], or the mean over its tokens."""
 
     layers: Literal["last", "all"]
     """`all` also probes every layer with mean pooling."""
 
-    train_sizes: list[PositiveInt]
+    train_sizes: Annotated[list[PositiveInt], unique]
     """Accuracy is also measured with these numbers of training rows, five draws each."""
 
     controls: bool
@@ -89,6 +109,11 @@ class Probe(Settings):
 
     projections: list[Literal["tsne", "umap"]] = []
     """Further projections of the same [CLS] vectors, for a figure: t-SNE, or UMAP (needs the package umap-learn)."""
+
+    @model_validator(mode="after")
+    def _task_names_differ(self):
+        unique_values([task.name for task in self.tasks], "tasks: the name")
+        return self
 
     @model_validator(mode="after")
     def _at_least_one_row_per_class(self):

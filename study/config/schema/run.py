@@ -18,13 +18,26 @@ class Tokenizer(Settings):
 
     source: RelativePath
     """`train` to train on the corpus, `words` for its whole words, separated by white space, `characters` for its
-    characters, `lexicon` for the words of the synthetic corpus, a vocab.txt, or a hub id."""
+    characters, `lexicon` for the words of the synthetic corpus, a vocab.txt or tokenizer.json or a folder with one
+    (next to experiments/, or below data/ or STUDY_DATA), or a hub id."""
 
     vocabulary_size: PositiveInt
     """Largest number of pieces, special tokens included."""
 
     lowercase: bool
     """Whether to lowercase the text."""
+
+    strip_accents: bool | None = None
+    """Whether to remove accents and other marks; null: as `lowercase` (BERT). Marks are vowels in some scripts, such as
+    Thai and Devanagari, and `false` keeps them."""
+
+    word_splitting: Literal["bert", "spaces", "spaceless-characters", "characters"] = "bert"
+    """Where words end. `spaces`: at white space and punctuation. `bert`: Chinese characters are words as well.
+    `spaceless-characters`: so are those of Thai, Lao, Khmer, Burmese and Japanese, which also have no spaces between
+    words. `characters`: every character is a word."""
+
+    max_word_characters: PositiveInt = 100
+    """Longer words become [UNK]."""
 
     min_frequency: PositiveInt
     """A pair of pieces is merged (`train`), or a word or character is known (`words`, `characters`), only if it occurs
@@ -56,6 +69,10 @@ class Examples(Settings):
 
     pair_rows: PositiveInt
     """Segment pairs on which the accuracy of NSP and SOP, and the NLL of masked tokens in pairs, are measured."""
+
+    windows: Literal["document", "text"] = "document"
+    """Where the rows of the evaluation sets are from. `document`: each is inside one document, so shorter documents are
+    left out. `text`: they run through the text, with [SEP] between documents, as training rows do."""
 
     seed: int
     """Seed of the masks of the evaluation sets."""

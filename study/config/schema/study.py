@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
-from study.config.schema.base import Name, Settings
+from study.config.schema.base import Name, Settings, unique
 from study.config.schema.corpus import Synthetic, Text
 from study.config.schema.evaluation import Evaluation
+from study.config.schema.finetune import Finetune
 from study.config.schema.probe import Probe
 from study.config.schema.run import Recipe
 
@@ -35,7 +36,7 @@ class SearchRange(Settings):
 class Search(Settings):
     """Hyperparameter search with Optuna before training. Every tuned arm gets the same number of trials."""
 
-    arms: list[Name]
+    arms: Annotated[list[Name], unique]
     """Arms to tune. Another arm takes the values of its nearest tuned ancestor, or else of the first arm listed."""
 
     trials: Annotated[int, Field(ge=0)]
@@ -75,6 +76,7 @@ class StudyConfig(Recipe):
     search: Search
     evaluation: Evaluation
     probe: Probe
+    finetune: Finetune = Finetune()
 
     @model_validator(mode="after")
     def _arms_and_seeds_fit(self):
@@ -84,6 +86,19 @@ class StudyConfig(Recipe):
             raise ValueError(f"search.seed {self.search.seed} is one of the reported seeds")
         if missing := [arm for arm in (self.baseline, *self.search.arms) if arm not in self.arms]:
             raise ValueError(f"{missing[0]} (baseline or search.arms) is not among the study's arms")
+        return self
+
+    @model_validator(mode="after")
+    def _finetuned_arms_exist(self):
+        if missing := [arm for arm in self.finetune.arms if arm not in self.arms]:
+            raise ValueError(f"finetune.arms: {missing[0]} is not among the study's arms")
+        return self
+
+    @model_validator(mode="after")
+    def _floor_is_known(self):
+        if self.corpus.kind == "synthetic" and self.examples.windows != "document":
+            raise ValueError(f"examples.windows {self.examples.windows} needs real text: the exact floor of the "
+                             f"built-in language holds inside a document")
         return self
 
     @model_validator(mode="after")

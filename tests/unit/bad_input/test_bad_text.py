@@ -45,10 +45,11 @@ TEXT = [
     ("numbers for text", rows("train", text=list(range(40))), "row 0: column 'text' holds 0, not text"),
     ("null row", rows("train", text=[*LINES, None, *LINES]), "row 40: column 'text' holds None, not text"),
     ("gigantic line", rows("train", text=[*LINES, "word " * 3_000_000]), "row 40"),
-    ("no such split", removed("data/words/validation.parquet"), "put validation.parquet in"),
+    ("no such split", removed("data/words/validation.parquet"),
+     "words: it has test.parquet, train.parquet; put validation.parquet"),
     ("labels out of range", labels([0, 1, 7]), "labels [0, 1, 7] do not match the 2 names"),
     ("negative labels", labels([-1, 0, 1]), "labels [-1, 0, 1] do not match"),
-    ("labels that are words", labels(["a", "b"]), "label"),
+    ("labels that are words", labels(["a", "c"]), "labels ['a', 'c'] do not match"),
     ("a label alone", labels([0]), "labels [0] do not match the 2 names"),
     ("label column", edited_task(label="class"), "no column 'class'; it has text, label"),
     ("rows without text", lambda root: pd.DataFrame({"text": ["a", None], "label": [0, 1]}).to_parquet(

@@ -14,6 +14,8 @@ from study.config.load import load_study
 from study.config.schema import (
     Curriculum,
     Evaluation,
+    FinetuneRecipe,
+    FinetuneTask,
     MinimalPairs,
     Probe,
     ProbeTask,
@@ -180,17 +182,23 @@ def test_only_settings_that_were_added_later_have_a_default():
              "inputs.repeated_fraction", "masking.random_from", "masking.unknown", "model.hidden_act",
              "model.layer_norm_eps", "model.embedding_dropout", "training.local_attention_from",
              "training.count_embeddings_at", "training.warmup_from_zero", "training.decay_biases_and_norms",
-             "examples.remasked", "masking.draws", "model.embedding_scale", "inputs.prepared"}
+             "examples.remasked", "masking.draws", "model.embedding_scale", "inputs.prepared",
+             "tokenizer.strip_accents", "tokenizer.word_splitting", "tokenizer.max_word_characters",
+             "examples.windows"}
     config = load_study(ROOT / "experiments" / "tiny").settings
     assert [name for name, field in RunConfig.model_fields.items() if not field.is_required()] == ["branch"]
     sections = {name: getattr(config, name) for name in Recipe.model_fields}
     assert {f"{name}.{key}" for name, section in sections.items() for key, field in type(section).model_fields.items()
             if not field.is_required()} == added
     assert [name for model in (Probe, ProbeTask) for name, field in model.model_fields.items()
-            if not field.is_required()] == ["plane_rows", "projections", "draws", "take"]
+            if not field.is_required()] == ["plane_rows", "projections", "format", "label_values", "ignored_labels",
+                                            "draws", "take"]
+    assert [name for name, field in StudyConfig.model_fields.items() if not field.is_required()] == ["finetune"]
+    assert [name for model in (FinetuneRecipe, FinetuneTask) for name, field in model.model_fields.items()
+            if not field.is_required()] == ["format", "label_values", "ignored_labels", "draws", "take", "text_pair"]
     assert [f"{model.__name__}.{name}" for model in (Text, Evaluation) for name, field in model.model_fields.items()
             if not field.is_required()] == [
-        "Text.headings", "Text.min_characters", "Text.sentences", "Evaluation.token_identity",
+        "Text.format", "Text.headings", "Text.min_characters", "Text.sentences", "Evaluation.token_identity",
         "Evaluation.minimal_pairs", "Evaluation.sentences", "Evaluation.senses"]
     assert all(field.is_required() for field in MinimalPairs.model_fields.values())
 

@@ -93,7 +93,8 @@ def leaves(content, path=()):
             yield (*path, key)
 
 
-ADDED_LATER = {("model", "positions")}      # in params.yaml; they have a default
+# in params.yaml; they have a default
+ADDED_LATER = {("model", "positions"), ("finetune", "arms"), ("finetune", "tasks")}
 KEYS = sorted(path for path in leaves(yaml.safe_load((ROOT / "params.yaml").read_text()))
               if path[:2] != ("search", "space") and path != ("version",) and path not in ADDED_LATER)
 

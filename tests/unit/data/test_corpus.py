@@ -4,8 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from study import StudyError
-from study.data.corpus import _subset, write_documents
+from study.data.corpus import write_documents
 from study.data.corpus_text import _sentences, _split_at_periods, _wikitext_articles
+from study.data.tasks import subset
 
 
 def test_an_article_begins_at_a_title_between_blank_lines():
@@ -55,7 +56,7 @@ def test_headings_and_short_paragraphs_are_kept_or_left_out():
 
 def test_a_subset_has_classes_of_equal_size_and_is_the_same_every_time():
     frame = pd.DataFrame({"text": [str(number) for number in range(60)], "label": [0] * 40 + [1] * 15 + [2] * 5})
-    assert _subset(frame, 12).label.value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
-    assert _subset(frame, 30).label.value_counts().to_dict() == {0: 13, 1: 12, 2: 5}
-    assert _subset(frame, 30).equals(_subset(frame, 30))
-    assert _subset(frame, None) is frame
+    assert subset(frame, 12).label.value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
+    assert subset(frame, 30).label.value_counts().to_dict() == {0: 13, 1: 12, 2: 5}
+    assert subset(frame, 30).equals(subset(frame, 30))
+    assert subset(frame, None) is frame

@@ -138,6 +138,12 @@ def test_every_set_is_scored_on_its_own_rows(model, evaluation, tokenizer):
     assert arrays[f"{PAIR_SET}/tokens"].sum() == result[PAIR_SET]["tokens"]
 
 
+def test_a_text_without_pairs_is_scored_without_them(model, evaluation, tokenizer):
+    result, arrays = mask_scores(model, replace(evaluation, pairs={}), tokenizer.is_continuation, 16)
+    assert result.keys() == set(SETS)
+    assert [name for name in arrays if name.startswith(PAIR_SET)] == []
+
+
 def test_equal_masks_are_scored_once(model, evaluation, tokenizer, monkeypatch):
     sets = evaluation.sets | {"whole_word": evaluation.sets["mask_only"]}       # as in a text without pieces of words
     calls = []

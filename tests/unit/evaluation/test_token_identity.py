@@ -111,6 +111,15 @@ def test_embeddings_tell_every_token_and_layers_that_erase_it_tell_none(model, t
     assert shares[2] < 0.05
 
 
+def test_a_diverged_encoder_reads_nothing(model, text, tokenizer):
+    with torch.no_grad():
+        model.encoder.layers[0].up.weight.fill_(float("nan"))
+    section, _ = token_identity({"trained": model}, text, tokenizer, 900, 7)
+    assert section["layers"]["trained"] == [1.0, 0.0, 0.0]
+    model.encoder.token.weight.data[0] = float("nan")       # [PAD], which is not compared
+    assert token_identity({"trained": model}, text, tokenizer, 900, 7)[0] == section
+
+
 def test_positions_set_how_many_rows_are_used_and_the_two_parts_do_not_meet(model, text, tokenizer, monkeypatch):
     seen = []
     monkeypatch.setattr(module, "states_at", lambda model, ids, *more: seen.append(ids) or states_at(model, ids, *more))

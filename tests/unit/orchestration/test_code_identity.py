@@ -240,7 +240,7 @@ def copied_study(folder: Path, arms: dict | None = None, task: str = "      trai
     arms = arms or yaml.safe_load((ROOT / "experiments/arms.yaml").read_text())
     (folder / "experiments/arms.yaml").write_text(yaml.safe_dump(arms))
     params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
-    (folder / "params.yaml").write_text(params.replace("      train_rows: null\n", task))
+    (folder / "params.yaml").write_text(params.replace("      train_rows: null\n", task, 1))
     return load_study(folder)
 
 

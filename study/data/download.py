@@ -1,0 +1,52 @@
+"""`study download`: the data sets of a study, from the hub into their local folders."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study import StudyError
+from study.config.schema import MinimalPairs, Text
+from study.config.study import Study
+from study.data.sources import Source, candidates, data_folder, load_from_hub, local_name
+from study.data.tasks import configurations
+from study.files import PART
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def download(study: Study, progress=lambda items, **_: items) -> Iterator[Path]:
+    """Writes each split that is not there as a parquet file, and yields its path. `progress` wraps iterables.
+
+    Raises StudyError if no setting names a local folder, or if a split cannot be loaded from the hub.
+    """
+    sources = [source for source in (study.settings.corpus, *study.settings.probe.tasks,
+                                    *study.settings.evaluation.minimal_pairs)
+               if getattr(source, "local", None) is not None]
+    if not sources:
+        raise StudyError(f"{study.params_path}: no `local` folder is named, so each stage reads the hub itself; name "
+                         f"folders below {data_folder(study.root)} to keep copies")
+    splits = [(source, split) for source in sources for split in source.splits]
+    for source, split in progress(splits, description="download"):
+        folder, name = data_folder(study.root) / source.local, local_name(source, split)
+        if any(candidates(folder, name)):
+            continue
+        rows = _rows(study, source, split)
+        path = folder / f"{name}.parquet"
+        part = path.with_name(f".{path.name}{PART}")
+        folder.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(part)
+        part.replace(path)
+        yield path
+
+
+def _rows(study: Study, source: Source, split: str) -> Dataset:
+    """A split on the hub; of minimal pairs, that of all configurations."""
+    import datasets
+
+    if isinstance(source, MinimalPairs):
+        names = configurations(source)
+    else:
+        names = [source.name if isinstance(source, Text) else None]
+    return datasets.concatenate_datasets([load_from_hub(study, source, split, name) for name in names])

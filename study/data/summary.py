@@ -1,0 +1,158 @@
+"""What a reader should know about a text before training on it: summary.json in the folders of the corpus, the
+tokenizer and the examples.
+
+Texts count as equal if they differ only in white space and upper case. They are compared by hashes of 64 bits, so
+memory grows by 8 bytes per document and paragraph.
+"""
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from study.config.schema import ProbeTask
+from study.config.study import Study
+from study.data.sources import SPLITS
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MOST_UNKNOWN = 0.01                         # share of [UNK] above which perplexities mislead
+MOST_OVERLAP = 0.001                        # share of rows that are elsewhere as well
+FEWEST_ROWS = 20                            # of a class
+BATCH_ROWS = 10_000                         # sentences read at once
+
+
+@dataclass
+class Texts:
+    """Counts of the texts of a split, and the hash of each: `whole` of documents or rows, `parts` of paragraphs."""
+    words: int = 0
+    shortest: int | None = None
+    longest: int = 0
+    whole: array = field(default_factory=lambda: array("Q"))
+    parts: array = field(default_factory=lambda: array("Q"))
+
+    def add(self, words: int, digest: int) -> None:
+        """Counts one document or row."""
+        self.words += words
+        self.shortest = words if self.shortest is None else min(words, self.shortest)
+        self.longest = max(words, self.longest)
+        self.whole.append(digest)
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """Returns the hashes of whole texts, (texts,)."""
+        return np.frombuffer(self.whole, np.uint64)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Returns the hashes of whole texts and of paragraphs, sorted, each once."""
+        return np.unique(np.concatenate([self.hashes, np.frombuffer(self.parts, np.uint64)]))
+
+    def facts(self, unit: str) -> dict[str, int]:
+        """Returns the counts. unit: `documents` or `rows`."""
+        return {unit: len(self.whole), "words": self.words, "duplicates": len(self.whole) - len(np.unique(self.hashes)),
+                "shortest": self.shortest or 0, "longest": self.longest}
+
+
+def corpus_summary(study: Study, folder: Path, empty: Counter, remarks: Iterable[str]) -> dict:
+    """Returns the summary of a corpus folder.
+
+    empty: documents without text by split, which the folder does not have. remarks: more warnings. The result has
+    `splits`, `tasks` and `warnings`; lengths are in words.
+    """
+    result: dict = {"splits": {}, "tasks": {}, "warnings": list(remarks)}
+    known = None
+    for split in SPLITS:
+        texts = _read_documents(folder / f"{split}.parquet")
+        facts = texts.facts("documents") | {"empty": empty[split]}
+        if known is None:
+            training, known = np.unique(texts.hashes), texts.known
+        else:
+            facts["in_training"] = int(np.isin(texts.hashes, training).sum())
+            _warn_of_overlap(result["warnings"], facts["in_training"], facts["documents"],
+                             f"documents of the split {split} are in the training text too")
+        result["splits"][split] = facts
+    for task in study.settings.probe.tasks:
+        result["tasks"][task.name] = _task_facts(task, folder, known, result["warnings"])
+    return result
+
+
+def _read_documents(path: Path) -> Texts:
+    """The documents of a parquet file of a corpus folder (document, paragraph, text), read in parts."""
+    texts, document, paragraph, words = Texts(), None, None, 0
+    whole = part = None
+    for number, section, sentence in _sentences(path):
+        if number != document:
+            if whole is not None:
+                texts.add(words, _value(whole))
+            document, whole, words = number, hashlib.blake2b(digest_size=8), 0
+        if section != paragraph:
+            if part is not None:
+                texts.parts.append(_value(part))
+            paragraph, part = section, hashlib.blake2b(digest_size=8)
+        pieces = sentence.split()
+        words += len(pieces)
+        content = "".join(pieces).casefold().encode()
+        whole.update(content)
+        part.update(content)
+    if whole is not None:
+        texts.add(words, _value(whole))
+        texts.parts.append(_value(part))
+    return texts
+
+
+def _sentences(path: Path) -> Iterator[tuple[int, int, str]]:
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["document", "paragraph", "text"]):
+        yield from zip(*(batch[name].to_pylist() for name in ("document", "paragraph", "text")), strict=True)
+
+
+def _value(digest) -> int:
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _row_texts(frame: DataFrame) -> Texts:
+    texts = Texts()
+    for text in frame.text:
+        pieces = text.split()
+        texts.add(len(pieces), _value(hashlib.blake2b("".join(pieces).casefold().encode(), digest_size=8)))
+    return texts
+
+
+def _task_facts(task: ProbeTask, folder: Path, known: np.ndarray, warnings: list[str]) -> dict[str, dict]:
+    """Facts about both splits of a task. known: hashes of the training text of the corpus, sorted."""
+    import pandas as pd
+
+    facts: dict[str, dict] = {}
+    training = np.array([], np.uint64)
+    for split in ("train", "test"):
+        frame = pd.read_parquet(folder / f"probe-{task.name}-{split}.parquet")
+        texts = _row_texts(frame)
+        counts = frame.label.value_counts()
+        labels = [(name, int(counts.get(number, 0))) for number, name in enumerate(task.labels)]
+        facts[split] = texts.facts("rows") | {
+            "empty": int((frame.text.str.strip() == "").sum()), "labels": labels,
+            "in_corpus": int(np.isin(texts.hashes, known).sum())}
+        _warn_of_overlap(warnings, facts[split]["in_corpus"], len(frame),
+                         f"{split} rows of {task.name} are in the training text of the corpus")
+        if split == "test":
+            facts[split]["in_training"] = int(np.isin(texts.hashes, training).sum())
+            _warn_of_overlap(warnings, facts[split]["in_training"], len(frame),
+                             f"test rows of {task.name} are among its training rows")
+        training = texts.hashes
+        warnings += [f"{task.name}: the class {name} has only {count} {split} rows"
+                     for name, count in labels if count < FEWEST_ROWS]
+    return facts
+
+
+def _warn_of_overlap(warnings: list[str], count: int, total: int, what: str) -> None:
+    if total and count / total > MOST_OVERLAP:
+        warnings.append(f"{count:,} of {total:,} ({count / total:.1%}) {what}")

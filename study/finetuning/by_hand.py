@@ -1,0 +1,140 @@
+"""Fine-tuning one cell on a file of labelled texts."""
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from pydantic import ValidationError
+
+from study import StudyError
+from study.config.schema import FinetuneRecipe, RunConfig
+from study.config.study import Study
+from study.config.yaml_files import nearest
+from study.data.tokenizer import TokenizerInfo, load
+from study.evaluation.embedding import load_cell
+from study.finetuning.classifier import Classifier
+from study.finetuning.finetune import Encoder, choose, classes_of, held_out_rows
+from study.finetuning.fit import optimisation, predict
+from study.finetuning.texts import encode_texts, stratified_order
+
+TEST_FRACTION = 0.2                         # of the rows, if no file of test rows is given
+# The recipe of a study that has none of its own.
+DEFAULT = FinetuneRecipe(
+    train_sizes=[1], seeds=1, learning_rates=[1e-4, 3e-4, 1e-3], validation_fraction=0.1, epochs=3, batch_size=32,
+    warmup_fraction=0.1, lr_scheduler_type="linear", max_length=512, pooling="cls", dropout=0.1, frozen_layers=0,
+    freeze_embeddings=False, adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-6, weight_decay=0.01, max_grad_norm=1.0,
+    untrained=False)
+UNUSED = ("train_sizes", "seeds", "untrained")      # settings of a stage that a single run does not have
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A fine-tuned cell: its classifier, the settings of the cell, the names of the classes, and what was measured."""
+    classifier: Classifier
+    config: RunConfig
+    labels: list[str]
+    accuracy: float
+    majority: float
+    rate: float
+    train_rows: int
+    test_rows: int
+    tokens_per_second: float
+
+
+def recipe_with(study: Study, changes: list[str]) -> FinetuneRecipe:
+    """Returns the recipe of the study, or DEFAULT if it has none, with changes such as `epochs=5`.
+
+    Raises StudyError for a change that is not a setting or not valid.
+    """
+    recipe, values = study.settings.finetune.recipe or DEFAULT, {}
+    known = [name for name in FinetuneRecipe.model_fields if name not in UNUSED]
+    for change in changes:
+        key, found, value = change.partition("=")
+        if not found or key not in known:
+            raise StudyError(f"--set {change}: {key} is not a setting of the recipe"
+                             f"{nearest(key, known, '; it has ' + ', '.join(known))}")
+        value = yaml.safe_load(value)
+        values[key] = [value] if key == "learning_rates" and not isinstance(value, list) else value
+    try:
+        return FinetuneRecipe.model_validate(recipe.model_dump() | values)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise StudyError(f"--set {detail['loc'][0]}: {detail['msg']}") from None
+
+
+def read_labelled(path: Path) -> pd.DataFrame:
+    """Returns the columns text, label (as text) and, if the file has it, text_pair of a .csv, .jsonl or .parquet file.
+
+    Raises StudyError, with the file and the row, for anything else.
+    """
+    readers = {".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False), ".parquet": lambda:
+               pd.read_parquet(path), ".jsonl": lambda: pd.DataFrame(_json_lines(path))}
+    if path.suffix not in readers:
+        raise StudyError(f"{path}: is not a {', '.join(readers)} file")
+    try:
+        frame = readers[path.suffix]()
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: cannot be read ({' '.join(str(error).split()):.120})") from None
+    if missing := [name for name in ("text", "label") if name not in frame]:
+        raise StudyError(f"{path}: no column {missing[0]}; it has {', '.join(map(str, frame.columns)) or 'none'}")
+    frame = frame[[name for name in ("text", "text_pair", "label") if name in frame]]
+    if frame.isna().any(axis=None):
+        raise StudyError(f"{path}: row {int(frame.isna().any(axis=1).argmax())} has no text or label")
+    for name in frame.columns.drop("label"):
+        if not (is_text := frame[name].map(lambda text: isinstance(text, str))).all():
+            raise StudyError(f"{path}: row {int((~is_text).argmax())}: {name} is not a text")
+    return frame.assign(label=frame.label.astype(str)).reset_index(drop=True)
+
+
+def _json_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def split_rows(task: Path, test: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Returns training rows, in an order of which every beginning has all classes, test rows, and the names of the
+    classes, sorted. label becomes their number. Raises StudyError if rows or classes are too few."""
+    frame = read_labelled(task)
+    labels = sorted(frame.label.unique(), key=lambda label: (len(label), label) if label.isdigit() else (0, label))
+    if len(labels) < 2:
+        raise StudyError(f"{task}: {len(labels)} classes; at least 2 are needed")
+    numbers = {label: number for number, label in enumerate(labels)}
+    order = stratified_order(frame.label.map(numbers).to_numpy(), 0)
+    if test is None:
+        count = round(TEST_FRACTION * len(frame))
+        heldout, frame = frame.iloc[order[:count]], frame.iloc[order[count:]]
+    else:
+        heldout, frame = read_labelled(test), frame.iloc[order]
+        if unknown := sorted(set(heldout.label) - set(labels)):
+            raise StudyError(f"{test}: label {unknown[0]} does not occur in {task}")
+        if ("text_pair" in heldout) != ("text_pair" in frame):
+            raise StudyError(f"{test}: text_pair must be in both files or in neither")
+    return (*(rows.assign(label=rows.label.map(numbers)) for rows in (frame, heldout)), labels)
+
+
+def finetune_file(study: Study, arm: str, seed: int, task: Path, test: Path | None, recipe: FinetuneRecipe,
+                  progress=lambda items, **_: items) -> Finetuned:
+    """Fine-tunes a cell on the rows of a file, with the learning rate that is best on a part of them, and scores it
+    once on the test rows. Raises StudyError if the cell or the file cannot be used."""
+    train, heldout, labels = split_rows(task, test)
+    validation = held_out_rows(recipe, len(train))
+    if min(validation, len(train) - validation, len(heldout)) < 1:
+        raise StudyError(f"{task}: {len(train)} training rows and {len(heldout)} test rows are too few")
+    config, model = load_cell(study, arm, seed)
+    backend = load(study.runs / "tokenizer")
+    length, encoder = min(recipe.max_length, config.examples.max_seq_length), Encoder(
+        model, config, TokenizerInfo.of(backend), seed)
+    began, drawn = time.perf_counter(), encode_texts(backend, train, length)
+    chosen = choose(encoder, recipe, drawn, len(labels), 0, progress)
+    seconds = time.perf_counter() - began
+    texts = encode_texts(backend, heldout, length)
+    logits = predict(chosen.classifier, texts, optimisation(config, recipe, 1, chosen.rate))
+    accuracy = float((classes_of(logits, drawn.labels) == texts.labels).mean())
+    majority = float((texts.labels == np.bincount(drawn.labels).argmax()).mean())
+    tokens = sum(candidate["tokens"] for candidate in chosen.candidates)
+    return Finetuned(chosen.classifier, config, labels, accuracy, majority, chosen.rate, len(train) - validation,
+                     len(heldout), tokens / seconds)

@@ -1,0 +1,125 @@
+"""`study finetune CELL --task FILE`: what files it reads, what it prints, and what it exports."""
+import re
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from study import StudyError
+from study.cli.app import app
+from study.config.load import load_study
+from study.finetuning.by_hand import DEFAULT, finetune_file, read_labelled, recipe_with, split_rows
+from tests.support.training import trained_project
+
+WRITERS = {"csv": lambda frame, path: frame.to_csv(path, index=False),
+           "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+           "parquet": lambda frame, path: frame.to_parquet(path)}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """Rows of two classes with words of their own."""
+    words = (trained_project() / "runs/tiny/corpus/lexicon.txt").read_text().split()
+    return pd.DataFrame([{"text": " ".join(words[20 * label + (i + j) % 20] for j in range(5)),
+                          "label": ["no", "yes"][label]} for i in range(60) for label in (0, 1)])
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_form_of_file_gives_the_same_rows(frame, tmp_path, suffix):
+    path = tmp_path / f"rows.{suffix}"
+    WRITERS[suffix](frame, path)
+    assert read_labelled(path).equals(frame)
+    train, test, labels = split_rows(path, None)
+    assert labels == ["no", "yes"]
+    assert (len(train), len(test)) == (96, 24)
+    assert test.label.value_counts().to_dict() == {0: 12, 1: 12}
+    assert sorted([*train.text, *test.text]) == sorted(frame.text)
+
+
+def test_numbers_are_labels_in_the_order_of_numbers(tmp_path):
+    pd.DataFrame({"text": ["a"] * 12, "label": [10, 9, 2] * 4}).to_csv(tmp_path / "rows.csv", index=False)
+    assert split_rows(tmp_path / "rows.csv", None)[2] == ["2", "9", "10"]
+
+
+BAD = {
+    "another kind of file": ("rows.txt", "text,label\n", "is not a .csv, .parquet, .jsonl file"),
+    "no file": ("gone.csv", None, "cannot be read"),
+    "no label": ("rows.csv", "text,class\na,b\n", "no column label; it has text, class"),
+    "one class": ("rows.csv", "text,label\na,b\nc,b\n", "1 classes; at least 2"),
+    "an empty value": ("rows.jsonl", '{"text": "a", "label": 1}\n{"text": null, "label": 0}\n', "row 1 has no text"),
+    "a number for a text": ("rows.jsonl", '{"text": "a", "label": 1}\n{"text": 5, "label": 0}\n', "row 1: text is not"),
+    "no JSON": ("rows.jsonl", "text\n", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD.values(), ids=BAD)
+def test_an_unusable_file_is_one_line_with_its_name_and_the_cause(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(StudyError, match=re.escape(message)) as error:
+        split_rows(tmp_path / name, None)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_test_rows_of_their_own(frame, tmp_path):
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    frame[:10].to_csv(tmp_path / "test.csv", index=False)
+    train, test, _ = split_rows(tmp_path / "rows.csv", tmp_path / "test.csv")
+    assert (len(train), len(test)) == (120, 10)
+    frame[:10].assign(label="maybe").to_csv(tmp_path / "test.csv", index=False)
+    with pytest.raises(StudyError, match="test.csv: label maybe does not occur in"):
+        split_rows(tmp_path / "rows.csv", tmp_path / "test.csv")
+    frame[:10].assign(text_pair="a").to_csv(tmp_path / "test.csv", index=False)
+    with pytest.raises(StudyError, match="text_pair must be in both files or in neither"):
+        split_rows(tmp_path / "rows.csv", tmp_path / "test.csv")
+
+
+def test_settings_of_the_recipe_can_be_changed():
+    study = load_study(trained_project())
+    recipe = study.settings.finetune.recipe
+    changed = recipe_with(study, ["epochs=5", "learning_rates=1.0e-3", "max_grad_norm=null", "pooling=cls"])
+    assert changed == recipe.model_copy(update={"epochs": 5, "learning_rates": [1e-3], "max_grad_norm": None,
+                                                "pooling": "cls"})
+    without = study.model_copy(update={"settings": study.settings.model_copy(
+        update={"finetune": type(study.settings.finetune)()})})
+    assert recipe_with(without, []) == DEFAULT
+    for change, message in (("epoch=5", "did you mean epochs"), ("epochs", "is not a setting"), ("epochs=0", "epochs:"),
+                            ("seeds=3", "seeds is not a setting")):
+        with pytest.raises(StudyError, match=message):
+            recipe_with(study, [change])
+
+
+def test_the_command_learns_prints_and_exports_what_it_scored(frame, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    study = load_study(shutil.copytree(trained_project(), tmp_path / "study"))
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    settings = ["pooling=cls", "epochs=6", "learning_rates=0.003"]
+    result = CliRunner().invoke(app, ["finetune", "dynamic-0", "--task", str(tmp_path / "rows.csv"), "--study",
+                                      str(tmp_path / "study"), "--export", str(tmp_path / "out"),
+                                      *(part for value in settings for part in ("--set", value))])
+    assert result.exit_code == 0, result.output + str(result.exception)
+    printed = re.search(r"accuracy ([\d.]+)% on 24 test rows \(commonest class 50.0%\)", result.output)
+    done = finetune_file(study, "dynamic", 0, tmp_path / "rows.csv", None, recipe_with(study, settings))
+    assert float(printed[1]) == pytest.approx(100 * done.accuracy, abs=0.06)
+    assert done.accuracy > 0.8
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    test = split_rows(tmp_path / "rows.csv", None)[1]
+    with torch.inference_mode():
+        logits = loaded(**tokenizer(test.text.tolist(), padding=True, return_tensors="pt")).logits
+    assert (logits.argmax(-1).numpy() == test.label.to_numpy()).mean() == pytest.approx(done.accuracy)
+    assert not (study.cell("dynamic", 0) / "finetune.json").exists()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "give --arm and --seed"), (["--arm", "static", "--seed", "0"], "static is not among finetune.arms"),
+    (["dynamic-0"], "give --arm and --seed"), (["nobody-0", "--task", "rows.csv"], "no cell nobody-0"),
+    (["dynamic-0", "--task", "rows.csv", "--export", "out"], "pooling is mean")])
+def test_a_wrong_call_says_what_to_give(arguments, message):
+    result = CliRunner().invoke(app, ["finetune", *arguments, "--study", str(trained_project())])
+    assert isinstance(result.exception, StudyError)
+    assert message in str(result.exception)
