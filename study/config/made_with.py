@@ -26,13 +26,13 @@ SECTIONS = {
     "corpus": ("corpus", "probe.tasks"), "tokenizer": ("tokenizer",), "examples": ("corpus", "examples", "probe"),
     "search": ("arms", "baseline", "search", "tokenizer", "examples", "inputs", "masking", "objective", "model",
                "training"),
-    "evaluate": ("evaluation", "probe"), "compare": ("arms", "seeds", "baseline", "evaluation", "probe"),
+    "evaluate": ("evaluation", "probe"), "compare": ("arms", "seeds", "baseline", "evaluation", "probe", "finetune"),
 }
 # Stages whose folders a stage reads.
 READS = {
     "corpus": (), "tokenizer": ("corpus",), "examples": ("corpus", "tokenizer"), "search": ("tokenizer", "examples"),
     "pretrain": ("tokenizer", "examples", "search"), "evaluate": ("corpus", "tokenizer", "examples"),
-    "compare": ("corpus", "tokenizer", "examples", "search"),
+    "finetune": ("tokenizer",), "compare": ("corpus", "tokenizer", "examples", "search"),
 }
 
 

@@ -6,7 +6,7 @@ methods. No other code asks which objective a run has.
 
 How to add a token objective:
 
-1. Add its name to `Objective.token_objective` in study/config/schema/run.py, with any setting that it needs.
+1. Add its name to `Objective.token_objective` in study/config/schema/rows.py, with any setting that it needs.
 2. Add a file here with a class that has the attributes and methods of `TokenObjective`. masked_lm.py is the model.
 3. Add the class to TOKEN_OBJECTIVES below.
 

@@ -52,6 +52,8 @@ PILOTS: dict[str, dict] = {
     "full length, linear decoder, all-mask, 2,048 tokens per step": {
         "training": SMALL, "model": LINEAR, "masking": ALL_MASK},
     "12,800 steps, linear decoder, all-mask": {"training": LONG, "model": LINEAR, "masking": ALL_MASK},
+    "full length, linear decoder, all-mask, half the rate": {
+        "training": FULL | {"learning_rate": 0.0025}, "model": LINEAR, "masking": ALL_MASK},
     "full length, linear decoder, all-mask, 192 wide": {"training": FULL, "model": LINEAR | WIDE, "masking": ALL_MASK},
 }
 

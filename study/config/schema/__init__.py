@@ -15,19 +15,12 @@ from study.config.schema.branch import Branch, RunConfig
 from study.config.schema.corpus import Synthetic, Text
 from study.config.schema.evaluation import Evaluation, MinimalPairs
 from study.config.schema.finetune import Finetune, FinetuneRecipe, FinetuneTask
+from study.config.schema.model import Model
 from study.config.schema.probe import Probe, ProbeTask
-from study.config.schema.run import (
-    Curriculum,
-    Examples,
-    Inputs,
-    Masking,
-    Model,
-    Objective,
-    Recipe,
-    Tokenizer,
-    Training,
-)
+from study.config.schema.rows import Examples, Inputs, Masking, Objective, Tokenizer
+from study.config.schema.run import Recipe
 from study.config.schema.study import Arm, From, Search, SearchRange, StudyConfig
+from study.config.schema.training import Curriculum, Training
 
 __all__ = ["Arm", "Branch", "Curriculum", "Evaluation", "Examples", "Finetune", "FinetuneRecipe", "FinetuneTask",
            "From", "Inputs", "Masking", "MinimalPairs", "Model", "Name", "Objective", "Probe", "ProbeTask", "Recipe",

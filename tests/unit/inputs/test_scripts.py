@@ -63,8 +63,8 @@ TOKENIZERS = [
      Accepted(warned("tokenizer", "upper-case"), False)),
     ("a cased vocabulary for cased text", vocabulary(f"{SPECIALS}{LETTERS}\nParis\n", lowercase=False),
      Accepted(warned("tokenizer", "case"), False)),
-    ("a folder with vocab.txt", vocabulary(f"{SPECIALS}{LETTERS}\n", "words/vocab.txt"), Accepted(unknown, 0)),
-    ("a folder with tokenizer.json", vocabulary(tokenizer_json(wordpiece_model(LETTERS)), "words/tokenizer.json"),
+    ("a folder with vocab.txt", vocabulary(f"{SPECIALS}{LETTERS}\n", "pieces/vocab.txt"), Accepted(unknown, 0)),
+    ("a folder with tokenizer.json", vocabulary(tokenizer_json(wordpiece_model(LETTERS)), "pieces/tokenizer.json"),
      Accepted(unknown, 0)),
     ("a tokenizer.json", vocabulary(tokenizer_json(wordpiece_model(LETTERS)), "words.json"), Accepted(unknown, 0)),
     ("a tokenizer.json that lowercases", vocabulary(
@@ -106,8 +106,8 @@ TOKENIZERS = [
                                     "words.json"),
      Refused("no piece has the id 1")),
     ("not a tokenizer", vocabulary("{}", "words.json"), Refused("words.json: not a tokenizer.json")),
-    ("a folder without a vocabulary", vocabulary("{}", "words/config.json"),
-     Refused("words has no vocab.txt or tokenizer.json; it has config.json")),
+    ("a folder without a vocabulary", vocabulary("{}", "pieces/config.json"),
+     Refused("pieces has no vocab.txt or tokenizer.json; it has config.json")),
     ("no such json", edited("tokenizer", source="nowhere.json"), Refused("nowhere.json: no such file")),
 ]
 HEADLINES = [f"headline {number} says little." for number in range(300)]

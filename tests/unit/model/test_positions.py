@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from study.config.schema.run import WITH_POSITION_EMBEDDINGS
+from study.config.schema.model import WITH_POSITION_EMBEDDINGS
 from study.model import kernels, positions
 from study.model.kernels import ChunkedAttention, attention, rotate
 from study.model.positions import (
