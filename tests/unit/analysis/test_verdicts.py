@@ -107,7 +107,8 @@ def test_metrics_of_the_course_of_training_need_no_gate(monkeypatch, metric):
 
 def test_a_claim_that_a_study_cannot_test_names_why():
     training = SimpleNamespace(stop_after_escape=None)
-    study = SimpleNamespace(settings=SimpleNamespace(arms=["b"], name="quick", training=training))
+    study = SimpleNamespace(settings=SimpleNamespace(arms=["b"], name="quick", training=training,
+                                                     finetune=SimpleNamespace(arms=[])))
     assert why_untested(study, HIGHER).reason == "this study does not train a"
     assert why_untested(study, HIGHER).flags == {Flag.NOT_TRAINED}
     band = RangeClaim(**TEXT, claim_type="range", arm="b", metric="nll", low=3.0, high=7.0, min_seeds=3,
@@ -168,7 +169,7 @@ def test_rates(monkeypatch, diverged, of_baseline, verdict, flag):
     runs = {arm: [1.0] * count + [0.0] * (6 - count) for arm, count in (("a", diverged), ("b", of_baseline))}
     monkeypatch.setattr(number_claims, "_diverged", lambda results, arm: runs[arm])
     settings = SimpleNamespace(arms=["a", "b"], seeds=range(6), name="quick",
-                               training=SimpleNamespace(stop_after_escape=None))
+                               training=SimpleNamespace(stop_after_escape=None), finetune=SimpleNamespace(arms=[]))
     results = SimpleNamespace(study=SimpleNamespace(settings=settings, runs=Path("no-runs")))
     claim = RateClaim(**TEXT, claim_type="rate", treatment="a", baseline="b", min_seeds=5)
     outcome = decide_all(results, {"claim": claim}, {})["claim"]

@@ -31,7 +31,7 @@ def untrained_cells(root, changes: dict[str, str]):
     def change(text: str) -> str:
         for old, new in changes.items():
             assert old in text
-            text = text.replace(old, new)
+            text = text.replace(old, new, 1)     # the probe comes before fine-tuning
         return text
 
     study = tiny_study(root, change)

@@ -19,7 +19,9 @@ def with_validations(text: str) -> str:
     """params.yaml of a study with a validation with new masks and t-SNE."""
     for old, new in (("  eval_steps: ", "  eval_steps: 500\n  # "), ("  seed: 20190524\n",
                      "  seed: 20190524\n  remasked: {rows: 8, steps: 500}\n"),
-                     ("  folds: ", "  projections: [tsne]\n  folds: "), ("  arms: [dynamic]", "  arms: []"),
+                     ("  folds: ", "  projections: [tsne]\n  folds: "),
+                     ("search:\n  arms: [dynamic]", "search:\n  arms: []"),
+                     ("finetune:\n  arms: [dynamic]", "finetune:\n  arms: []"),
                      ("\nbaseline: dynamic\n", "\nbaseline: tutorial\n")):
         assert text.count(old) == 1
         text = text.replace(old, new)
