@@ -77,10 +77,11 @@ def identity_figure(study: Study, table: pd.DataFrame) -> dict[str, Figure]:
                         for arm, rows in part.groupby("arm", sort=False)}
               for encoder, part in table.groupby("encoder", sort=False)}
     lines = lines_by_question(study, points["trained"], points["untrained"])
-    last = table[(table.encoder == "trained") & (table.layer == table.layer.max())].set_index("arm").accuracy
+    of_baseline = table[(table.encoder == "trained") & (table.arm == study.settings.baseline)].set_index("layer")
+    last = of_baseline.accuracy[of_baseline.index.max()]
     return {"token-identity": Figure(
         "Visible tokens that can be read from the states", panels.layers(lines, [], "visible tokens read, %"),
         "A linear map from the states of unmasked text to the input embeddings; the nearest of the whole vocabulary "
         "counts. Means over seeds. Dotted: the baseline's encoder before training.",
         f"Share of visible tokens read from each layer by question; last layer of the baseline: "
-        f"{number(100 * last[study.settings.baseline], 1)} %")}
+        f"{number(100 * last, 1)} %")}

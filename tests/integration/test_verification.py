@@ -6,9 +6,12 @@ import pytest
 
 from study import StudyError
 from study.analysis.results import CellResults, record_hash
+from study.data.corpus_synthetic import topic_rows
+from study.data.task_rows import task_folder, write_task_rows
 from study.evaluation.baselines import write_baselines
 from study.evaluation.evaluate import evaluate
 from study.evaluation.probe import probe
+from study.finetuning.finetune import finetune
 from study.orchestration.verify import compare_cells, first_differing_step, spread_cells, verify
 from study.training.pretrain import pretrain
 from study.training.search import search
@@ -23,7 +26,10 @@ def recorded(tmp_path_factory):
     study = tiny_study(tmp_path_factory.mktemp("verify") / "study")
     write_baselines(study, study.runs / "examples")
     search(study)
-    for stage in (pretrain, evaluate, probe):
+    for task in study.settings.finetune.tasks:
+        task_folder(study, task).mkdir(parents=True)
+        write_task_rows(study, task.name, task_folder(study, task), topic_rows)
+    for stage in (pretrain, evaluate, probe, finetune):
         stage(study, "dynamic", 0)
     shutil.copytree(study.cell("dynamic", 0), study.root / "retrained")
     for path in study.cell("dynamic", 0).glob("*.safetensors"):
