@@ -143,7 +143,8 @@ class Cluster:
     def _make_task(self) -> WorkerTask:
         study, root = self.study, self.study.root.resolve()
         register_claims(study)
-        stages = (*DATA_STAGES, TASK_ROWS) if study.settings.finetune.tasks else DATA_STAGES
+        has_rows = study.settings.finetune.tasks and (study.runs / "tasks").exists()    # made after the search
+        stages = (*DATA_STAGES, TASK_ROWS) if has_rows else DATA_STAGES
         _dvc(study, "push", *stages)
         paths = [*(study.folder / ".dvc").glob("config*"), study.folder / "dvc.lock",
                  *(study.runs / "search").glob("*"), *study.runs.glob("claims.json")]

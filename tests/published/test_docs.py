@@ -60,7 +60,7 @@ def test_a_new_arm_is_trained_and_reported(followed):
     root, output = followed
     assert "run: 4 cells were stale" in output["arms.md"]
     assert "magoku" in output["arms.md"]
-    assert "[UNK]" not in output["arms.md"]
+    assert "not in the vocabulary" not in output["arms.md"]
     assert "reports/mine/index.html" in output["arms.md"]
     report = (root / "reports/mine/README.md").read_text()
     assert re.search(r"^\| mask-25 \| Mask rate 25 %\. \| dynamic \|", report, re.M)
