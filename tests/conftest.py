@@ -2,6 +2,7 @@
 folder that all workers share."""
 import os
 import shutil
+import socket
 import tempfile
 
 import numpy as np
@@ -35,6 +36,19 @@ def pytest_configure(config):
     """Makes the shared folder before any worker starts; workers inherit the environment."""
     if not hasattr(config, "workerinput"):
         os.environ[VARIABLE] = tempfile.mkdtemp(prefix="study-tests-")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Looking up another machine fails at once, as it does without a network, and without its wait."""
+    look_up = socket.getaddrinfo
+
+    def local_only(host, *arguments, **options):
+        if host in (None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0", socket.gethostname()):
+            return look_up(host, *arguments, **options)
+        raise socket.gaierror(socket.EAI_NONAME, f"a test looked up {host}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", local_only)
 
 
 def pytest_collection_modifyitems(items):

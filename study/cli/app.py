@@ -12,6 +12,7 @@ from study.cli import doctor, explore, results, runs, stages
 
 # No library that a study uses may send telemetry.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")     # datasets counts loads, of local files too
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "true")

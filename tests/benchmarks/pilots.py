@@ -47,6 +47,13 @@ PILOTS: dict[str, dict] = {
     "linear decoder": {"model": LINEAR},
     "three times the steps": {"training": {"steps": 1800}},
     "full length": {"training": FULL},
+    "full length, rate 0.0035": {"training": FULL | {"learning_rate": 0.0035}},
+    "full length, all-mask, rate 0.0035": {"training": FULL | {"learning_rate": 0.0035}, "masking": ALL_MASK},
+    "full length, half the rate": {"training": FULL | {"learning_rate": 0.0025}},
+    "full length, a quarter of the rate": {"training": FULL | {"learning_rate": 0.00125}},
+    "full length, all-mask, half the rate": {"training": FULL | {"learning_rate": 0.0025}, "masking": ALL_MASK},
+    "full length, all-mask, a quarter of the rate": {
+        "training": FULL | {"learning_rate": 0.00125}, "masking": ALL_MASK},
     "full length, linear decoder": {"training": FULL, "model": LINEAR},
     "full length, linear decoder, all-mask": {"training": FULL, "model": LINEAR, "masking": ALL_MASK},
     "full length, linear decoder, all-mask, 2,048 tokens per step": {
@@ -70,6 +77,7 @@ def pilot_study(name: str):
     content = yaml.safe_load((ROOT / "experiments" / "wikitext2" / "params.yaml").read_text())
     content |= {"name": "pilots", "root": "../../..", "arms": [content["baseline"]],
                 "search": content["search"] | {"arms": [], "trials": 0}}
+    content.pop("finetune", None)
     content = merged(merged(content, SHORT), PILOTS[name])
     key = data_key(content)
     folder = ROOT / ".state" / "pilots" / key
