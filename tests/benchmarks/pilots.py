@@ -23,7 +23,7 @@ from tests.benchmarks.workload import ROOT
 SEEDS = (900, 901, 902)
 RESULTS = ROOT / "reports" / "pilots"
 TRIALS = RESULTS / "trials.jsonl"
-SHORT = {"training": {"steps": 600, "warmup_steps": 200, "eval_steps": 25, "logging_steps": 25,
+SHORT = {"training": {"steps": 600, "warmup_steps": 200, "learning_rate": 0.005, "eval_steps": 25, "logging_steps": 25,
                       "save_steps": 1_000_000, "precision": "float32"}}
 FULL = {"steps": 9600, "warmup_steps": 400, "eval_steps": 100, "logging_steps": 100, "precision": "bfloat16"}
 LINEAR = {"decoder_transform": False}

@@ -10,10 +10,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from study.analysis.ladder import COUNT_MODELS, LABELS
 from study.analysis.statistics import t_estimate
 from study.data.plateau import escape_step
-from tests.benchmarks.pilots import PILOTS, RESULTS, SEEDS, recorded
+from tests.benchmarks.pilots import FULL, PILOTS, RESULTS, SEEDS, recorded
 
-DRAWN = {"baseline": ("#1f5fa8", "-"), "all-mask": ("#c44e2f", "-"), "absolute positions": ("#1f5fa8", ":"),
-         "all-mask, absolute positions": ("#c44e2f", ":")}
+BLUE, RED = "#1f5fa8", "#c44e2f"
+POSITIONS = {"baseline": (BLUE, "-"), "all-mask": (RED, "-"), "absolute positions": (BLUE, ":"),
+             "all-mask, absolute positions": (RED, ":")}
+FULL_LENGTH = {"full length, half the rate": (BLUE, "-"), "full length, all-mask, half the rate": (RED, "-")}
+RATES = {"baseline": {0.00125: "full length, a quarter of the rate", 0.0025: "full length, half the rate",
+                      0.0035: "full length, rate 0.0035", 0.005: "full length"},
+         "all-mask": {0.00125: "full length, all-mask, a quarter of the rate",
+                      0.0025: "full length, all-mask, half the rate", 0.0035: "full length, all-mask, rate 0.0035"}}
+CHOSEN = 0.0025                             # the learning rate of experiments/wikitext2
 PRODUCT = "neighbours-product"
 
 
@@ -25,13 +32,20 @@ def write_page() -> Path:
     base = by_pilot["baseline"]
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    rows = {name: _row(name, runs, base) for name, runs in by_pilot.items()}
     page = environment.get_template("pilots.md").render(
-        seeds=SEEDS, settings=base[0]["settings"], rows=[_row(name, runs, base) for name, runs in by_pilot.items()],
+        seeds=SEEDS, settings=base[0]["settings"], short=[row for row in rows.values() if not row["full"]],
+        full=[row for row in rows.values() if row["full"]],
+        rates={arm: {rate: rows[name] for rate, name in names.items()} for arm, names in RATES.items()},
+        chosen={arm: rows[names[CHOSEN]] for arm, names in RATES.items()}, chosen_rate=CHOSEN,
         machines=sorted({f"{trial['hardware']['cores']} cores of {trial['hardware']['processor']}"
                          for trial in trials}),
         ladders={name: runs[0]["ladder"] for name, runs in by_pilot.items() if runs[0]["data"] != base[0]["data"]},
         ladder=base[0]["ladder"], labels=LABELS)
-    draw(by_pilot, RESULTS / "positions.png")
+    product, best = level(base[0], PRODUCT), best_count_model(base[0])
+    draw(by_pilot, POSITIONS, {"unigram": level(base[0], "unigram"), PRODUCT: product}, (product - 0.3, 9),
+         RESULTS / "positions.png")
+    draw(by_pilot, FULL_LENGTH, {best: level(base[0], best)}, (3.5, 6), RESULTS / "full_length.png")
     path = RESULTS.parent / "pilots.md"
     path.write_text(page)
     return path
@@ -40,6 +54,11 @@ def write_page() -> Path:
 def level(run: dict, name: str) -> float:
     """Returns the NLL of a reference on the run's validation tokens, in nats."""
     return next(rung["nll"] for rung in run["ladder"] if rung["name"] == name)
+
+
+def best_count_model(run: dict) -> str:
+    """Returns the name of the count model with the lowest NLL."""
+    return min(COUNT_MODELS, key=lambda name: level(run, name))
 
 
 def _row(name: str, runs: list[dict], base: list[dict]) -> dict:
@@ -52,35 +71,39 @@ def _row(name: str, runs: list[dict], base: list[dict]) -> dict:
     settings = runs[0]["settings"]
     lowest = min((point for run in runs for point in run["curve"]), key=lambda point: point[1])
     per_step = settings["training"]["batch_size"] * settings["examples"]["max_seq_length"]
-    return {"name": name, "steps": runs[0]["steps"], "tokens": runs[0]["tokens"], "per_step": per_step,
+    return {"name": name, "steps": runs[0]["steps"], "rate": settings["training"]["learning_rate"],
+            "full": settings["training"]["eval_steps"] >= FULL["eval_steps"], "tokens": runs[0]["tokens"], "per_step": per_step,
             "escapes": [escape_step(run["curve"], unigram) for run in runs],
-            "final": statistics.mean(final.values()),
+            "final": statistics.mean(final.values()), "first": runs[0]["curve"][-1][1],
             "seeds": len(runs), "lowest": lowest[1], "lowest_step": lowest[0],
             "spread": statistics.stdev(final.values()) if len(runs) > 1 else None,
             "below_unigram": unigram - statistics.mean(final.values()),
             "above_product": statistics.mean(final.values()) - level(runs[0], PRODUCT),
-            "above_best": statistics.mean(final.values()) - min(level(runs[0], name) for name in COUNT_MODELS),
+            "above_best": statistics.mean(final.values()) - level(runs[0], best_count_model(runs[0])),
             "difference": t_estimate(np.array(paired)) if same_tokens and len(paired) > 1 else None}
 
 
-def draw(by_pilot: dict[str, list[dict]], path: Path) -> None:
-    """Validation NLL by step of the baseline and of all-mask with both kinds of positions, one line per seed."""
+def draw(by_pilot: dict[str, list[dict]], drawn: dict[str, tuple[str, str]], references: dict[str, float],
+         limits: tuple[float, float], path: Path) -> None:
+    """Validation NLL by step of some pilots, one line per seed, with references.
+
+    drawn: pilot -> its colour and style. references: name -> NLL in nats. limits: lowest and highest NLL shown.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
-    for name, (colour, style) in DRAWN.items():
+    for name, (colour, style) in drawn.items():
         for number, run in enumerate(by_pilot.get(name, [])):
             steps, nll = zip(*run["curve"], strict=True)
             axes.plot(steps, nll, color=colour, linestyle=style, linewidth=1.2,
                       label="" if number else name.replace("baseline", "baseline (rotary positions)"))
-    run = by_pilot["baseline"][0]
-    for reference in ("unigram", PRODUCT):
-        axes.axhline(level(run, reference), color="#777777", linewidth=0.8, linestyle="--")
-        axes.annotate(LABELS[reference], (run["steps"], level(run, reference)), ha="right", va="bottom", fontsize=8,
+    for name, nll in references.items():
+        axes.axhline(nll, color="#777777", linewidth=0.8, linestyle="--")
+        axes.annotate(LABELS[name], (0.01, nll), xycoords=("axes fraction", "data"), va="bottom", fontsize=8,
                       color="#555555")
-    axes.set(xlabel="step", ylabel="validation NLL on [MASK], nats", xlim=(0, run["steps"]),
-             ylim=(level(run, PRODUCT) - 0.3, 9))
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="step", ylabel="validation NLL on [MASK], nats", ylim=limits)
+    axes.margins(x=0)
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150, metadata={"Software": None})
