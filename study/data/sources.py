@@ -57,6 +57,7 @@ def load_rows(study: Study, source: Source, split: str, columns: tuple[str, ...]
     is missing. With a local folder, nothing is asked of the hub.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     if source.local is None:
         rows, place = load_from_hub(study, source, split, configuration), source.path
     else:

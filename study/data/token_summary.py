@@ -14,6 +14,7 @@ from study.data.tokenizer import TokenizerInfo
 SAMPLE = 50_000                             # sentences, evenly spread, that the tokenizer is tried on
 BLOCK_TOKENS = 1 << 24                      # tokens counted at once
 SHOWN_WORDS = 5                             # unknown words in a warning
+PREDICTED = "these are predicted only with `masking.unknown: true`"
 
 
 def tokenizer_summary(backend, corpus: Path, quotable: bool, warnings: list[str]) -> dict:
@@ -45,10 +46,10 @@ def tokenizer_summary(backend, corpus: Path, quotable: bool, warnings: list[str]
 def _unknown_warning(facts: dict, unknown: Counter, quotable: bool) -> str:
     text = f"{facts['unknown'] / facts['pieces']:.1%} of the pieces of the training text are [UNK]"
     if facts["written_unknown"] > facts["unknown"] / 2:
-        return f"{text}, most of them because the text itself says so; they are never predicted"
+        return f"{text}, most of them because the text itself says so; {PREDICTED}"
     words = [repr(word[:30]) for word, _ in unknown.most_common(SHOWN_WORDS)]
     shown = f" (most often {', '.join(words)})" if quotable else ""
-    return (f"{text}{shown}; they are never predicted, so perplexities mislead. Check the vocabulary, `lowercase`, "
+    return (f"{text}{shown}; {PREDICTED}, so perplexities mislead. Check the vocabulary, `lowercase`, "
             f"`strip_accents` and `word_splitting`")
 
 
@@ -73,8 +74,8 @@ def examples_summary(stores: dict[str, TokenStore], tokenizer: TokenizerInfo, le
         splits[split] = {"tokens": len(store.ids), "documents": len(lengths), "unknown": unknown,
                          "shorter_than_row": int((lengths < length - 2).sum()), "longest": int(np.max(lengths))}
         if unknown > MOST_UNKNOWN * len(store.ids):
-            warnings.append(f"{unknown / len(store.ids):.1%} of the tokens of the split {split} are [UNK], which are "
-                            f"never predicted")
+            warnings.append(f"{unknown / len(store.ids):.1%} of the tokens of the split {split} are [UNK]; "
+                            f"{PREDICTED}")
     if pairs is not None:
         warnings.append(f"no arm is scored on pairs of segments: {pairs}")
     return {"splits": splits, "pairs": pairs is None, "warnings": warnings}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def existing_vocabulary(source: str, root: Path) -> Vocabulary:
 
     Raises StudyError if it cannot be loaded or is no WordPiece vocabulary.
     """
-    for path in (root / source, data_folder(root) / source):
+    places = (root, data_folder(root))
+    for path in (place / source for place in places):
         if path.is_dir():
             files = [path / name for name in FILES if (path / name).is_file()]
             if not files:
@@ -36,9 +38,18 @@ def existing_vocabulary(source: str, root: Path) -> Vocabulary:
             path = files[0]
         if path.is_file():
             return _of_json(path) if path.suffix == ".json" else Vocabulary(read_word_list(path))
-    if source.endswith((".txt", ".json")):
-        raise StudyError(f"tokenizer.source {source}: no such file, neither here nor under {data_folder(root)}")
+    if source.endswith((".txt", ".json")) or _is_path(source, places):
+        raise StudyError(f"tokenizer.source {source}: no such file or folder, neither here nor under "
+                         f"{data_folder(root)}")
     return _of_hub(source)
+
+
+def _is_path(source: str, places: Iterable[Path]) -> bool:
+    """Whether a source is a path and no id of the hub, which is `name` or `owner/name`. The name of a folder is not
+    sent to the hub: it may be private."""
+    first, *others = Path(source).parts
+    return source.startswith(".") or len(others) > 1 or bool(others) and any((place / first).is_dir()
+                                                                             for place in places)
 
 
 def case_warnings(settings: Tokenizer, vocabulary: Vocabulary) -> list[str]:

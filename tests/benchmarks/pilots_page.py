@@ -72,7 +72,8 @@ def _row(name: str, runs: list[dict], base: list[dict]) -> dict:
     lowest = min((point for run in runs for point in run["curve"]), key=lambda point: point[1])
     per_step = settings["training"]["batch_size"] * settings["examples"]["max_seq_length"]
     return {"name": name, "steps": runs[0]["steps"], "rate": settings["training"]["learning_rate"],
-            "full": settings["training"]["eval_steps"] >= FULL["eval_steps"], "tokens": runs[0]["tokens"], "per_step": per_step,
+            "full": settings["training"]["eval_steps"] >= FULL["eval_steps"],
+            "tokens": runs[0]["tokens"], "per_step": per_step,
             "escapes": [escape_step(run["curve"], unigram) for run in runs],
             "final": statistics.mean(final.values()), "first": runs[0]["curve"][-1][1],
             "seeds": len(runs), "lowest": lowest[1], "lowest_step": lowest[0],

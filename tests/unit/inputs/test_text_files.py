@@ -2,6 +2,7 @@
 import json
 import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from tests.support.inputs import (
     task_rows,
     text_files,
 )
+from tests.support.project import run
+from tests.support.studies import ROOT
 
 TWO = ["A cat sat. It ran.", "Dogs bark."]
 AS_TWO = [[["A cat sat.", "It ran."]], [["Dogs bark."]]]
@@ -163,6 +166,20 @@ def project(tmp_path_factory):
 @pytest.mark.parametrize(("make", "outcome"), situations(TEXT + REFUSED_TEXT))
 def test_text_as_people_have_it(project, tmp_path, capsys, make, outcome):
     check(tmp_path / "root", project, make, outcome, capsys, "corpus")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_reading_files_looks_up_no_other_machine(project, tmp_path, form):
+    """`datasets` would report to a server that a file was loaded. It asks the environment once, so a new process reads
+    the text."""
+    root = Path(shutil.copytree(project, tmp_path / "root"))
+    if form == "csv":
+        text_files({"train.csv": "text\na\nb\n"}, "text\na\nb\n", "csv")(root)
+    code = ("import sys; sys.addaudithook(lambda event, arguments: event == 'socket.getaddrinfo' and "
+            "print(arguments, file=sys.stderr)); from study.cli.app import main; main()")
+    done = run(sys.executable, "-c", code, "corpus", cwd=root, PYTHONPATH=str(ROOT), HF_UPDATE_DOWNLOAD_COUNTS=None)
+    assert "corpus: " in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("file", ["words/test", "topics/test"])
