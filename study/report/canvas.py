@@ -31,11 +31,9 @@ def draw(width: float, height: float, paint: Callable) -> str:
     out = io.StringIO()
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)             # the layout is that of the widths of text in an SVG
+        canvas = FigureCanvasSVG(figure)
         paint(figure.subplots())
-        figure.get_layout_engine().execute(figure)
-        figure.set_layout_engine("none")    # with a layout to be made, savefig draws everything twice
-        figure.savefig(out, format="svg", metadata=NO_METADATA)
+        canvas.print_svg(out, metadata=NO_METADATA)         # savefig would draw everything twice, for the layout
     return _compact(out.getvalue())
 
 

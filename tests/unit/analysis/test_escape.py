@@ -11,7 +11,15 @@ from scipy import stats
 from study.analysis.claims import DirectionClaim, EqualClaim
 from study.analysis.comparisons import compare_arms
 from study.analysis.difference_claims import ClaimTest, decide_families
-from study.analysis.escape import Escapes, _median, escape_table, escapes, log_rank_p, restricted_estimate
+from study.analysis.escape import (
+    Escapes,
+    _log_rank,
+    _median,
+    escape_table,
+    escapes,
+    log_rank_p,
+    restricted_estimate,
+)
 from study.analysis.results import StudyResults
 from study.analysis.statistics import t_estimate
 from tests.support.fake_results import fake_cell, fake_study
@@ -44,6 +52,14 @@ def test_the_exact_test_agrees_with_scipys_for_many_runs():
     rng = np.random.default_rng(0)
     first, second = (runs(*rng.permutation(np.arange(10, 17) * scale).tolist()) for scale in (10, 13))
     assert log_rank_p(first, second) == pytest.approx(log_rank(first, second).pvalue, abs=0.02)
+
+
+@pytest.mark.parametrize("steps", [
+    (200, 180, 220, -900, -300), (200, 200, -200, 200, 180), (-900, -900, -900, 40, 900)])
+def test_the_statistic_of_every_deal_is_scipys(steps):
+    deals = np.array(list(itertools.permutations(steps)))
+    expected = [log_rank(runs(*deal[:2]), runs(*deal[2:])).statistic for deal in deals]
+    assert _log_rank(np.array(steps))(deals[:, :2], deals[:, 2:], axis=-1).tolist() == expected
 
 
 def test_without_an_escape_there_is_no_difference():

@@ -1,11 +1,14 @@
 """Figures: deterministic SVG whose text stays text."""
 import math
 import re
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import pandas as pd
 
 from study.report import canvas, figures, overview, panels
+from tests.support.studies import ROOT
 
 COLORS = {"dynamic": "#000000", "static": "#d55e00", "span": "#0072b2"}
 
@@ -23,6 +26,14 @@ def test_text_is_text_and_the_same_numbers_give_the_same_bytes():
     drawn = figures.forest({"masks": [row("static", 0.2)]}, COLORS, "layer <0>", 3)
     assert drawn == figures.forest({"masks": [row("static", 0.2)]}, COLORS, "layer <0>", 3)
     assert {"layer <0>", "masks", "static − dynamic", "+0.200 [+0.100, +0.300]"} <= set(texts(drawn))
+
+
+def test_drawing_a_report_loads_no_library_that_it_does_not_need():
+    heavy = "{'torch', 'transformers', 'mlflow', 'sklearn', 'scipy.stats', 'matplotlib.pyplot'}"
+    code = ("import sys, study.report.page; from study.report import figures; "
+            "figures.claim([1, 0, 2, 0.5], [1.0], 'x'); "
+            f"assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_a_comparison_that_fails_the_gate_is_drawn_hollow():
