@@ -6,13 +6,13 @@ Shapes: n seeds.
 """
 from __future__ import annotations
 
+from bisect import bisect_left
 from enum import StrEnum
 
 import numpy as np
 import pandas as pd
 
 from study.analysis import statistics
-from study.analysis.learning import validations
 from study.analysis.results import CellResults, StudyResults
 
 FRACTIONS = tuple(part / 20 for part in range(1, 21))       # of an arm's steps
@@ -63,7 +63,7 @@ def along_training_table(results: StudyResults) -> pd.DataFrame:
 
 def _rows(results: StudyResults, treatment: str, baseline: str) -> list[dict]:
     runs = [results.of_arm(arm) for arm in (treatment, baseline)]
-    if not all(any(step for step, _ in validations(cell.records)) for arm in runs for cell in arm):
+    if not all(any(step for step, _ in cell.validations) for arm in runs for cell in arm):
         return []
     rows = []
     for fraction in FRACTIONS:
@@ -80,9 +80,10 @@ def nll_at(results: StudyResults, cell: CellResults, fraction: float) -> tuple[i
 
     A diverged run scores no worse than unigram frequencies, and as they do once its training had stopped.
     """
-    points, diverged = validations(cell.records), cell.training["status"] == "diverged"
+    points, diverged = cell.validations, cell.training["status"] == "diverged"
     wanted = fraction * (cell.settings.training.steps if diverged else cell.training["steps"])
-    step, nll = min(points, key=lambda point: abs(point[0] - wanted))
+    after = bisect_left(points, wanted, key=lambda point: point[0])
+    step, nll = min(points[max(after - 1, 0):after + 1], key=lambda point: abs(point[0] - wanted))
     if not diverged:
         return step, nll
     return step, results.unigram_nll if wanted > points[-1][0] else min(nll, results.unigram_nll)

@@ -29,10 +29,10 @@ def check_cells(results: StudyResults, cells: list[CellResults]) -> None:
             key, old, new = difference
             raise StudyError(f"{cell.folder / 'settings.yaml'}: {cell.name} was trained with {key} {old}, but the "
                              f"study's settings now give {new}; run `dvc repro`")
-        check_examples(results.study, cell)
         scores = cell.folder / EVALUATED_WITH
         if scores.exists():                 # earlier versions did not write it
             check_made_with(results.study, "evaluate", scores, f"study evaluate --arm {cell.arm} --seed {cell.seed}")
+    check_examples(results.study, cells)
 
 
 def check_trained_cell(study: Study, arm: str, seed: int) -> None:
@@ -41,28 +41,30 @@ def check_trained_cell(study: Study, arm: str, seed: int) -> None:
     cell = CellResults(study.cell(arm, seed), arm, seed)
     if (cell.folder / "settings.yaml").exists():
         check_arm(study, arm, cell.folder / "settings.yaml", f"study pretrain --arm {arm} --seed {seed}")
-    check_examples(study, cell)
+    check_examples(study, [cell])
 
 
 def check_tokenizer(study: Study, arm: str, seed: int) -> None:
     """Raises StudyError if a trained cell does not belong to the examples and the tokenizer that are there."""
-    check_examples(study, CellResults(study.cell(arm, seed), arm, seed))
+    check_examples(study, [CellResults(study.cell(arm, seed), arm, seed)])
 
 
-def check_examples(study: Study, cell: CellResults) -> None:
-    """Raises StudyError if a cell was trained on other examples than those that are there, or if these were made with
-    another tokenizer. Examples that are not on this machine are not checked."""
-    path = study.runs / "examples" / "training_inputs.json"
-    if not path.exists() or not (cell.folder / "training.json").exists():
+def check_examples(study: Study, cells: list[CellResults]) -> None:
+    """Raises StudyError if one of the cells was trained on other examples than those that are there, or if these were
+    made with another tokenizer. Examples that are not on this machine are not checked."""
+    path, trained = study.runs / "examples" / "training_inputs.json", [
+        cell for cell in cells if (cell.folder / "training.json").exists()]
+    if not path.exists() or not trained:
         return
-    tokenizer = study.runs / "tokenizer" / "tokenizer.json"
-    if tokenizer.exists() and file_sha256(tokenizer) != read_json(path)["tokenizer"]:
+    made, tokenizer = read_json(path), study.runs / "tokenizer" / "tokenizer.json"
+    if tokenizer.exists() and file_sha256(tokenizer) != made["tokenizer"]:
         raise StudyError(f"{path.parent}: made with another tokenizer than {tokenizer}; run `study examples` (or `dvc "
                          f"repro`) first")
-    if cell.training["data"] != read_json(path)["train"]:
-        raise StudyError(f"{cell.folder / 'training.json'}: {cell.name} was trained on other examples than those in "
-                         f"{path.parent}; run `study pretrain --arm {cell.arm} --seed {cell.seed}` (or `dvc repro`) "
-                         f"first")
+    for cell in trained:
+        if cell.training["data"] != made["train"]:
+            raise StudyError(f"{cell.folder / 'training.json'}: {cell.name} was trained on other examples than those "
+                             f"in {path.parent}; run `study pretrain --arm {cell.arm} --seed {cell.seed}` (or `dvc "
+                             f"repro`) first")
 
 
 def check_tables(study: Study) -> None:

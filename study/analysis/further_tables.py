@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from study.analysis import statistics
 from study.analysis.measures import Value
@@ -114,6 +113,8 @@ def one_cell_rows(frame: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[di
 
 def share_interval(count: float, n: int) -> tuple[float, float]:
     """Clopper-Pearson 95 % interval of the share count / n; count may be a half-integer."""
+    from scipy import stats
+
     low = 0.0 if count == 0 else float(stats.beta.ppf(0.025, count, n - count + 1))
     high = 1.0 if count == n else float(stats.beta.ppf(0.975, count + 1, n - count))
     return low, high

@@ -139,7 +139,7 @@ def overfits(results: StudyResults, cell: CellResults) -> bool:
     Its validation NLL ends more than OVERFIT_NATS above its lowest value, and its last training loss is below MEMORISED
     times the unigram level, or below the best count model's level in its own corruption.
     """
-    nlls = [nll for _, nll in validations(cell.records)]
+    nlls = [nll for _, nll in cell.validations]
     losses = [record["loss"] for record in cell.records if "loss" in record]
     if not nlls or nlls[-1] <= min(nlls) + OVERFIT_NATS or not losses or losses[-1] is None:
         return False

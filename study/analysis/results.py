@@ -71,6 +71,11 @@ class CellResults:
         return read_records(self.folder / "metrics.jsonl")
 
     @cached_property
+    def validations(self) -> list[tuple[int, float]]:
+        """(step, NLL in nats) of every validation in metrics.jsonl."""
+        return [(record["step"], record["validation_nll"]) for record in self.records if "validation_nll" in record]
+
+    @cached_property
     def evaluation(self) -> dict:
         """evaluation.json: scores on the fixed evaluation sets."""
         return read_json(self.folder / "evaluation.json")

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Estimate:
         """Confidence interval of the mean. NaN without a standard error."""
         if self.error == 0:
             return self.mean, self.mean
-        low, high = stats.t.interval(level, self.df, self.mean, self.error)
+        low, high = special.stdtrit(self.df, np.array([(1 - level) / 2, (1 + level) / 2])) * self.error + self.mean
         return float(low), float(high)
 
     def clipped(self, largest: float) -> tuple[float, float]:
@@ -112,7 +112,8 @@ UNKNOWN = (math.nan, math.nan)
 
 
 def t_tail(t: float, df: float) -> float:
-    """P(T > t) of Student's t: SciPy's special function, a hundred times as fast as `stats.t.sf`."""
+    """P(T > t) of Student's t: SciPy's special function, a hundred times as fast as `stats.t.sf`. scipy.stats itself
+    takes half a second to import, so it is imported where it is used: not for the report."""
     return special.stdtr(df, -t)
 
 
@@ -122,7 +123,9 @@ def t_test_power(effect: float, df: float, alpha: float = 0.05) -> float:
     Not statsmodels' TTestPower: with few degrees of freedom it returns NaN, since SciPy's distribution function does so
     for a far tail that is 0.
     """
-    critical = stats.t.isf(alpha / 2, df)
+    from scipy import stats
+
+    critical = -special.stdtrit(df, alpha / 2)
     return float(stats.nct.sf(critical, df, effect) + np.nan_to_num(stats.nct.cdf(-critical, df, effect)))
 
 
@@ -131,7 +134,7 @@ def t_estimate(values: np.ndarray) -> Estimate:
     values = np.asarray(values, float)
     if len(values) < 2:
         return Estimate(float(values.mean()) if len(values) else math.nan, *UNKNOWN)
-    error = float(stats.sem(values))
+    error = float(np.std(values, ddof=1) / math.sqrt(len(values)))
     return Estimate(float(values.mean()), error, len(values) - 1, Components(len(values), 1, error**2))
 
 
@@ -170,6 +173,8 @@ def probability_of_improvement(first: np.ndarray, second: np.ndarray, lower: boo
 
     Ties count half (Agarwal et al. 2021): the Mann-Whitney U over n m. lower: smaller numbers are better.
     """
+    from scipy import stats
+
     better, worse = (second, first) if lower else (first, second)
     return float(stats.mannwhitneyu(better, worse).statistic) / (len(first) * len(second))
 
@@ -196,7 +201,7 @@ def prediction_interval(values: np.ndarray, level: float = 0.95) -> tuple[float,
     n = len(values)
     if n < 2:
         return UNKNOWN
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / n)
+    half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / n)
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
@@ -216,12 +221,16 @@ def holm(p: list[float]) -> tuple[list[float], list[int]]:
 
 def rate_interval(count: int, n: int) -> tuple[float, float]:
     """Exact (Clopper-Pearson) 95 % interval of a rate."""
+    from scipy import stats
+
     interval = stats.binomtest(count, n).proportion_ci(method="exact")
     return float(interval.low), float(interval.high)
 
 
 def fisher_p(first: int, n: int, second: int, m: int) -> float:
     """Two-sided p value of Fisher's exact test that the rates first / n and second / m are equal."""
+    from scipy import stats
+
     return float(stats.fisher_exact([[first, n - first], [second, m - second]])[1])
 
 
@@ -229,4 +238,6 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson's r of two arms over seeds. NaN for fewer than three seeds or a constant arm."""
     if len(first) < 3 or np.std(first) == 0 or np.std(second) == 0:
         return math.nan
+    from scipy import stats
+
     return float(stats.pearsonr(first, second).statistic)

@@ -14,7 +14,6 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from study.analysis.metrics import cell_metric
 from study.analysis.results import StudyResults
@@ -64,6 +63,8 @@ def _values(results: StudyResults, arm: str, metric: str) -> np.ndarray | None:
 
 def deviation_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Standard deviation of values (n,) with its chi-squared interval."""
+    from scipy import stats
+
     df, variance = len(values) - 1, float(np.var(values, ddof=1))
     ends = (math.sqrt(df * variance / stats.chi2.isf(tail, df)) for tail in ((1 - level) / 2, (1 + level) / 2))
     return math.sqrt(variance), *ends
@@ -71,6 +72,8 @@ def deviation_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, 
 
 def ratio_interval(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Ratio of the variances of first (n,) and second (m,), with its F interval; NaN if the second does not vary."""
+    from scipy import stats
+
     variance = float(np.var(second, ddof=1))
     if variance == 0:
         return math.nan, math.nan, math.nan

@@ -307,7 +307,7 @@ def report(study: Study):
 
     check_tables(study)
     check_cells(results := StudyResults(study), results.cells)
-    echo(f"report: {write_report(study)}")
+    echo(f"report: {write_report(study, results)}")
 
 
 @stage

@@ -24,17 +24,18 @@ NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 def draw(width: float, height: float, paint: Callable) -> str:
     """SVG of `paint(axes)` on a canvas of width x height inches. Text stays text; the same numbers give the same
     bytes."""
-    import matplotlib
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
-        paint(axes)
-        out = io.StringIO()
+    out = io.StringIO()
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)             # the layout is that of the widths of text in an SVG
+        paint(figure.subplots())
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine("none")    # with a layout to be made, savefig draws everything twice
         figure.savefig(out, format="svg", metadata=NO_METADATA)
-        plt.close(figure)
     return _compact(out.getvalue())
 
 

@@ -35,12 +35,12 @@ from study.report.recipe import course_section, sense_section
 from study.report.remasked import remasked_section
 
 
-def write_report(study: Study) -> Path:
+def write_report(study: Study, results: StudyResults | None = None) -> Path:
     """Writes README.md, index.html and figures/*.svg under reports/<study>/; returns the path of the HTML page.
 
-    Raises StudyError if an earlier stage has not run.
+    results: those of the study, if they were read before. Raises StudyError if an earlier stage has not run.
     """
-    results = StudyResults(study)
+    results = results or StudyResults(study)
     facts = gather(results)
     plateau, curves = plateau_section(results, facts["frames"]["escape"]), curve_figures(results, facts["data"])
     figures = _figures(results, facts, short=plateau is not None)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from study.analysis.escape import Escapes
 from study.report.canvas import GREY, draw, height_for_names, name_line_ends
@@ -11,6 +10,8 @@ from study.report.canvas import GREY, draw, height_for_names, name_line_ends
 def survival(arms: dict[str, Escapes], colors: dict[str, str]) -> str:
     """Share of each arm's runs that are still on the plateau, by step (Kaplan-Meier). A cross is a run that ended on
     it."""
+    from scipy import stats
+
     names = {arm: colors[arm] for arm in arms}
 
     def paint(axes) -> None:

@@ -23,8 +23,11 @@ from pathlib import Path
 from tests.benchmarks.workload import ROOT
 
 PACKAGES = ("analysis", "config", "data", "evaluation", "model", "objectives", "training")
-TESTS = {"objectives": ("tests/unit/training", "tests/unit/model", "tests/unit/arms"),
-         "data": ("tests/unit/data", "tests/unit/arms")}         # others: tests/unit/<package>
+TESTS = {"config": ("tests/unit/config", "tests/integration/test_made_with.py"),
+         "data": ("tests/unit/data", "tests/unit/arms"),
+         "evaluation": ("tests/unit/evaluation", "tests/integration/test_probe_stage.py"),
+         "objectives": ("tests/unit/training", "tests/unit/model", "tests/unit/arms"),
+         "training": ("tests/unit/training", "tests/integration/test_search.py")}       # others: tests/unit/<package>
 SWAPS = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=",
          ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.And: "or", ast.Or: "and"}
 NAMES = {"min": "max", "max": "min"}

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from study.analysis.ladder import COUNT_MODELS, LABELS
 from study.analysis.statistics import t_estimate
 from study.data.plateau import escape_step
+from tests.benchmarks import pilots_quick
 from tests.benchmarks.pilots import FULL, PILOTS, RESULTS, SEEDS, recorded
 
 BLUE, RED = "#1f5fa8", "#c44e2f"
@@ -38,6 +39,8 @@ def write_page() -> Path:
         full=[row for row in rows.values() if row["full"]],
         rates={arm: {rate: rows[name] for rate, name in names.items()} for arm, names in RATES.items()},
         chosen={arm: rows[names[CHOSEN]] for arm, names in RATES.items()}, chosen_rate=CHOSEN,
+        quick=_quick(), quick_rates=pilots_quick.RATES, quick_steps=pilots_quick.STEPS,
+        longer=[run for run in pilots_quick.recorded() if run["steps"] != pilots_quick.STEPS],
         machines=sorted({f"{trial['hardware']['cores']} cores of {trial['hardware']['processor']}"
                          for trial in trials}),
         ladders={name: runs[0]["ladder"] for name, runs in by_pilot.items() if runs[0]["data"] != base[0]["data"]},
@@ -54,6 +57,15 @@ def write_page() -> Path:
 def level(run: dict, name: str) -> float:
     """Returns the NLL of a reference on the run's validation tokens, in nats."""
     return next(rung["nll"] for rung in run["ladder"] if rung["name"] == name)
+
+
+def _quick() -> dict[str, dict[float, list[dict]]]:
+    """The pilots of the quick study at its number of steps: arm -> learning rate -> last validations, by seed."""
+    table: dict[str, dict[float, list[dict]]] = {}
+    for run in sorted(pilots_quick.recorded(), key=lambda run: run["seed"]):
+        if run["steps"] == pilots_quick.STEPS:
+            table.setdefault(run["arm"], {}).setdefault(run["rate"], []).append(run["last"])
+    return table
 
 
 def best_count_model(run: dict) -> str:

@@ -23,20 +23,22 @@ from tests.support.studies import ROOT
 
 NEVER_ESCAPES = "absolute-positions"        # this arm fails the learning gate
 NAME = "wikitext2"
+MANY = ["dynamic", "dynamic-reseeded", "untrained", NEVER_ESCAPES, "all-mask", "pre-ln", "mlm-pairs", "mlm-nsp",
+        "mix-80-0-20", "mix-80-20-0", "dynamic-few", "static-few", "whole-word", "short-first-half", "span", "rate-40",
+        "pre-ln-no-warmup", "document-sentences", "static-10-few", "short-first-quarter", "predict-quarter",
+        "half-depth", "mlm-sop", "mix-0-100-0", "no-embedding-norm", "linear-decoder", "dropout-few", "all-mask-40"]
 SEEDS = [10, 11, 12, 13, 14]
 STEPS = 400
 ROWS = 400                                  # of the probe's test set
-SELECTED = "experiments/wikitext2/params.yaml"
 
 
 def many_arms(folder, arms: list[str] | None = None, change=lambda text: text, tenths: int = 2) -> Study:
-    """A study named wikitext2 in `folder` with five seeds, registered claims and, unless `arms` names others, the arms
-    of the real one; `change` edits its params.yaml. tenths: groups of tokens by frequency."""
+    """A study named wikitext2 in `folder` with five seeds, registered claims and these arms, or 28 arms of every
+    factor; `change` edits its params.yaml. tenths: groups of tokens by frequency."""
     (folder / "experiments").mkdir(parents=True)
     for name in ("arms.yaml", "claims.yaml"):
         (folder / "experiments" / name).write_text((ROOT / "experiments" / name).read_text())
-    arms = arms or yaml.safe_load((ROOT / SELECTED).read_text())["arms"]
-    study = write_params(folder, NAME, arms, SEEDS, change)
+    study = write_params(folder, NAME, arms or MANY, SEEDS, change)
     study.runs.mkdir(parents=True)
     register_claims(study)
     write_shared_files(study)

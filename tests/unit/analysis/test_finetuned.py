@@ -15,6 +15,7 @@ from study.analysis.verdict import why_untested
 from study.config.load import load_study
 from study.report.page import write_report
 from study.tracking.runs import final_metrics
+from tests.support.drawings import without_drawings
 from tests.support.fake_arms import many_arms
 from tests.support.fake_results import compare
 from tests.support.studies import ROOT
@@ -85,7 +86,8 @@ def test_tables_and_dvc_metrics_have_means_and_both_spreads(many):
 
 def test_the_report_has_a_figure_and_a_row_per_arm_and_number_of_rows(many):
     compare(many)
-    text = write_report(many).with_name("README.md").read_text()
+    with without_drawings("finetuned"):
+        text = write_report(many).with_name("README.md").read_text()
     section = text[text.index("## Fine-tuning\n"):text.index("## Arms")]
     assert (many.reports / "figures" / "finetuned.svg").exists()
     assert len(re.findall(r"^\| (?:dynamic|all\\?-mask) \|", section, re.M)) == 2 * len(FINE_TUNED)
@@ -97,7 +99,8 @@ def test_the_report_has_a_figure_and_a_row_per_arm_and_number_of_rows(many):
 
 def test_a_study_without_fine_tuning_has_no_trace_of_it(without):
     verdicts, results = compare(without), StudyResults(without)
-    report = write_report(without).with_name("README.md").read_text()
+    with without_drawings():
+        report = write_report(without).with_name("README.md").read_text()
     assert "## Fine-tuning" not in report
     assert not (without.reports / "tables" / "finetuned.csv").exists()
     assert not [name for table in (cell_table(results), arm_table(results, cell_table(results)))

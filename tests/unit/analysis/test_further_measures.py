@@ -14,6 +14,7 @@ from study.analysis.results import StudyResults
 from study.config.load import load_study
 from study.report.page import write_report
 from study.tracking.runs import final_metrics
+from tests.support.drawings import without_drawings
 from tests.support.fake_arms import SEEDS, many_arms
 from tests.support.fake_results import compare
 from tests.support.further_results import (
@@ -37,7 +38,8 @@ def study(tmp_path_factory):
     study = many_arms(tmp_path_factory.mktemp("further"), ARMS, with_further)
     add_further(study)
     verdicts = compare(study)
-    write_report(study)
+    with without_drawings("further_figures", "panels"):
+        write_report(study)
     return study, verdicts
 
 
@@ -157,7 +159,8 @@ def test_results_from_before_the_setting_are_left_out(tmp_path):
     study = many_arms(tmp_path, ["dynamic", "all-mask"])
     assert study.settings.evaluation.token_identity
     assert compare(study)["S0.16"].outcome == "not testable here"
-    write_report(study)
+    with without_drawings():
+        write_report(study)
     assert len(pd.read_csv(study.reports / "tables" / "token_identity.csv")) == 0
     assert "### Token identity" not in (study.reports / "README.md").read_text()
 
@@ -166,7 +169,8 @@ def test_a_study_without_them_has_no_such_tables_and_sections(tmp_path):
     study = many_arms(tmp_path, ["dynamic", "all-mask"], lambda text: text.replace(", token_identity: 400", ""))
     assert study.settings.evaluation.token_identity is None
     verdicts = compare(study)
-    write_report(load_study(tmp_path))
+    with without_drawings():
+        write_report(load_study(tmp_path))
     written = {path.stem for path in (study.reports / "tables").iterdir()}
     assert not {"minimal_pairs", "token_identity"} & written
     text = (study.reports / "README.md").read_text()

@@ -20,6 +20,7 @@ from study.analysis.variance import (
 )
 from study.config.load import load_study
 from study.report.page import write_report
+from tests.support.drawings import without_drawings
 from tests.support.fake_arms import many_arms
 from tests.support.fake_results import compare
 from tests.support.studies import ROOT
@@ -33,7 +34,8 @@ SPREAD = {"statement": "s", "source": "s", "published": "p", "fidelity": "proxy"
 def study(tmp_path_factory):
     study = many_arms(tmp_path_factory.mktemp("variance"), ARMS)
     compare(study)
-    write_report(study)
+    with without_drawings():
+        write_report(study)
     return study
 
 
@@ -86,7 +88,8 @@ def test_the_report_has_the_table_and_other_studies_have_not(study, tmp_path):
     assert len(pd.read_csv(study.reports / "tables" / "variance.csv")) == 8
     plain = many_arms(tmp_path, ["dynamic", "dynamic-reseeded"])
     compare(plain)
-    write_report(plain)
+    with without_drawings():
+        write_report(plain)
     assert not (plain.reports / "tables" / "variance.csv").exists()
     assert "Sources of variance" not in (plain.reports / "README.md").read_text()
 

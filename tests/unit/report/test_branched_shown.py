@@ -50,7 +50,7 @@ def test_a_cell_must_have_the_settings_of_both_arms_and_the_step(study):
         check_comparable(StudyResults(study))
 
 
-def test_the_report_says_what_an_arm_starts_from(study):
+def test_the_report_says_what_an_arm_starts_from(study, undrawn):
     compare(study)
     write_report(study)
     text = (study.reports / "README.md").read_text()

@@ -10,6 +10,7 @@ from study.report.facts import gather
 from study.report.findings import clearest, findings, sentence
 from study.report.page import write_report
 from study.report.readme import markers, readme_block, update_readme
+from tests.support.drawings import without_drawings
 from tests.support.fake_arms import many_arms
 from tests.support.fake_results import compare, fake_study
 
@@ -20,7 +21,8 @@ ARMS = ["dynamic", "dynamic-reseeded", "all-mask", "span", "half-depth"]
 def reported(tmp_path_factory):
     study = many_arms(tmp_path_factory.mktemp("study"), ARMS)
     compare(study)
-    write_report(study)
+    with without_drawings():
+        write_report(study)
     return study
 
 
@@ -92,7 +94,7 @@ def test_fewer_than_five_claims_leave_room_for_the_baseline(reported, tmp_path):
         "from unigram to the floor.")}
 
 
-def test_a_study_without_an_aa_control_has_no_noise(tmp_path):
+def test_a_study_without_an_aa_control_has_no_noise(tmp_path, undrawn):
     study = fake_study(tmp_path)
     compare(study)
     write_report(study)

@@ -13,6 +13,7 @@ from study.config.fingerprint import settings_yaml
 from study.config.load import load_study
 from study.report.page import write_report
 from study.report.plateau import escape_findings, neighbour_attention, plateau_section
+from tests.support.drawings import without_drawings
 from tests.support.fake_results import TUNED, compare, fake_study
 
 
@@ -37,7 +38,8 @@ def fake(tmp_path):
 
 def test_the_report_leads_with_the_escapes(fake):
     compare(fake)
-    write_report(fake)
+    with without_drawings("plateau_figures"):
+        write_report(fake)
     text = (fake.reports / "README.md").read_text()
     findings = text[text.index("## Findings"):text.index("## Outcomes")]
     assert "- dynamic, the baseline, leaves the unigram plateau in none of 2 runs within 12 steps." in findings
@@ -52,7 +54,7 @@ def test_the_report_leads_with_the_escapes(fake):
         assert "static" in (fake.reports / "figures" / f"{name}.svg").read_text()
 
 
-def test_what_is_measured_after_training_is_left_out(fake):
+def test_what_is_measured_after_training_is_left_out(fake, undrawn):
     compare(fake)
     write_report(fake)
     text = (fake.reports / "README.md").read_text()

@@ -1,12 +1,26 @@
-"""How large a report may be: bytes, the width of a phone, printed pages. The study has as many arms as WikiText-2's."""
+"""A report of many arms: its bytes, the width of a phone, printed pages, and that its links lead somewhere."""
 import re
 
 import pytest
 
+from study.report.page import write_report
 from tests.support.browser import chromium, needs_chromium
+from tests.support.fake_arms import many_arms
+from tests.support.fake_results import compare
 from tests.support.limits import PAGE_BYTES, PRINTED_PAGES, README_BYTES
 
 PHONE = 390                                 # pixels
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A study of many arms, five seeds, as many tenths of tokens as a real one, a discussion of the largest length, and
+    its report."""
+    study = many_arms(tmp_path_factory.mktemp("many"), tenths=10)
+    (study.folder / "discussion.md").write_text("\n\n".join(["words " * 79 + "end."] * 10))
+    compare(study)
+    write_report(study)
+    return study
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +37,20 @@ def test_the_report_is_small(many):
     assert len(list((many.reports / "figures").glob("claim-*.svg"))) > 30
     assert (many.reports / "README.md").stat().st_size < README_BYTES
     assert (many.reports / "index.html").stat().st_size < PAGE_BYTES
+
+
+def test_every_link_of_the_markdown_leads_somewhere(many):
+    """Anchors follow GitHub's rule, which the page follows too."""
+    html, text = (many.reports / "index.html").read_text(), (many.reports / "README.md").read_text()
+    anchors = re.findall(r"\]\(#([^)]+)\)", text)
+    assert len(anchors) > 5
+    assert set(anchors) <= set(re.findall(r'<h[1-6] id="([^"]+)"', html))
+    paths = re.findall(r"\]\(((?:figures|tables)/[^)]+)\)", text)
+    assert len(paths) > 50
+    assert [path for path in paths if not (many.reports / path).exists()] == []
+    ids = re.findall(r'\sid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', html) + re.findall(r"url\(#([^)]+)\)", html)) <= set(ids)
 
 
 @needs_chromium
