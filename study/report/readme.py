@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study import StudyError
 from study.analysis.results import StudyResults
 from study.config.study import Study
 from study.report.documents import update_documents
@@ -49,27 +48,27 @@ def plateau_block(study: Study) -> str:
     return render("plateau_table.md", {"plateau": section}) if section else ""
 
 
-# file below the root -> what it shows of a study. README.md has to have a block, docs/verdicts.md gets one at its end.
+# file below the root -> what it shows of a study. docs/verdicts.md gets a block at its end; the others show the studies
+# for which they have one.
 BLOCKS = {"README.md": readme_block, "docs/verdicts.md": verdicts_block, "docs/plateau.md": plateau_block}
 
 
-def update_readme(study: Study) -> Path:
-    """Writes the blocks of a study and returns the path of README.md. Raises StudyError if it has no such block."""
+def update_readme(study: Study) -> list[Path]:
+    """Writes the blocks of a study and returns the paths of the files that have one."""
     begin, end = markers(study)
+    written = []
     for name, block in BLOCKS.items():
         path = study.root / name
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         if begin not in text or end not in text:
-            if name == "README.md":
-                raise StudyError(f"{path}: no block for study {study.settings.name}; add the lines {begin.strip()} and "
-                                 f"{end} where its findings should be")
             if name != "docs/verdicts.md":
                 continue
             text = f"{text or VERDICTS}\n{begin}{end}\n"
         path.parent.mkdir(exist_ok=True)
         path.write_text(_replaced(text, begin, block(study), end), encoding="utf-8")
+        written.append(path)
     update_documents(study)
-    return study.root / "README.md"
+    return written
 
 
 def _replaced(text: str, begin: str, block: str, end: str) -> str:
