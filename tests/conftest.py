@@ -8,6 +8,7 @@ import tempfile
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from study.config.arms import resolve
 from study.config.load import load_study
@@ -29,6 +30,8 @@ from tests.support.training import trained_project
 SLOWEST_FILES = ("test_docs.py", "test_pipeline.py", "test_cluster.py", "test_concurrency.py", "test_crash.py",
                  "test_every_arm.py")
 
+settings.register_profile("study", deadline=None)       # no test depends on the speed of the machine
+settings.load_profile("study")
 torch.set_num_threads(1)                    # at this size threads only wait for each other
 
 
