@@ -5,7 +5,6 @@ import re
 import shutil
 
 import pytest
-import yaml
 
 from study.analysis.questions import question_of_factor
 from study.analysis.results import read_records
@@ -18,6 +17,7 @@ from study.training.pretrain import cell_settings, pretrain
 from study.training.search import search
 from tests.support.arms import distinct_arms
 from tests.support.fake_results import compare
+from tests.support.quick_yaml import dump_yaml, load_yaml
 from tests.support.studies import ROOT, tiny_study
 
 TINY = load_study(ROOT / "experiments" / "tiny")
@@ -41,12 +41,12 @@ def two_steps(params: str) -> str:
 def small(tmp_path_factory):
     """Every arm at one seed, with the learning rates of the search; nothing is trained yet."""
     study = tiny_study(tmp_path_factory.mktemp("arms") / "study", two_steps)
-    arms = yaml.safe_load(study.arms_path.read_text())
+    arms = load_yaml(study.arms_path.read_text())
     for size in ("steps", "batch_size"):    # of the literal recipe: too large for a test
         del arms["d2l"]["changes"]["training"][size]
     for name in BRANCHED:
         arms[name]["from"]["step"] = 1
-    study.arms_path.write_text(yaml.safe_dump(arms))
+    study.arms_path.write_text(dump_yaml(arms))
     params = study.params_path.read_text()
     study.params_path.write_text(params.replace("arms: [dynamic,", f"arms: [dynamic, {', '.join(BRANCHED)},", 1))
     study = load_study(study.folder)

@@ -4,7 +4,6 @@ import re
 
 import optuna
 import pytest
-import yaml
 
 from study import StudyError
 from study.config.arms import resolve_with
@@ -13,6 +12,7 @@ from study.config.study import STORAGE
 from study.training.pretrain import cell_settings, load_data
 from study.training.search import search, search_arm, shortened
 from study.training.trial_storage import open_storage
+from tests.support.quick_yaml import dump_yaml, load_yaml
 from tests.support.studies import changed, tiny_study
 from tests.support.training import TUNED, counts, search_files, with_tuned_arms
 
@@ -27,21 +27,21 @@ def searched(tmp_path_factory):
 
 def test_each_tuned_arm_has_the_best_values_of_its_own_trials(searched):
     assert counts(searched.storage) == dict.fromkeys(TUNED, 3)
-    best = yaml.safe_load((searched.runs / "search/best.yaml").read_text())
+    best = load_yaml((searched.runs / "search/best.yaml").read_text())
     for arm in TUNED:
         (name,) = (name for name in optuna.get_all_study_names(searched.storage) if f"/{arm}/" in name)
         expected = optuna.load_study(storage=searched.storage, study_name=name).best_params
         assert best[arm] == pytest.approx(expected, rel=5e-3)
-        trained_with = yaml.safe_load((searched.runs / f"search/{arm}.yaml").read_text())
+        trained_with = load_yaml((searched.runs / f"search/{arm}.yaml").read_text())
         assert trained_with["training"]["learning_rate"] == best[arm]["training.learning_rate"]
 
 
 def test_both_sides_of_a_branch_have_the_tuned_values_of_their_arms(tmp_path):
     """The arm that is started from is tuned for, although the study does not train it."""
     study = tiny_study(tmp_path / "study", with_tuned_arms)
-    arms = yaml.safe_load(study.arms_path.read_text())
+    arms = load_yaml(study.arms_path.read_text())
     late = arms["all-mask"] | {"from": {"arm": "static", "step": 6}}
-    study.arms_path.write_text(yaml.safe_dump(arms | {"late": late}))
+    study.arms_path.write_text(dump_yaml(arms | {"late": late}))
     study.params_path.write_text(study.params_path.read_text().replace("arms: [", "arms: [late, ", 1))
     study = load_study(study.folder)
     best = search(study)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from study.cli.app import main
+from tests.support.quick_yaml import dump_yaml, load_yaml
 from tests.support.studies import ROOT, made_up_documents
 
 Spoil = Callable[[Path], object]
@@ -22,9 +22,9 @@ def edited(section: str | None, **values) -> Spoil:
     """Changes keys of params.yaml, or of one of its sections."""
     def spoil(root: Path) -> None:
         path = root / "params.yaml"
-        content = yaml.safe_load(path.read_text())
+        content = load_yaml(path.read_text())
         (content[section] if section else content).update(values)
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        path.write_text(dump_yaml(content, sort_keys=False))
     return spoil
 
 
@@ -32,9 +32,9 @@ def edited_task(**values) -> Spoil:
     """Changes keys of the first probe task."""
     def spoil(root: Path) -> None:
         path = root / "params.yaml"
-        content = yaml.safe_load(path.read_text())
+        content = load_yaml(path.read_text())
         content["probe"]["tasks"][0].update(values)
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        path.write_text(dump_yaml(content, sort_keys=False))
     return spoil
 
 
@@ -42,7 +42,7 @@ def edited_entry(file: str, name: str, **values) -> Spoil:
     """Changes keys of one arm or claim."""
     def spoil(root: Path) -> None:
         path = root / "experiments" / file
-        content = yaml.safe_load(path.read_text())
+        content = load_yaml(path.read_text())
         content[name] |= values
         path.write_text(json.dumps(content))        # JSON is YAML, and none of its strings is read as a number
     return spoil

@@ -1,8 +1,8 @@
 """Result files of a study of many arms that was never trained, with made-up effects. fake_results.py has two arms."""
 import hashlib
+import json
 
 import numpy as np
-import yaml
 
 from study.analysis.registration import register_claims
 from study.config.arms import resolve
@@ -95,14 +95,14 @@ def _write_cell(study: Study, arm: str, seed: int, tenths: int) -> None:
     escape = 10_000 if arm == NEVER_ESCAPES else 8 + 14 * _number(arm, "escape") + 14 * _number(arm, seed, "escape")
     write_training(folder, arm, seed, STEPS, 0.3 / escape, nll + 0.05, "own_format_nll")
     if config.training.steps == 0:
-        training = yaml.safe_load((folder / "training.json").read_text())
+        training = json.loads((folder / "training.json").read_text())
         write_content(folder / "training.json", training | {"steps": 0, "tokens": 0})
     (folder / "settings.yaml").write_bytes(settings_yaml(config))
 
 
 def _add_pairs(folder, rng: np.random.Generator, trained_on: str) -> None:
     """Sentence pairs: 80 % right on the objective that the arm is trained on, 60 % on the other."""
-    evaluation = yaml.safe_load((folder / "evaluation.json").read_text())
+    evaluation = json.loads((folder / "evaluation.json").read_text())
     with np.load(folder / "evaluation.npz") as file:
         arrays = dict(file)
     for task in ("nsp", "sop"):

@@ -4,7 +4,6 @@ import re
 import shutil
 
 import numpy as np
-import yaml
 
 from study.analysis.claims import checks_of, load_claims
 from study.analysis.compare import compare as run_compare
@@ -16,6 +15,8 @@ from study.config.study import Study
 from study.data.evaluation_sets import PAIR_SET, SETS
 from study.evaluation.exact_claims import run_checks
 from study.files import save_arrays
+from tests.support.quick_yaml import dump_yaml, load_yaml
+from tests.support.shared import made_once
 from tests.support.studies import ROOT
 
 TUNED = {"training.learning_rate": 0.004}
@@ -23,7 +24,6 @@ REFERENCE_ACCURACY = {"tfidf": {"accuracy": 0.8}, "majority": {"accuracy": 0.25}
 UNIGRAM_NLL = 4.0                           # of every evaluation set, nats
 LADDER = {"uniform": 5.0, "unigram": UNIGRAM_NLL, "neighbours-mixture": 3.0, "neighbours-product": 2.75,
           "two-neighbours-product": 2.5, "floor": 1.5}      # NLL of the references, nats
-CHECKS: dict[str, dict] = {}                # outcomes of the checks of code, which are the same for every study
 
 
 def fake_study(folder, description="Masks are redrawn in every epoch.") -> Study:
@@ -32,10 +32,10 @@ def fake_study(folder, description="Masks are redrawn in every epoch.") -> Study
     description: of the arm dynamic.
     """
     (folder / "experiments").mkdir(parents=True)
-    arms = yaml.safe_load((ROOT / "experiments/arms.yaml").read_text())
+    arms = load_yaml((ROOT / "experiments/arms.yaml").read_text())
     arms["dynamic"]["description"] = description
     shutil.copy(ROOT / "experiments/claims.yaml", folder / "experiments")
-    (folder / "experiments/arms.yaml").write_text(yaml.safe_dump(arms))
+    (folder / "experiments/arms.yaml").write_text(dump_yaml(arms))
     study = write_params(folder, "tiny", ["dynamic", "static"], [0, 1])
     write_shared_files(study)
     for number, (arm, seed) in enumerate(study.cells):
@@ -53,11 +53,11 @@ def write_params(folder, name: str, arms: list[str], seeds: list[int], change=la
 
 
 def compare(study: Study) -> dict[str, Verdict]:
-    """The compare stage as the command line runs it."""
+    """The compare stage as the command line runs it. Outcomes of the checks of code are the same for every study."""
     claims = load_claims(study)
-    if not CHECKS:
-        CHECKS.update(run_checks(study, checks_of(claims)))
-    return run_compare(study, claims, CHECKS)
+    folder = made_once("checks", lambda folder: write_content(folder / "outcomes.json",
+                                                              run_checks(study, checks_of(claims))))
+    return run_compare(study, claims, json.loads((folder / "outcomes.json").read_text()))
 
 
 def write_content(path, content) -> None:
@@ -79,7 +79,7 @@ def write_shared_files(study: Study) -> None:
     save_arrays({"unigram": np.array([np.inf, *np.full(55, np.log(55))])}, study.runs / "examples/validation.npz")
     trial = {"arm": "dynamic", "number": 0, "state": "complete", "value": 2.2, "params": TUNED, "curve": {"4": 2.2}}
     write_content(study.runs / "search/trials.json", [trial])
-    (study.runs / "search/best.yaml").write_text(yaml.safe_dump({arm: dict(TUNED) for arm in study.settings.arms}))
+    (study.runs / "search/best.yaml").write_text(dump_yaml({arm: dict(TUNED) for arm in study.settings.arms}))
 
 
 def fake_cell(study: Study, arm: str, seed: int, nll: float, evaluation_hash: str = "abcd") -> None:

@@ -3,7 +3,6 @@ import json
 from dataclasses import replace
 
 import pytest
-import yaml
 
 from study import StudyError
 from study.analysis import decision_rules
@@ -25,6 +24,7 @@ from study.config.load import load_study
 from study.evaluation.exact_claims import CHECKS
 from tests.support.fake_results import compare, fake_cell, fake_study
 from tests.support.published import published_studies
+from tests.support.quick_yaml import load_yaml
 from tests.support.studies import ROOT
 
 DESCRIBING = {"statement", "source", "published", "expected", "scope", "contradicts", "evidence", "reason", "quote",
@@ -44,7 +44,7 @@ def claims(study):
 def rewritten(study, change):
     """The study with an edited claims.yaml."""
     path = study.root / "experiments/claims.yaml"
-    content = yaml.safe_load(path.read_text())
+    content = load_yaml(path.read_text())
     change(content)
     path.write_text(json.dumps(content))    # JSON is YAML too, with every string in quotes
     return study

@@ -1,6 +1,5 @@
 """Arms: an arm is its baseline with its changes, and invalid changes name the arm and the key."""
 import pytest
-import yaml
 
 from study import StudyError
 from study.config.arms import arm_identity, load_arms, resolve
@@ -8,6 +7,7 @@ from study.config.fingerprint import flat
 from study.config.load import load_study
 from study.config.schema import Arm
 from study.config.yaml_files import validated
+from tests.support.quick_yaml import load_yaml
 from tests.support.studies import ROOT, changed
 
 # Settings that only make sense together: an arm may change one group.
@@ -27,7 +27,7 @@ def with_arm(study, name: str, changes: dict):
     return study.model_copy(update={"arms": study.arms | {name: arm}})
 
 
-@pytest.mark.parametrize("name", list(yaml.safe_load((ROOT / "experiments/arms.yaml").read_text())))
+@pytest.mark.parametrize("name", list(load_yaml((ROOT / "experiments/arms.yaml").read_text())))
 def test_an_arm_differs_from_its_baseline_in_what_it_declares(study, name):
     arm = study.arms[name]
     if arm.baseline is None:

@@ -1,6 +1,5 @@
 """Arms that start from another arm: their settings before and after the branch, their identity, and what is refused."""
 import pytest
-import yaml
 
 from study import StudyError
 from study.config.arms import FIXED, arm_identity, branch_of, load_arms, resolve, resolve_with
@@ -9,6 +8,7 @@ from study.config.load import load_study
 from study.config.schema import Arm, Model
 from study.config.versions import UPGRADES, upgraded
 from study.config.yaml_files import parse_yaml
+from tests.support.quick_yaml import dump_yaml, load_yaml
 from tests.support.studies import ROOT
 
 ALL_MASK = {"masking": {"mask": 1.0, "random": 0.0, "keep": 0.0}}
@@ -94,7 +94,7 @@ def test_each_side_has_its_own_tuned_values(branched):
 def write_arms(folder, **arms: dict):
     """arms.yaml of the project with more arms."""
     path = folder / "arms.yaml"
-    path.write_text((ROOT / "experiments/arms.yaml").read_text() + yaml.safe_dump(arms))
+    path.write_text((ROOT / "experiments/arms.yaml").read_text() + dump_yaml(arms))
     return path
 
 
@@ -161,13 +161,13 @@ def test_a_branch_that_does_not_fit_the_study_is_refused(study, content, message
 def test_a_branched_arm_cannot_be_tuned(study, tmp_path):
     (tmp_path / "experiments").mkdir()
     write_arms(tmp_path / "experiments", late=arm(ALL_MASK, START))
-    params = yaml.safe_load((ROOT / "experiments/tiny/params.yaml").read_text())
+    params = load_yaml((ROOT / "experiments/tiny/params.yaml").read_text())
     params |= {"root": ".", "arms": ["dynamic", "late"]}
     params["training"]["adam_epsilon"] = 1e-6           # yaml.safe_load reads 1e-6 as text
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "params.yaml").write_text(dump_yaml(params))
     assert load_study(tmp_path).settings.arms == ["dynamic", "late"]
     params["search"]["arms"] = ["late"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "params.yaml").write_text(dump_yaml(params))
     with pytest.raises(StudyError, match=r"search\.arms: late starts from dynamic, .* tune dynamic instead"):
         load_study(tmp_path)
 

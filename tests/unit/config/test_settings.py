@@ -1,7 +1,6 @@
 """Loading a study: settings are complete and strict, and an error names the file, the key and the remedy."""
 import pydantic
 import pytest
-import yaml
 
 from study import StudyError
 from study.config import schema
@@ -9,6 +8,7 @@ from study.config.create import create_study
 from study.config.load import load_study
 from study.config.schema import Settings, StudyConfig
 from study.config.yaml_files import validated
+from tests.support.quick_yaml import dump_yaml, load_yaml
 from tests.support.studies import ROOT
 
 INVALID = [
@@ -44,13 +44,13 @@ def project(tmp_path):
         (tmp_path / "experiments" / "arms.yaml").write_text((ROOT / "experiments/arms.yaml").read_text())
         content = quick_study()
         change(content)
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+        (tmp_path / "params.yaml").write_text(dump_yaml(content))
         return tmp_path
     return write
 
 
 def quick_study() -> dict:
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = load_yaml((ROOT / "params.yaml").read_text())
     content["training"]["adam_epsilon"] = 1e-6      # yaml.safe_load reads 1e-6 as text
     return content
 
@@ -95,7 +95,7 @@ def leaves(content, path=()):
 
 # in params.yaml; they have a default
 ADDED_LATER = {("model", "positions"), ("finetune", "arms"), ("finetune", "tasks")}
-KEYS = sorted(path for path in leaves(yaml.safe_load((ROOT / "params.yaml").read_text()))
+KEYS = sorted(path for path in leaves(load_yaml((ROOT / "params.yaml").read_text()))
               if path[:2] != ("search", "space") and path != ("version",) and path not in ADDED_LATER)
 
 
@@ -169,8 +169,8 @@ def test_two_equal_arms_are_refused(project):
     folder = project(lambda content: content.update(arms=["dynamic", "all-mask", "twin"]) or
                      content["search"].update(arms=["dynamic"]))
     path = folder / "experiments" / "arms.yaml"
-    arms = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump(arms | {"twin": arms["all-mask"]}))
+    arms = load_yaml(path.read_text())
+    path.write_text(dump_yaml(arms | {"twin": arms["all-mask"]}))
     with pytest.raises(StudyError, match="arms: twin is the same as all-mask"):
         load_study(folder)
 

@@ -89,11 +89,18 @@ def test_an_unusable_file_is_an_error_of_one_line(tmp_path, name, content, messa
 
 # ---- in a study
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with the pairs, which no test changes."""
+    folder = tmp_path_factory.mktemp("data")
+    write_pairs(folder, [f"word{n} and word{n + 1}" for n in range(36)])
+    return folder
+
+
 @pytest.fixture
-def study(tmp_path, monkeypatch):
+def study(data, tmp_path, monkeypatch):
     """The tiny study with a task, of which five pairs of each paradigm are drawn."""
-    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
-    write_pairs(tmp_path / "data", [f"word{n} and word{n + 1}" for n in range(36)])
+    monkeypatch.setenv("STUDY_DATA", str(data))
     return tiny_study(tmp_path / "study", lambda text: with_pairs(text, "5"))
 
 

@@ -27,18 +27,15 @@ def enumerated(language: Language, part: Text, position: int | None = None) -> n
     """P(words shown, sentence ends, word at `position`), (V,); summed over words if there is no position. A sum over
     all state paths, which shares no code with the language."""
     states, start, transition = dense_chain(language)
-    used = [i for i in range(len(states)) if start[i] or transition[:, i].any()]
-    total = np.zeros(len(language.words))
-    for path in itertools.product(used, repeat=len(part.words)):
-        p = start[path[0]]
-        for t, state in enumerate(path):
-            p *= (transition[path[t - 1], state] if t else 1.0) * ((states[state][2] == END) == part.stops[t])
-            if part.seen[t] >= 0:
-                p *= language.emission[states[state]][part.seen[t]]
-        if p:
-            last = np.ones(len(language.words)) if position is None else language.emission[states[path[position]]]
-            total += p * last
-    return total if position is not None else total[:1]
+    emission, ends = np.array([language.emission[state] for state in states]), np.array([s[2] == END for s in states])
+    used = np.array([i for i in range(len(states)) if start[i] or transition[:, i].any()])
+    paths = used[np.indices((len(used),) * len(part.words)).reshape(len(part.words), -1)]      # (T, paths)
+    p = start[paths[0]]
+    for t, path in enumerate(paths):
+        p = p * (transition[paths[t - 1], path] if t else 1.0) * (ends[path] == part.stops[t])
+        if part.seen[t] >= 0:
+            p = p * emission[path, part.seen[t]]
+    return p @ emission[paths[position]] if position is not None else p.sum(keepdims=True)
 
 
 FIRST = text([2, 3, 1], [0, 0, 1], hidden=[0], predicted=[1, 2])

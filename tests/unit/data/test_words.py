@@ -1,6 +1,5 @@
 """Tokenizers of whole words."""
 import pytest
-from transformers import AutoTokenizer
 
 from study import StudyError
 from study.config.schema import Tokenizer
@@ -39,6 +38,8 @@ def test_a_text_becomes_its_words():
 
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_a_saved_tokenizer_gives_the_same_ids_here_and_in_transformers(tmp_path, lowercase):
+    from transformers import AutoTokenizer
+
     backend = build_tokenizer(settings(lowercase=lowercase), lambda: TEXT, None, ROOT)
     save(backend, tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path)

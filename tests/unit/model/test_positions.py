@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from transformers.models.t5.modeling_t5 import T5Attention
 
 from study.config.schema.model import WITH_POSITION_EMBEDDINGS
 from study.model import kernels, positions
@@ -86,6 +85,8 @@ def test_the_scores_of_rotated_queries_and_keys_depend_on_the_distance_alone():
 
 
 def test_buckets_are_those_of_t5():
+    from transformers.models.t5.modeling_t5 import T5Attention
+
     theirs = T5Attention._relative_position_bucket(
         torch.arange(300)[None] - torch.arange(300)[:, None], bidirectional=True, num_buckets=BUCKETS,
         max_distance=LARGEST_DISTANCE)

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from study import StudyError
 from study.config import schema
@@ -22,6 +21,7 @@ from study.orchestration.code_identity import (
     write_code_identity,
 )
 from tests.support.minimal_pairs import with_pairs
+from tests.support.quick_yaml import dump_yaml, load_yaml
 from tests.support.studies import ROOT
 
 STAGES = ("pretrain", "compare", "report")  # stages whose identity the tests of edits compare
@@ -64,7 +64,7 @@ def test_no_module_uses_relative_imports():
 
 
 def test_every_stage_of_the_pipeline_depends_on_its_code():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = load_yaml((ROOT / "dvc.yaml").read_text())["stages"]
     assert set(stages) - {"code"} == set(ENTRIES)
     for stage in ENTRIES:
         assert f".state/code/${{name}}/{stage}.txt" in stages[stage]["deps"]
@@ -200,7 +200,7 @@ def test_the_code_stage_records_hashes_and_what_determines_an_arm(tmp_path):
     assert lines == stage_hashes("pretrain", "synthetic")
     assert set(json.loads(before["arms.json"])) == set(study.settings.arms)
 
-    arms = yaml.safe_load(study.arms_path.read_text())
+    arms = load_yaml(study.arms_path.read_text())
     for text in ("description", "source", "source_reports", "factor"):
         arms["static"][text] = "Reworded."
     write_code_identity(copied_study(tmp_path, arms))
@@ -239,8 +239,8 @@ def test_text_and_counts_depend_on_minimal_pairs_where_a_study_has_them(tmp_path
 def copied_study(folder: Path, arms: dict | None = None, task: str = "      train_rows: null\n"):
     """The tiny study's settings in a folder of their own. task: the lines on the training rows of its probe task."""
     (folder / "experiments").mkdir(exist_ok=True)
-    arms = arms or yaml.safe_load((ROOT / "experiments/arms.yaml").read_text())
-    (folder / "experiments/arms.yaml").write_text(yaml.safe_dump(arms))
+    arms = arms or load_yaml((ROOT / "experiments/arms.yaml").read_text())
+    (folder / "experiments/arms.yaml").write_text(dump_yaml(arms))
     params = (ROOT / "experiments/tiny/params.yaml").read_text().replace("root: ../..", "root: .")
     (folder / "params.yaml").write_text(params.replace("      train_rows: null\n", task, 1))
     return load_study(folder)

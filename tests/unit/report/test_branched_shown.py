@@ -2,7 +2,6 @@
 import re
 
 import pytest
-import yaml
 
 from study import StudyError
 from study.analysis.current import check_comparable
@@ -13,6 +12,7 @@ from study.config.load import load_study
 from study.config.schema import From
 from study.report.page import write_report
 from tests.support.fake_results import TUNED, compare, fake_cell, fake_study
+from tests.support.quick_yaml import dump_yaml, load_yaml
 
 TUNED_EARLIER = {"training.learning_rate": 0.003}
 
@@ -21,14 +21,14 @@ TUNED_EARLIER = {"training.learning_rate": 0.003}
 def study(tmp_path):
     """A study with the arms dynamic, static and late. The last starts from dynamic."""
     fake_study(tmp_path)
-    arms = yaml.safe_load((tmp_path / "experiments/arms.yaml").read_text())
+    arms = load_yaml((tmp_path / "experiments/arms.yaml").read_text())
     arms["late"] = arms["all-mask"] | {"from": {"arm": "dynamic", "step": 6}}
-    (tmp_path / "experiments/arms.yaml").write_text(yaml.safe_dump(arms))
+    (tmp_path / "experiments/arms.yaml").write_text(dump_yaml(arms))
     params = (tmp_path / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(params.replace("arms: [dynamic, static]", "arms: [dynamic, static, late]"))
     study = load_study(tmp_path)
     best = {"dynamic": TUNED_EARLIER, "static": TUNED, "late": TUNED}
-    (study.runs / "search/best.yaml").write_text(yaml.safe_dump({arm: dict(values) for arm, values in best.items()}))
+    (study.runs / "search/best.yaml").write_text(dump_yaml({arm: dict(values) for arm, values in best.items()}))
     for seed in study.settings.seeds:
         fake_cell(study, "late", seed, 2.1)
         for arm in study.settings.arms:
@@ -45,7 +45,7 @@ def test_a_cell_must_have_the_settings_of_both_arms_and_the_step(study):
         message = f"late-0 was trained with {key} {old}, but the study's settings now give {new};"
         with pytest.raises(StudyError, match=re.escape(message)):
             check_comparable(StudyResults(study.model_copy(update={"arms": changed})))
-    (study.runs / "search/best.yaml").write_text(yaml.safe_dump({"dynamic": TUNED, "static": TUNED, "late": TUNED}))
+    (study.runs / "search/best.yaml").write_text(dump_yaml({"dynamic": TUNED, "static": TUNED, "late": TUNED}))
     with pytest.raises(StudyError, match=r"training\.learning_rate 0\.003, but .* now give 0\.004"):
         check_comparable(StudyResults(study))
 

@@ -215,7 +215,7 @@ def test_only_tested_claims_are_on_the_page(files):
 
 
 def test_the_registration_is_shown_with_commit_and_hash(tmp_path, undrawn):
-    study = many_arms(tmp_path, ["dynamic", "all-mask", "span"])
+    study = many_arms(tmp_path, ["dynamic", "all-mask"])
     path = study.runs / "claims.json"
     (entry,) = json.loads(path.read_text())
     path.write_text(json.dumps([entry | {"commit": "0123456789abcdef"}]))

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from transformers import get_cosine_schedule_with_warmup
 
 from study.data.batches import Rows
 from study.data.masking import KEEP, MASK, RANDOM, mask_rows
@@ -55,6 +54,8 @@ def test_the_collator_has_the_law_of_the_tutorials(config, tokenizer):
 
 
 def test_the_learning_rate_is_that_of_transformers(config):
+    from transformers import get_cosine_schedule_with_warmup
+
     training = changed(config, training=STEPS | {"learning_rate": 1e-3}).training
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
     schedule = get_cosine_schedule_with_warmup(optimizer, 8, 40)
