@@ -1,5 +1,6 @@
 # `make study` runs the quick study, `make test` the tests. Both set up .venv first.
 PYTHON ?= python3
+PIP_OPTIONS := --quiet --disable-pip-version-check
 VENV   := .venv
 BIN    := $(VENV)/bin
 STUDY  ?= .
@@ -16,7 +17,7 @@ $(shell rm -f $(BIN)/.installed)
 endif
 endif
 
-.PHONY: help install study lint check test docs bench soak audit ui lock
+.PHONY: help install tools study lint check test docs bench soak audit ui lock
 
 help:                       ## this list of targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -26,17 +27,23 @@ install: $(BIN)/.installed  ## .venv from the pinned lock
 $(BIN)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/pip install $(PIP_OPTIONS) --no-compile -r requirements.lock
+	$(BIN)/pip install $(PIP_OPTIONS) --no-deps --editable .
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || for study in . experiments/*/; do \
 	  (cd $$study && $(CURDIR)/$(BIN)/dvc config --local core.no_scm true); done
 	@echo '$(CURDIR)' > $@
+
+tools: $(BIN)/.tools        ## what tests, benchmarks and documentation need besides
+
+$(BIN)/.tools: $(BIN)/.installed requirements-dev.lock
+	$(BIN)/pip install $(PIP_OPTIONS) --no-compile -r requirements-dev.lock
+	@touch $@
 
 study: install              ## the quick study and its report (STUDY=experiments/NAME for another study)
 	study run $(STUDY)
 	@study where $(STUDY)
 
-lint: install               ## ruff and the import rules
+lint: tools                 ## ruff and the import rules
 	ruff check
 	lint-imports
 
@@ -46,28 +53,31 @@ check: lint                 ## ruff, the import rules and the unit tests (under 
 test: lint                  ## ruff, the import rules and every test (under 8 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-docs: install               ## the documentation as web pages, into site/
+docs: tools                 ## the documentation as web pages, into site/
 	$(BIN)/python -m sphinx --fail-on-warning --quiet docs site
 	@echo $(CURDIR)/site/index.html
 
-bench: install              ## training speed and pipeline costs, into reports/benchmarks.md (over an hour on an idle machine)
+bench: tools                ## training speed and pipeline costs, into reports/benchmarks.md (over an hour on an idle machine)
 	$(BIN)/python -m tests.benchmarks.harness
 	$(BIN)/python -m tests.benchmarks.precision
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
 
-soak: install               ## over an hour of kills, restarts and tracker failures (SOAK_ARGS="--minutes 10")
+soak: tools                 ## over an hour of kills, restarts and tracker failures (SOAK_ARGS="--minutes 10")
 	STUDY_KILLS=200 $(BIN)/python -m pytest tests/integration/test_crash.py -n 0
 	$(BIN)/python -m tests.integration.soak $(SOAK_ARGS)
 
 audit: install              ## known vulnerabilities of the pinned packages (queries PyPI's advisories)
-	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
-	$(BIN)/pip-audit --disable-pip --no-deps -r requirements.lock
+	$(BIN)/pip install $(PIP_OPTIONS) pip-audit
+	$(BIN)/pip-audit --disable-pip --no-deps -r requirements.lock -r requirements-dev.lock
 
 ui: install                 ## MLflow on http://127.0.0.1:5000 with the recorded runs
 	study ui
 
-lock:                       ## resolve requirements.lock again (needs uv); torch pins its GPU libraries itself
-	uv pip compile --universal --python-version 3.11 --extra test --extra docs --no-header --no-annotate --no-emit-find-links pyproject.toml \
-	  > .requirements.new || { rm -f .requirements.new; exit 1; }
-	{ grep -vE '^(nvidia-|cuda-|triton|torch==)' .requirements.new; echo 'torch==2.13.0'; } > requirements.lock
-	rm .requirements.new
+UV_COMPILE := uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-find-links pyproject.toml
+
+lock:                       ## resolve both locks again (needs uv); torch pins its GPU libraries itself
+	$(UV_COMPILE) --extra test --extra docs > .all.new
+	$(UV_COMPILE) --constraints .all.new > .run.new
+	{ grep -vE '^(nvidia-|cuda-|triton|torch==)' .run.new; echo 'torch==2.13.0'; } > requirements.lock
+	grep -vxFf .run.new .all.new > requirements-dev.lock
+	rm .all.new .run.new
