@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from study.model.kernels import configure_processor
 from study.training.schedule import phases
 from study.training.trainer import Trainer, batch_source, batches
+from tests.benchmarks.plain import plain_speed
 from tests.benchmarks.trainer_baseline import run_trainer, trainer_speed
 from tests.benchmarks.workload import LEAST, SHAPES, WARMUP, Shape, config_of, data_of
 
@@ -213,8 +214,8 @@ def batch_share(shape: Shape, precision: str, seconds: float) -> float:
     return statistics.median(making) / statistics.median(steps)
 
 
-WHAT = {"ours": our_speed, "trainer": trainer_speed, "loop": loop_cost, "matmul": matmul_share, "batch": batch_share,
-        "ours_parts": our_parts, "trainer_parts": trainer_parts}
+WHAT = {"ours": our_speed, "trainer": trainer_speed, "plain": plain_speed, "loop": loop_cost, "matmul": matmul_share,
+        "batch": batch_share, "ours_parts": our_parts, "trainer_parts": trainer_parts}
 
 if __name__ == "__main__":
     what, name, precision, seconds = sys.argv[1:]

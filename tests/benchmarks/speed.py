@@ -1,7 +1,7 @@
-"""Training speed against the Hugging Face Trainer: `make bench` writes reports/benchmarks.md and its figures.
+"""Training speed against the Hugging Face Trainer and against a plain loop, for reports/benchmarks.md (`make bench`).
 
-Each number is the median of REPEATS measurements, each in its own process. The two sides alternate, so that a slow
-phase of the machine affects both.
+Each number is the median of REPEATS measurements, each in its own process. The sides alternate, so that a slow phase
+of the machine affects all of them.
 """
 from __future__ import annotations
 
@@ -18,60 +18,84 @@ from study.training.pretrain import hardware, versions
 from tests.benchmarks.workload import ROOT, SHAPES, WARMUP
 
 REPEATS, SECONDS = 3, 8.0
+SIDES = ("trainer", "plain", "ours")
 PRECISIONS = ("float32", "bfloat16")
+AVX2 = "float32, AVX2 only"                 # a third column: the instructions of a processor without AVX-512
+AVX2_ENVIRONMENT = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 RESULTS = ROOT / "reports" / "benchmarks"
 
 
-def measure(what: str, shape: str, precision: str, seconds: float):
-    """The result of one run of `measure.py` in its own process."""
-    command = [sys.executable, "-m", "tests.benchmarks.measure", what, shape, precision, str(seconds)]
+def measure(what: str, shape: str, column: str, seconds: float):
+    """Returns the result of one run of `measure.py` in its own process. column: a precision, or AVX2."""
+    command = [sys.executable, "-m", "tests.benchmarks.measure", what, shape, column.split(",")[0], str(seconds)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
-                          env=os.environ | {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"})
+                          env=os.environ | {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
+                          | (AVX2_ENVIRONMENT if column == AVX2 else {}))
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def columns() -> list[str]:
+    """Returns what the sides are measured at: both precisions and, with AVX-512 and no GPU, AVX2 instructions alone."""
+    has_more = hardware()["gpu"] is None and "AVX512" in hardware()["processor"]
+    return [*PRECISIONS, *([AVX2] if has_more else [])]
+
+
 def run(repeats: int, seconds: float) -> dict:
-    """All measurements: {shape: {what: {precision: [one number per repetition]}}}. The cost of the loop and of batches
-    is measured at our faster precision only."""
-    found: dict = {}
+    """Returns all measurements: {shape: {what: {column: [one number per repetition]}}}.
+
+    The costs of the loop and of batches are measured at our faster precision only.
+    """
+    measured: dict = {}
 
     def each(jobs: list[tuple[str, str, str]]) -> None:
-        for what, shape, precision in track(jobs * repeats, description="measuring", disable=not sys.stderr.isatty()):
-            number = measure(what, shape, precision, seconds)
-            found.setdefault(shape, {}).setdefault(what, {}).setdefault(precision, []).append(number)
+        for what, shape, column in track(jobs * repeats, description="measuring", disable=not sys.stderr.isatty()):
+            number = measure(what, shape, column, seconds)
+            measured.setdefault(shape, {}).setdefault(what, {}).setdefault(column, []).append(number)
 
-    each([(what, shape, precision) for shape in SHAPES for precision in PRECISIONS for what in ("trainer", "ours")])
-    each([(what, shape, best(found[shape], "ours")[0]) for shape in SHAPES for what in ("loop", "batch")])
+    each([(what, shape, column) for shape in SHAPES for column in columns() for what in SIDES])
+    each([(what, shape, best(measured[shape], "ours")[0]) for shape in SHAPES for what in ("loop", "batch")])
     each([("matmul", shape, precision) for shape in SHAPES for precision in PRECISIONS])
-    return found
+    return measured
 
 
-def profiles(found: dict) -> dict[str, dict[str, dict[str, float]]]:
-    """{shape: {side: {kind of operation: ms per step}}}, each side at its faster precision."""
+def profiles(measured: dict) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns {shape: {side: {kind of operation: ms per step}}}, each side at its faster precision."""
     return {shape: {side: measure(f"{side}_parts", shape, best(numbers, side)[0], 0.0)
-                    for side in ("trainer", "ours")} for shape, numbers in found.items()}
+                    for side in ("trainer", "ours")} for shape, numbers in measured.items()}
 
 
-def best(found: dict, what: str) -> tuple[str, float]:
-    """The faster precision of one side, and its median."""
-    medians = {precision: statistics.median(numbers) for precision, numbers in found[what].items()}
+def best(measured: dict, what: str) -> tuple[str, float]:
+    """Returns the faster precision of one side, and its median."""
+    medians = {precision: statistics.median(measured[what][precision]) for precision in PRECISIONS}
     return max(medians.items(), key=lambda item: item[1])
 
 
-def summary(found: dict) -> dict[str, dict]:
-    """For each shape: both sides at their faster precision, their ratio, and the composition of our step."""
+def ratio(measured: dict, peer: str, ours: str, theirs: str) -> dict[str, float]:
+    """Returns our speed over that of a peer, each in its column: of the medians, and the range over repetitions."""
+    pairs = zip(measured["ours"][ours], measured[peer][theirs], strict=True)
+    turns = [mine / other for mine, other in pairs]
+    medians = [statistics.median(numbers) for numbers in (measured["ours"][ours], measured[peer][theirs])]
+    return {"ratio": medians[0] / medians[1], "low": min(turns), "high": max(turns)}
+
+
+def summary(measured: dict) -> dict[str, dict]:
+    """Returns for each shape: the sides at their faster precision and with AVX2 alone, our ratio to each peer, and the
+    composition of our step."""
     result = {}
-    for shape, numbers in found.items():
-        (trainer_precision, theirs), (precision, ours) = best(numbers, "trainer"), best(numbers, "ours")
-        ratios = [a / b for a, b in zip(numbers["ours"][precision], numbers["trainer"][trainer_precision], strict=True)]
-        result[shape] = {"trainer": theirs, "trainer_precision": trainer_precision, "ours": ours,
-                         "precision": precision,
-                         "ratio": ours / theirs, "ratios": (min(ratios), max(ratios)),
-                         "matmul_share": statistics.median(numbers["matmul"][precision]),
-                         "batch_share": statistics.median(numbers["batch"][precision]),
-                         "harness": statistics.median(numbers["loop"][precision])}
+    for shape, numbers in measured.items():
+        precision = best(numbers, "ours")[0]
+        rows = {"": {side: best(numbers, side) for side in SIDES}}
+        if AVX2 in numbers["ours"]:
+            rows[AVX2] = {side: (AVX2, statistics.median(numbers[side][AVX2])) for side in SIDES}
+        result[shape] = {
+            "rows": {name: {"sides": sides, "ratios": {
+                peer: ratio(numbers, peer, sides["ours"][0], sides[peer][0]) for peer in ("trainer", "plain")}}
+                for name, sides in rows.items()},
+            "matmul_share": statistics.median(numbers["matmul"][precision]),
+            "batch_share": statistics.median(numbers["batch"][precision]),
+            "harness": statistics.median(numbers["loop"][precision])}
     return result
 
 
@@ -80,17 +104,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
     chosen = parser.parse_args()
-    found = run(chosen.repeats, chosen.seconds)
+    measured = run(chosen.repeats, chosen.seconds)
     RESULTS.mkdir(parents=True, exist_ok=True)
     content = {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "warmup": WARMUP,
-             "measured": found, "parts": profiles(found)}
+               "measured": measured, "parts": profiles(measured)}
     (RESULTS / "speed.json").write_text(json.dumps(content, indent=1) + "\n")
     from tests.benchmarks.table import write_table
 
     write_table()
-    small, tutorial = (summary(found)[name] for name in SHAPES)
-    print(f"ratio_small={small['ratio']:.2f} ratio_tutorial={tutorial['ratio']:.2f} "
-          f"matmul_share={min(small['matmul_share'], tutorial['matmul_share']):.2f}")
+    for shape, row in summary(measured).items():
+        for name, part in row["rows"].items():
+            print(shape, name, *(f"{peer} x {values['ratio']:.2f}" for peer, values in part["ratios"].items()))
 
 
 if __name__ == "__main__":

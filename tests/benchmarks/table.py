@@ -15,8 +15,8 @@ from tests.benchmarks.precision import MARGIN
 from tests.benchmarks.speed import PRECISIONS, RESULTS, summary
 from tests.benchmarks.workload import LEAST, SHAPES
 
-SIDES = {"trainer": "Trainer", "ours": "this project"}
-COLOURS = {"trainer": "#9a9a9a", "ours": "#1f5fa8"}
+SIDES = {"trainer": "Trainer", "plain": "plain loop", "ours": "this project"}
+COLOURS = {"trainer": "#8a8a8a", "plain": "#c4c4c4", "ours": "#1f5fa8"}
 
 
 def write_table() -> Path:
@@ -32,7 +32,8 @@ def write_table() -> Path:
     page = environment.get_template("benchmarks.md").render(
         machine=machine, repeats=len(measured["small"]["trainer"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
-        precisions=PRECISIONS, median=median, harness=_harness(), bfloat16=_bfloat16(), axes=AXES, work=MEASURED,
+        precisions=PRECISIONS, columns=list(measured["small"]["ours"]), median=median, harness=_harness(),
+        bfloat16=_bfloat16(), axes=AXES, work=MEASURED,
         least=LEAST, warmup=speed["warmup"], parts=speed["parts"], growth=growth_factors)
     draw_speed(median, RESULTS / "speed.png")
     path = RESULTS.parent / "benchmarks.md"
@@ -76,7 +77,8 @@ def draw_curves(found: dict, path: Path) -> None:
 
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
-    for (precision, curves), colour, style in zip(found.items(), COLOURS.values(), ("-", "--"), strict=True):
+    looks = (COLOURS["trainer"], "-"), (COLOURS["ours"], "--")
+    for (precision, curves), (colour, style) in zip(found.items(), looks, strict=True):
         for number, curve in enumerate(curves.values()):
             steps, nll = zip(*curve, strict=True)
             axes.plot(steps, np.exp(nll), color=colour, linestyle=style, linewidth=1.2,
@@ -121,19 +123,20 @@ def draw_growth(growth: dict, path: Path) -> None:
 
 
 def draw_speed(median: dict, path: Path) -> None:
-    """Bars for both sides at both precisions, one panel per workload."""
+    """Bars for every side in every column, one panel per workload."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 2.6), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     for axes, (name, kinds) in zip(figure.subplots(1, len(median)), median.items(), strict=True):
-        labels = [(what, precision) for what in ("trainer", "ours") for precision in PRECISIONS]
-        speeds = [kinds[what][precision] for what, precision in labels]
-        bars = axes.barh([f"{SIDES[what]}, {precision}" for what, precision in labels], speeds,
-                         color=[COLOURS[what] for what, _ in labels])
-        axes.bar_label(bars, [f"{speed:,.0f}" for speed in speeds], padding=3)
+        bars = [(f"{label}, {column}", kinds[side][column], COLOURS[side]) for side, label in SIDES.items()
+                for column in kinds[side]]
+        labels, speeds, colours = zip(*bars, strict=True)
+        drawn = axes.barh(labels, speeds, color=colours)
+        axes.bar_label(drawn, [f"{speed:,.0f}" for speed in speeds], padding=3, size=8)
         axes.set(title=SHAPES[name].words.replace(", batch", ",\nbatch"), xlabel="tokens per second",
-                 xlim=(0, max(speeds) * 1.25))
+                 xlim=(0, max(speeds) * 1.3))
         axes.title.set_size(8)
+        axes.tick_params(labelsize=8)
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150, metadata={"Software": None})
