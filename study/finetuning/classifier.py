@@ -12,6 +12,7 @@ from study.config.schema import FinetuneRecipe, RunConfig
 from study.data.tokenizer import TokenizerInfo
 from study.finetuning.texts import HEAD, TextBatch
 from study.model.encoder import Encoder, initialize
+from study.model.kernels import Dropout
 from study.objectives.pretraining_model import PretrainingModel, cls_positions
 
 
@@ -22,7 +23,7 @@ class Classifier(nn.Module):
     def __init__(self, encoder: Encoder, recipe: FinetuneRecipe, width: int, classes: int, tokenizer: TokenizerInfo):
         super().__init__()
         self.encoder, self.recipe = encoder, recipe
-        self.dropout = nn.Dropout(recipe.dropout)
+        self.dropout = Dropout(recipe.dropout)
         self.classifier = nn.Linear(width, classes)
         self.layout_ids = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from study.config.schema import Model
-from study.model.kernels import attention, linear, rotate
+from study.model.kernels import Dropout, attention, linear, rotate
 from study.model.positions import WITH_EMBEDDINGS, RelativeBias, alibi_bias, local_bias, rotations, sinusoids
 
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
@@ -78,7 +78,7 @@ class Layer(nn.Module):
         self.up = Linear(settings.hidden_size, settings.intermediate_size)
         self.down = Linear(settings.intermediate_size, settings.hidden_size)
         self.feedforward_norm = layer_norm(settings)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.activation = ACTIVATIONS[settings.hidden_act]
 
     def feedforward(self, x: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class Encoder(nn.Module):
         self.segment = nn.Embedding(2, settings.hidden_size)
         self.token_scale = math.sqrt(settings.hidden_size) if settings.embedding_scale == "root-width" else 1.0
         self.embedding_norm = layer_norm(settings) if settings.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(settings.dropout if settings.embedding_dropout else 0.0)
+        self.dropout = Dropout(settings.dropout if settings.embedding_dropout else 0.0)
         self.layers = nn.ModuleList(Layer(settings, causal) for _ in range(settings.num_hidden_layers))
         self.final_norm = layer_norm(settings) if settings.norm == "pre" else nn.Identity()
         # positions come last, so that arms that differ in them start with equal weights elsewhere

@@ -11,9 +11,10 @@ import contextlib
 import ctypes
 import itertools
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 CACHED = 1 << 21                            # float32 numbers that fit into a processor's cache
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4       # malloc.h
@@ -152,7 +153,7 @@ class ChunkedAttention(torch.autograd.Function):
             if visible is not None:
                 scores.unflatten(0, (-1, heads)).masked_fill_(~visible, -torch.inf)
             probabilities = in_place_softmax(scores.float())
-            keep = F.dropout(torch.ones_like(scores), dropout) if dropout else None
+            keep = dropout_mask(scores, dropout) if dropout else None
             weighted = apply_dropout(scores.copy_(probabilities), keep) @ value
             result.copy_(weighted.unflatten(0, (-1, heads)).transpose(1, 2))
             saved += [chunk, probabilities, keep]
@@ -183,8 +184,38 @@ class ChunkedAttention(torch.autograd.Function):
 
 
 def apply_dropout(x: Tensor, keep: Tensor | None) -> Tensor:
-    """Returns x times `keep`, a tensor of ones after dropout; x itself without dropout."""
+    """Returns x times `keep`, a dropout mask; x itself without one."""
     return x if keep is None else x * keep
+
+
+class Dropout(nn.Module):
+    """nn.Dropout with the masks of `dropout_mask` on a processor, where torch's take several times as long to draw."""
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.probability)
+        return x * dropout_mask(x, self.probability)
+
+
+def dropout_mask(x: Tensor, probability: float) -> Tensor:
+    """Returns a tensor like x, in float32 or bfloat16: 0 with this probability, otherwise 1 / (1 - probability).
+
+    16 random bits decide on a number, so the probability is rounded to a multiple of 2**-16. The bits are those of
+    NumPy's SFC64, whose seed is drawn from torch's generator.
+    """
+    threshold = round(probability * 2**16)
+    scale = torch.tensor(2**16 / (2**16 - threshold), dtype=x.dtype)
+    if x.dtype == torch.bfloat16:           # NumPy has no bfloat16: the same bits as integers
+        scale = scale.view(torch.int16)
+    seed = int(torch.randint(2**63 - 1, ()))
+    bits = np.random.SFC64(seed).random_raw(-(-x.numel() // 4)).view(np.uint16)[:x.numel()]
+    return torch.from_numpy((bits >= threshold) * scale.numpy()).view(x.dtype).view(x.shape)
 
 
 def in_place_softmax(x: Tensor) -> Tensor:

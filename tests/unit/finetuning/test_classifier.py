@@ -176,7 +176,8 @@ def test_a_diverged_run_predicts_the_commonest_class_and_is_chosen_last(encoder,
 def test_dropout_of_the_recipe_is_in_the_encoder_too(encoder, recipe):
     classifier = new_classifier(encoder.model, encoder.config, recipe, encoder.tokenizer, CLASSES, 0, 0)
     assert encoder.config.model.dropout == 0.0
-    assert {classifier.dropout.p, classifier.encoder.dropout.p, classifier.encoder.layers[0].attention.dropout} == {0.1}
+    modules = classifier.dropout, classifier.encoder.dropout
+    assert {*(module.probability for module in modules), classifier.encoder.layers[0].attention.dropout} == {0.1}
 
 
 def test_a_copy_of_the_study_gives_equal_logits(tmp_path, encoder, recipe):

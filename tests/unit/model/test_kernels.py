@@ -37,16 +37,56 @@ def test_attention_is_the_same_with_chunks_as_without(causal, padded):
     torch.testing.assert_close(result.float(), expected, rtol=0.03, atol=0.03)
 
 
-def test_chunked_attention_drops_the_probabilities_that_torch_drops():
+def test_chunked_attention_drops_probabilities():
     qkv = torch.randn(5, 7, 3, 3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
+    probabilities = (query * 4 ** -0.5 @ key.mT).softmax(-1)                     # (5, 3, 7, 7)
     torch.manual_seed(1)
-    expected = torch.dropout((query * 4 ** -0.5 @ key.mT).softmax(-1), 0.4, True) @ value
+    mask = kernels.dropout_mask(probabilities.flatten(0, 1), 0.4)                # as one chunk draws it
+    expected = probabilities * mask.unflatten(0, (5, 3)) @ value
     torch.manual_seed(1)
     result = ChunkedAttention.apply(qkv, None, 0.4)
     torch.testing.assert_close(result, expected.transpose(1, 2))
     torch.testing.assert_close(torch.autograd.grad(result.square().sum(), qkv),
                                torch.autograd.grad(expected.square().sum(), qkv))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("probability", [0.1, 0.5])
+def test_dropout_masks_have_torchs_values_and_the_given_share_of_zeros(dtype, probability):
+    x = torch.ones(1001, 501, dtype=dtype)          # a size that four does not divide
+    torch.manual_seed(0)
+    mask = kernels.dropout_mask(x, probability)
+    assert mask.dtype == dtype
+    assert mask.shape == x.shape
+    torch.testing.assert_close(mask.unique(), torch.dropout(x, probability, True).unique(), rtol=1e-4, atol=0)
+    zeros = mask == 0
+    assert zeros.float().mean() == pytest.approx(probability, abs=5 * (probability / x.numel()) ** 0.5)
+    for other in (zeros.roll(1, 0), zeros.roll(1, 1), kernels.dropout_mask(x, probability) == 0):
+        both = (zeros & other).float().mean()       # independent of its neighbours and of the next mask
+        assert both == pytest.approx(probability ** 2, abs=5 * probability / x.numel() ** 0.5)
+
+
+def test_a_dropout_mask_is_a_function_of_torchs_seed():
+    masks = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        masks.append(kernels.dropout_mask(torch.ones(64), 0.5))
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
+def test_dropout_multiplies_values_and_gradients_by_one_mask():
+    module = kernels.Dropout(0.3)
+    x = torch.randn(50, 20, requires_grad=True)
+    torch.manual_seed(0)
+    mask = kernels.dropout_mask(x, 0.3)
+    torch.manual_seed(0)
+    result = module(x)
+    torch.testing.assert_close(result, x * mask)
+    torch.testing.assert_close(torch.autograd.grad(result.sum(), x)[0], mask)
+    assert module.eval()(x) is x
+    assert kernels.Dropout(0.0)(x) is x
 
 
 def test_gradients_of_attention_in_bfloat16_are_more_exact_than_with_probabilities_in_bfloat16():
