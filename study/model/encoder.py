@@ -16,6 +16,7 @@ from study.model.kernels import Dropout, attention, linear, rotate
 from study.model.positions import WITH_EMBEDDINGS, RelativeBias, alibi_bias, local_bias, rotations, sinusoids
 
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+CUT_NORMAL_DEVIATION = 0.87962566103423978          # of a standard normal that is cut at 2 standard deviations
 
 
 class Linear(nn.Linear):
@@ -163,6 +164,9 @@ def initialize(module: nn.Module, settings: Model, generator: torch.Generator) -
         width-aware     normal, standard deviation 1/sqrt(fan_in) in linear layers and 0.1 in embeddings; biases 0
         torch           PyTorch's defaults: uniform within 1/sqrt(fan_in) in linear layers, biases included; standard
                         normal in embeddings
+        flax            Flax's defaults: truncated normal, standard deviation 1/sqrt(fan_in), in linear layers; normal,
+                        1/sqrt(width), in embeddings; biases 0. Flax has no default for position embeddings; they have
+                        0.02, as in Dive into Deep Learning
 
     `position_initialization: sinusoidal` replaces the position embeddings by sines and cosines of the same root mean
     square.
@@ -175,17 +179,35 @@ def initialize(module: nn.Module, settings: Model, generator: torch.Generator) -
             continue
         scale = 1 / math.sqrt(part.in_features) if isinstance(part, nn.Linear) else 0.1
         bias = part.bias if isinstance(part, nn.Linear) else None
-        if settings.initialization != "torch":
-            part.weight.normal_(0.0, 0.02 if settings.initialization == "bert" else scale, generator=generator)
-            if bias is not None:
-                bias.zero_()
-        elif isinstance(part, nn.Embedding):
-            part.weight.normal_(generator=generator)
+        if settings.initialization == "torch":
+            _as_torch(part, scale, generator)
+            continue
+        if settings.initialization == "flax":
+            _as_flax(part, scale, generator)
         else:
-            part.weight.uniform_(-scale, scale, generator=generator)
-            if bias is not None:
-                bias.uniform_(-scale, scale, generator=generator)
+            part.weight.normal_(0.0, 0.02 if settings.initialization == "bert" else scale, generator=generator)
+        if bias is not None:
+            bias.zero_()
+    if isinstance(module, Encoder) and settings.initialization == "flax" and module.position is not None:
+        module.position.weight.normal_(0.0, 0.02, generator=generator)
     if isinstance(module, Encoder) and settings.position_initialization == "sinusoidal":
-        deviation = {"bert": 0.02, "width-aware": 0.1, "torch": 1.0}[settings.initialization]
+        deviation = {"bert": 0.02, "width-aware": 0.1, "torch": 1.0, "flax": 0.02}[settings.initialization]
         waves = sinusoids(*module.position.weight.shape)
         module.position.weight.copy_(waves * (deviation / waves.square().mean().sqrt()))
+
+
+def _as_torch(part: nn.Linear | nn.Embedding, scale: float, generator: torch.Generator) -> None:
+    if isinstance(part, nn.Embedding):
+        part.weight.normal_(generator=generator)
+        return
+    part.weight.uniform_(-scale, scale, generator=generator)
+    if part.bias is not None:
+        part.bias.uniform_(-scale, scale, generator=generator)
+
+
+def _as_flax(part: nn.Linear | nn.Embedding, scale: float, generator: torch.Generator) -> None:
+    if isinstance(part, nn.Embedding):
+        part.weight.normal_(0.0, part.embedding_dim**-0.5, generator=generator)
+    else:
+        deviation = scale / CUT_NORMAL_DEVIATION
+        nn.init.trunc_normal_(part.weight, 0.0, deviation, -2 * deviation, 2 * deviation, generator)

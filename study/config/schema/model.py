@@ -56,9 +56,9 @@ class Model(Settings):
     embedding_dropout: bool = True
     """Whether dropout applies to the embeddings too."""
 
-    initialization: Literal["width-aware", "bert", "torch"]
+    initialization: Literal["width-aware", "bert", "torch", "flax"]
     """`width-aware`: standard deviation 1/sqrt(fan_in) for linear layers, 0.1 for embeddings. `bert`: 0.02.
-    `torch`: PyTorch's defaults."""
+    `torch`, `flax`: the defaults of these libraries."""
 
     tied_decoder: bool
     """Whether the decoder shares its weights with the token embeddings."""

@@ -16,6 +16,7 @@ GROUPS = [{"masking.mask", "masking.random", "masking.keep"}, {"masking.schedule
           {"training.curriculum.step_fraction", "training.curriculum.length_fraction", "training.curriculum"},
           {"masking.selection", "masking.span_mean"}, {"model.positions", "model.position_initialization"},
           {"model.positions", "training.position_learning_rate"},
+          {"model.initialization", "model.layer_norm_eps"},
           {"training.initialization_seed", "training.order_seed", "training.mask_seed"},
           {f"training.{key}" for key in ("batch_size", "steps", "warmup_steps", "learning_rate", "logging_steps",
                                          "eval_steps")}]

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.nn.functional import cross_entropy
 
 from study.model.encoder import initialize
@@ -154,14 +155,19 @@ def test_arms_start_with_equal_weights_where_their_shapes_are_equal(config):
         assert post.keys() - other.keys() == {"encoder.position.weight"}
 
 
-@pytest.mark.parametrize("initialization", ["bert", "width-aware"])
+@pytest.mark.parametrize("initialization", ["bert", "width-aware", "flax"])
 def test_all_weights_are_drawn_with_the_stated_deviation(config, initialization):
     wide = changed(config, model={"hidden_size": 128, "intermediate_size": 512, "initialization": initialization,
                                   "tied_decoder": False})
     for name, part in new_model(wide, 500, 3).named_modules():
         if isinstance(part, (torch.nn.Linear, torch.nn.Embedding)):
             is_linear = isinstance(part, torch.nn.Linear)
-            deviation = 0.02 if initialization == "bert" else part.in_features**-0.5 if is_linear else 0.1
+            if initialization == "bert" or (initialization == "flax" and name == "encoder.position"):
+                deviation = 0.02
+            elif is_linear:
+                deviation = part.in_features**-0.5
+            else:
+                deviation = 0.1 if initialization == "width-aware" else part.embedding_dim**-0.5
             error = 5 * deviation / np.sqrt(2 * part.weight.numel())
             assert abs(part.weight.std().item() - deviation) < error, name
             assert abs(part.weight.mean().item()) < 5 * deviation / np.sqrt(part.weight.numel()), name
@@ -169,6 +175,17 @@ def test_all_weights_are_drawn_with_the_stated_deviation(config, initialization)
         if isinstance(part, torch.nn.LayerNorm):
             assert (part.weight == 1).all()
             assert not part.bias.any()
+
+
+def test_flax_draws_linear_layers_from_a_normal_that_is_cut_at_two_deviations(config):
+    """Its lecun_normal: the deviation before the cut is such that the one after it is 1/sqrt(fan_in)."""
+    model = new_model(changed(config, model={"hidden_size": 128, "intermediate_size": 512, "initialization": "flax"}),
+                      500, 3)
+    weight = model.encoder.layers[0].up.weight.detach()
+    expected = stats.truncnorm(-2, 2)
+    scaled = weight.flatten().numpy() * 128**0.5 * expected.std()
+    assert np.abs(scaled).max() <= 2 + 1e-6
+    assert stats.kstest(scaled, expected.cdf).pvalue > 0.001
 
 
 def test_pytorchs_initialization_has_the_deviations_of_new_modules(config):

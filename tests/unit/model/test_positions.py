@@ -199,7 +199,8 @@ def test_sinusoids_follow_the_formula():
     assert sinusoids(LENGTH, 5).shape == (LENGTH, 5)
 
 
-@pytest.mark.parametrize(("start", "deviation"), [("bert", 0.02), ("width-aware", 0.1), ("torch", 1.0)])
+@pytest.mark.parametrize(("start", "deviation"), [("bert", 0.02), ("width-aware", 0.1), ("torch", 1.0),
+                                                 ("flax", 0.02)])
 def test_sinusoidal_positions_have_the_size_of_other_embeddings(config, start, deviation):
     settings = {"positions": "absolute", "initialization": start}
     normal = new_model(changed(config, model=settings), V, 0).state_dict()
