@@ -56,7 +56,10 @@ def strength(row: dict) -> float:
 
 def sentence(row: dict) -> str:
     """A decided claim and what was measured, in one or two sentences."""
-    return _SENTENCES[row["outcome"]](row["statement"].rstrip("."), measurement(row))
+    statement, measured = row["statement"].rstrip("."), measurement(row)
+    if row["outcome"] == "reversed" and row["claim_type"] in ("range", "point"):
+        return f"{_capital(measured)}. That disagrees with the claim “{statement}”."
+    return _SENTENCES[row["outcome"]](statement, measured)
 
 
 _SENTENCES: dict[str, Callable[[str, str], str]] = {

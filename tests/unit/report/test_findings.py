@@ -78,7 +78,7 @@ def test_findings_name_claim_fidelity_and_section(reported):
     text = (reported.reports / "README.md").read_text()
     told = text[text.index("## Findings"):text.index("## Ladder")]
     assert re.findall(r"\(\[(\S+)\]\(#", told) == [finding["claim"] for finding in found if finding["claim"]]
-    assert re.search(r"Two copies of the baseline .* end \+?-?0\.\d{3} \\\[.*\\\] nats apart", told)
+    assert re.search(r"Two copies of the baseline .* differ by \+?-?0\.\d{3} \\\[.*\\\] nats", told)
 
 
 def test_fewer_than_five_claims_leave_room_for_the_baseline(reported, tmp_path):
