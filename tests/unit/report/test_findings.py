@@ -45,7 +45,7 @@ def test_a_finding_states_what_was_measured_and_what_that_says_of_the_claim():
     assert sentence(claim("L2", baseline=None, metric="mean_over_cls")) == (
         "All is better: probe accuracy, mean pooling minus [CLS] is +20.0 points [+10.0, +30.0] for all-mask.")
     band = claim("S0.9", "reversed", claim_type="range", arm="dynamic", metric="probe_cls", margin=None)
-    assert sentence(band).startswith("Probe accuracy on [CLS] of dynamic is 20.0 points [10.0, 30.0]. That is the rev")
+    assert sentence(band).startswith("Probe accuracy on [CLS] of dynamic is 20.0 points [10.0, 30.0]. That disagrees")
     rate = claim("L12", claim_type="rate", result={"measured": "5 of 5 runs diverged", "effect": 1.0})
     assert sentence(rate) == "All is better: 5 of 5 runs diverged."
     assert all(sentence(claim("L2", outcome)).endswith(".") for outcome in DECIDED)
