@@ -113,3 +113,11 @@ class Text(Settings):
         if self.headings and self.layout != "wikitext":
             raise ValueError(f"headings: only layout wikitext marks headings, not {self.layout}")
         return self
+
+    @model_validator(mode="after")
+    def _sentences_are_not_split_again(self):
+        if self.layout == "sentences" and self.sentences == "periods":
+            raise ValueError("sentences: periods splits paragraphs, and with layout sentences a row is one sentence")
+        if self.layout == "sentences" and self.min_characters:
+            raise ValueError("min_characters: leaves out paragraphs, and with layout sentences a row is one sentence")
+        return self

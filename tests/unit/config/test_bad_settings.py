@@ -2,8 +2,10 @@
 from functools import partial
 
 import pytest
+from pydantic import ValidationError
 
 from study.config.load import load_study
+from study.config.schema import Text
 from tests.support.bad_input import (
     assert_refused,
     cases,
@@ -14,6 +16,7 @@ from tests.support.bad_input import (
     settings_project,
     written,
 )
+from tests.support.studies import ROOT
 
 arm = partial(edited_entry, "arms.yaml")
 SETTINGS = [
@@ -83,3 +86,13 @@ def test_the_settings_are_valid_before_they_are_spoiled(project):
 @pytest.mark.parametrize(("spoil", "message"), cases(SETTINGS))
 def test_impossible_settings_are_refused(project, tmp_path, capsys, spoil, message):
     assert_refused(tmp_path / "root", project, spoil, message, capsys, "corpus")
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"layout": "documents", "headings": True}, "only layout wikitext marks headings"),
+    ({"layout": "sentences", "sentences": "periods"}, "with layout sentences a row is one sentence"),
+    ({"layout": "sentences", "min_characters": 50}, "with layout sentences a row is one sentence")])
+def test_settings_of_a_text_that_its_layout_would_ignore_are_refused(changes, message):
+    settings = load_study(ROOT / "experiments/wikitext2").settings.corpus.model_dump()
+    with pytest.raises(ValidationError, match=message):
+        Text(**settings | changes)
