@@ -1,7 +1,8 @@
 """The part of a report that a person writes: experiments/<study>/discussion.md. Its numbers are looked up, never typed.
 
 It has at most MOST_WORDS words: what was a surprise, what was checked, what is open. The file holds paragraphs of plain
-text, `### ` headings, comments ({# ... #}, not shown) and places for numbers:
+text with `code`, lists whose items begin with "- ", `### ` headings, comments ({# ... #}, not shown) and places for
+numbers:
 
     {{ arm("dynamic").perplexity_mean | number }}        a row of tables/arms.csv
     {{ effect("all-mask", "nll") | signed(3) }}          a row of tables/comparisons.csv (nll, probe_accuracy or
@@ -38,7 +39,8 @@ MOST_WORDS = 800
 
 
 def discussion(results: StudyResults, facts: dict) -> list[str]:
-    """The paragraphs and headings with their numbers filled in; empty if nothing was written.
+    """The paragraphs, lists and headings with their numbers filled in; empty if nothing was written. A list has a line
+    per item.
 
     Raises StudyError with the line of a number that cannot be looked up, or if the file is too long.
     """
@@ -70,7 +72,8 @@ def discussion(results: StudyResults, facts: dict) -> list[str]:
         line = f" line {error.lineno}:" if getattr(error, "lineno", None) else ""
         reason = " ".join(str(error).split())
         raise StudyError(f"{path}:{line} {reason}; study/report/discussion.py lists what can be cited") from None
-    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+    return ["\n".join(" ".join(item.split()) for item in re.split(r"\n(?=- )", part.strip()))
+            for part in text.split("\n\n") if part.strip()]
 
 
 def count_words(source: str) -> int:

@@ -91,13 +91,19 @@ def escape_markdown(text) -> str:
     return re.sub(r"^(\s*)(?:(\d+)(?=[.)](?:\s|$))|(?=[-+=](?:\s|$)))", r"\1\2\\", text)
 
 
+def prose(text: str) -> str:
+    """Text that a person wrote: as `escape_markdown` has it, but with `code` shown as code."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(part if part.startswith("`") else escape_markdown(part) for part in parts)
+
+
 def slug(heading: str) -> str:
     """The anchor of a heading, as GitHub derives it from the heading's text."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 FILTERS = {"number": number, "difference": difference, "p": p_value, "percent": percent, "span": span,
-           "signed": signed, "whole": whole, "md": escape_markdown, "slug": slug, "counts": counts,
+           "signed": signed, "whole": whole, "md": escape_markdown, "prose": prose, "slug": slug, "counts": counts,
            "tally": tally}
 
 

@@ -29,7 +29,9 @@ def test_numbers_are_looked_up(study, undrawn):
         '{{ tenth("static", 2).rest | number(3) }}, of '
         '{{ tenth("static", 2, "dynamic").difference | number(3) }} there, '
         '{{ tenth("static", 1).nll | number(1) }}; {{ layer("static", 0) | percent }} %.\n\n'
-        'Counts reach {{ ladder("neighbours-product").nll | number }}.\n')
+        'Counts reach {{ ladder("neighbours-product").nll | number }}.\n\n'
+        '- The arm `static_5 <b>` is\n  shown as code.\n'
+        '- A *star* is a star.\n')
     html, text = write_report(study).read_text(), (study.reports / "README.md").read_text()
     arms = {row["arm"]: row for row in csv.DictReader((study.reports / "tables/arms.csv").open())}
     effects = csv.DictReader((study.reports / "tables/comparisons.csv").open())
@@ -38,6 +40,9 @@ def test_numbers_are_looked_up(study, undrawn):
     assert f"<p>{start}&lt;b&gt;static&lt;/b&gt; differs by {float(effect):+.3f} nats.</p>" in html
     assert start in text
     assert "\n### What came first\n" in text
+    assert "\n- The arm `static_5 <b>` is shown as code.\n- A \\*star\\* is a star.\n" in text
+    assert "<li>The arm <code>static_5 &lt;b&gt;</code> is shown as code.</li>" in html
+    assert "<li>A *star* is a star.</li>" in html
     assert "And holds." in text
     assert "Counts reach 2.75." in text
     assert "Of the nats 0.200 and 0.000, of 0.267 there, 1.0; 60.0 %." in text
