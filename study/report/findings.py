@@ -1,13 +1,14 @@
 """The findings of a study in plain sentences, for its report and for the project's README.
 
-The claims with the clearest outcomes are told, from all questions in turn. Clear is what is large against the margin
-that was fixed beforehand.
+Decided claims are told, from all questions in turn: those whose test is closest to the source first, and then those
+with the largest effects against the margin that was fixed beforehand.
 """
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
 
+from study.analysis.claims import FIDELITIES
 from study.analysis.metrics import METRICS
 from study.analysis.results import StudyResults
 from study.analysis.verdict import DECIDED
@@ -33,12 +34,13 @@ def findings(results: StudyResults, facts: dict) -> list[dict]:
 
 
 def clearest(claims: list[dict], most: int = MOST) -> list[dict]:
-    """The claims that are told: the strongest of each question, then the second of each, and so on.
+    """The claims that are told: the first of each question, then the second of each, and so on.
 
-    Each comparison is told once, and claims that were registered come first.
+    Claims that were registered come first, then those whose test is closest to the source, then those with the largest
+    effects against their margins. Each comparison is told once.
     """
     decided = [row for row in published_tests(claims) if row["outcome"] in DECIDED]
-    decided.sort(key=lambda row: (row["exploratory"], -strength(row)))
+    decided.sort(key=lambda row: (row["exploratory"], FIDELITIES.index(row["fidelity"]), -strength(row)))
     of_question: dict[str, list[dict]] = {}
     compared: set[tuple] = set()
     for row in decided:

@@ -58,6 +58,12 @@ def test_every_question_is_told_before_one_is_told_twice():
     assert [row["id"] for row in clearest(rows, 3)] == ["a", "b", "c"]
 
 
+def test_the_closest_tests_are_told_first():
+    rows = [claim("a", effect=0.9, treatment="a"), claim("b", effect=0.2, treatment="b", fidelity="same question"),
+            claim("c", effect=0.3, treatment="c", fidelity="same recipe")]
+    assert [row["id"] for row in clearest(rows, 2)] == ["c", "b"]
+
+
 def test_questions_take_turns():
     rows = [claim(name, effect=effect, question=question, treatment=name)
             for name, effect, question in (("a", 0.9, "corruption"), ("b", 0.8, "corruption"), ("c", 0.7, "corruption"),
