@@ -9,6 +9,7 @@ import numpy as np
 from study.analysis import statistics
 from study.analysis.claims import ExactClaim, PointClaim, RangeClaim, RateClaim, SpreadClaim
 from study.analysis.decision_rules import ALPHA, MAJORITY
+from study.analysis.escape import escapes
 from study.analysis.metrics import cell_metric
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
@@ -33,11 +34,23 @@ def decide_exact(claim: ExactClaim, checks: dict[str, dict]) -> Verdict:
 
 
 def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verdict:
-    """The verdict on a band or a published number, from one number per run."""
-    numbers = [cell_metric(results, cell, claim.metric) for cell in results.of_arm(claim.arm)]
-    if any(number is None for number in numbers):
-        return because("not testable here", Flag.NOT_MEASURED, metric=claim.metric)
-    values = np.array([number.cell for number in numbers])
+    """The verdict on a band or a published number, from one number per run.
+
+    A run that never leaves the plateau has a lower bound of its escape step: its last step. So a claim about escapes
+    with such a run can only be found to be exceeded.
+    """
+    cells = results.of_arm(claim.arm)
+    never = 0
+    if claim.metric in ("escape_step", "escape_tokens"):
+        runs = escapes(results, cells)
+        values, never = runs.step.astype(float), int((~runs.escaped).sum())
+        if claim.metric == "escape_tokens":
+            values *= [cell.training["tokens"] / cell.training["steps"] for cell in cells]
+    else:
+        numbers = [cell_metric(results, cell, claim.metric) for cell in cells]
+        if any(number is None for number in numbers):
+            return because("not testable here", Flag.NOT_MEASURED, metric=claim.metric)
+        values = np.array([number.cell for number in numbers])
     estimate, n = statistics.t_estimate(values), len(values)
     low, high = estimate.low, estimate.high
     if n < claim.min_seeds:
@@ -49,6 +62,11 @@ def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verd
                    because("reversed", Flag.UNLIKE_ONE_MORE_RUN))
     else:
         verdict = decide_band(claim, estimate)
+    if never and not verdict.flags & {Flag.TOO_FEW_SEEDS, Flag.ABOVE_BAND}:
+        verdict = because("undecided", Flag.NEVER_ESCAPED, failing=never, n=n, arm=claim.arm)
+    if never:
+        verdict = replace(verdict, measured=f"{n - never} of {n} runs of {claim.arm} leave the plateau within "
+                                            f"{runs.step.max():,} steps")
     return replace(verdict, n=n, effect=estimate.mean, low=low, high=high, plain_low=estimate.low,
                    plain_high=estimate.high, values={claim.arm: values.tolist()})
 

@@ -1,12 +1,14 @@
 """The findings of a study in plain sentences, for its report and for the project's README.
 
-The claims with the clearest outcomes are told, at most one per question as long as there are enough questions. Clear
-is what is large against the margin that was fixed beforehand.
+Decided claims are told, from all questions in turn: those whose test is closest to the source first, and then those
+with the largest effects against the margin that was fixed beforehand.
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
+from study.analysis.claims import FIDELITIES
 from study.analysis.metrics import METRICS
 from study.analysis.results import StudyResults
 from study.analysis.verdict import DECIDED
@@ -32,17 +34,21 @@ def findings(results: StudyResults, facts: dict) -> list[dict]:
 
 
 def clearest(claims: list[dict], most: int = MOST) -> list[dict]:
-    """The claims that are told. Each comparison is told once, and claims that were registered come first."""
+    """The claims that are told: the first of each question, then the second of each, and so on.
+
+    Claims that were registered come first, then those whose test is closest to the source, then those with the largest
+    effects against their margins. Each comparison is told once.
+    """
     decided = [row for row in published_tests(claims) if row["outcome"] in DECIDED]
-    decided.sort(key=lambda row: (row["exploratory"], -strength(row)))
-    chosen: list[dict] = []
-    for once_per_question in (True, False):
-        for row in decided:
-            told = {_compared(other) for other in chosen}
-            questions = {other["question"] for other in chosen} if once_per_question else ()
-            if len(chosen) < most and _compared(row) not in told and row["question"] not in questions:
-                chosen.append(row)
-    return sorted(chosen, key=decided.index)
+    decided.sort(key=lambda row: (row["exploratory"], FIDELITIES.index(row["fidelity"]), -strength(row)))
+    of_question: dict[str, list[dict]] = {}
+    compared: set[tuple] = set()
+    for row in decided:
+        if _compared(row) not in compared:
+            compared.add(_compared(row))
+            of_question.setdefault(row["question"], []).append(row)
+    in_turn = [row for turn in itertools.zip_longest(*of_question.values()) for row in turn if row is not None]
+    return sorted(in_turn[:most], key=decided.index)
 
 
 def _compared(row: dict) -> tuple:

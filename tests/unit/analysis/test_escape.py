@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.analysis.claims import DirectionClaim, EqualClaim
+from study.analysis.claims import DirectionClaim, EqualClaim, RangeClaim
 from study.analysis.comparisons import compare_arms
 from study.analysis.difference_claims import ClaimTest, decide_families
 from study.analysis.escape import (
@@ -20,6 +20,8 @@ from study.analysis.escape import (
     log_rank_p,
     restricted_estimate,
 )
+from study.analysis.number_claims import decide_number
+from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import t_estimate
 from tests.support.fake_results import fake_cell, fake_study
@@ -151,6 +153,22 @@ def test_a_diverged_run_counts_to_the_end_of_its_steps(fake):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "diverged", "steps": 7}))
     planned = StudyResults(fake).cell("dynamic", 0).settings.training.steps
     assert escapes(StudyResults(fake), StudyResults(fake).of_arm("dynamic")).step.tolist() == [planned, 40]
+
+
+@pytest.mark.parametrize(("arm", "high", "outcome", "flag"), [
+    ("dynamic", 20, "reversed", Flag.ABOVE_BAND), ("dynamic", 100, "undecided", Flag.NEVER_ESCAPED),
+    ("static", 20, "holds", Flag.INSIDE_BAND)])
+@pytest.mark.parametrize("metric", ["escape_step", "escape_tokens"])
+def test_a_run_that_never_escapes_can_only_exceed_a_band(fake, metric, arm, high, outcome, flag):
+    """The runs of dynamic are on the plateau at their last step, 40; those of static leave it at step 8."""
+    training = StudyResults(fake).cell(arm, 0).training
+    band = RangeClaim(statement="", source="", published="", claim_type="range", arm=arm, metric=metric, min_seeds=2,
+                      high=high * (training["tokens"] / training["steps"] if metric == "escape_tokens" else 1),
+                      fidelity="same question", differs="")
+    verdict = decide_number(StudyResults(fake), band)
+    assert (verdict.outcome, verdict.flags) == (outcome, {flag})
+    assert verdict.measured == ("0 of 2 runs of dynamic leave the plateau within 40 steps" if arm == "dynamic" else "")
+    assert decide_number(StudyResults(fake), band.model_copy(update={"min_seeds": 3})).flags == {Flag.TOO_FEW_SEEDS}
 
 
 def test_a_claim_about_escape_steps_is_decided_by_the_log_rank_test(fake):

@@ -58,6 +58,19 @@ def test_every_question_is_told_before_one_is_told_twice():
     assert [row["id"] for row in clearest(rows, 3)] == ["a", "b", "c"]
 
 
+def test_the_closest_tests_are_told_first():
+    rows = [claim("a", effect=0.9, treatment="a"), claim("b", effect=0.2, treatment="b", fidelity="same question"),
+            claim("c", effect=0.3, treatment="c", fidelity="same recipe")]
+    assert [row["id"] for row in clearest(rows, 2)] == ["c", "b"]
+
+
+def test_questions_take_turns():
+    rows = [claim(name, effect=effect, question=question, treatment=name)
+            for name, effect, question in (("a", 0.9, "corruption"), ("b", 0.8, "corruption"), ("c", 0.7, "corruption"),
+                                           ("d", 0.2, "size"), ("e", 0.1, "size"))]
+    assert [row["id"] for row in clearest(rows, 4)] == ["a", "b", "d", "e"]
+
+
 def test_only_decided_claims_of_others_are_told_and_each_comparison_once():
     rows = [claim("open", "undecided"), claim("A/A", source="this study", treatment="again"),
             claim("first", effect=0.3), claim("opposite", "reversed", treatment="dynamic", baseline="all-mask"),
