@@ -7,7 +7,6 @@ import tempfile
 import pytest
 from hypothesis import settings
 
-from study.orchestration.processes import processors
 from tests.support.shared import VARIABLE
 
 # In this order; the first one does without the finished project, which is made meanwhile for the second.
@@ -28,11 +27,6 @@ def pytest_configure(config):
     starts_workers = config.getoption("numprocesses") and not hasattr(config, "workerinput")
     if not starts_workers or config.getoption("collectonly") or config.getoption("showfixtures"):
         config.pluginmanager.import_plugin("tests.support.fixtures")
-
-
-def pytest_xdist_auto_num_workers():
-    """One worker more than processors: some tests wait for a process, a server or a lock."""
-    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else 1 + processors()
 
 
 @pytest.fixture(autouse=True)
