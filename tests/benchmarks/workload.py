@@ -18,7 +18,7 @@ from study.data.tokenizer import TokenizerInfo
 from study.training.trainer import Data
 
 ROOT = Path(__file__).parents[2]
-WARMUP, LEAST = 6, 8                        # steps that are not counted (memory grows in them), and counted at least
+WARMUP, LEAST = 6, 5                        # steps that are not counted (memory grows in them), and counted at least
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
