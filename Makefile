@@ -33,7 +33,7 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 	  (cd $$study && $(CURDIR)/$(BIN)/dvc config --local core.no_scm true); done
 	@echo '$(CURDIR)' > $@
 
-tools: $(BIN)/.tools        ## what tests, benchmarks and documentation need besides
+tools: $(BIN)/.tools        ## extra packages for tests, benchmarks and documentation
 
 $(BIN)/.tools: $(BIN)/.installed requirements-dev.lock
 	$(BIN)/pip install $(PIP_OPTIONS) --no-compile -r requirements-dev.lock

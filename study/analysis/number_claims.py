@@ -36,8 +36,8 @@ def decide_exact(claim: ExactClaim, checks: dict[str, dict]) -> Verdict:
 def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verdict:
     """The verdict on a band or a published number, from one number per run.
 
-    A run that never leaves the plateau has a lower bound of its escape step: its last step. So a claim about escapes
-    with such a run can only be found to be exceeded.
+    A run that never leaves the plateau has a lower bound of its escape step: its last step. With such a run, an upper
+    limit of a band can be found to be exceeded, and all else is undecided.
     """
     cells = results.of_arm(claim.arm)
     never = 0
@@ -45,7 +45,7 @@ def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verd
         runs = escapes(results, cells)
         values, never = runs.step.astype(float), int((~runs.escaped).sum())
         if claim.metric == "escape_tokens":
-            values *= [cell.training["tokens"] / cell.training["steps"] for cell in cells]
+            values *= [cell.training["tokens"] / max(1, cell.training["steps"]) for cell in cells]
     else:
         numbers = [cell_metric(results, cell, claim.metric) for cell in cells]
         if any(number is None for number in numbers):

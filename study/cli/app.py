@@ -21,7 +21,7 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "true")
 # OpenBLAS, the library of NumPy and SciPy, chooses its kernels by processor. With one choice for all processors that
 # have AVX2, the probes of equal encoders are equal.
 CPU_INFO = Path("/proc/cpuinfo")
-if CPU_INFO.exists() and " avx2 " in CPU_INFO.read_text():
+if CPU_INFO.exists() and "avx2" in CPU_INFO.read_text().split():
     os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")
 
 # Errors of the file system that the user can fix: a full disk, a read-only folder, a file where a folder belongs.

@@ -1,7 +1,8 @@
 """Processor-specific code: torch's operations, computed in a faster way where torch's own are slow.
 
-Each function equals one of torch's and calls it where there is no faster way. The faster ways are for bfloat16 on a
-processor with bfloat16 instructions, and for the loss over a large vocabulary.
+Each function equals one of torch's and calls it where there is no faster way; dropout draws other random numbers.
+The faster ways are for bfloat16 on a processor with bfloat16 instructions, for dropout on a processor, and for the loss
+over a large vocabulary.
 
 Shapes: B rows, T positions, A heads, D width of a head, I and O input and output width, S positions, V vocabulary.
 """
@@ -198,7 +199,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.probability == 0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if x.device.type != "cpu":
             return F.dropout(x, self.probability)
         return x * dropout_mask(x, self.probability)
 
@@ -207,9 +208,11 @@ def dropout_mask(x: Tensor, probability: float) -> Tensor:
     """Returns a tensor like x, in float32 or bfloat16: 0 with this probability, otherwise 1 / (1 - probability).
 
     16 random bits decide on a number, so the probability is rounded to a multiple of 2**-16. The bits are those of
-    NumPy's SFC64, whose seed is drawn from torch's generator.
+    NumPy's SFC64, whose seed is drawn from torch's generator. A compiled model has torch's own mask.
     """
-    threshold = round(probability * 2**16)
+    if torch.compiler.is_compiling():
+        return F.dropout(torch.ones_like(x), probability)
+    threshold = min(round(probability * 2**16), 2**16 - 1)
     scale = torch.tensor(2**16 / (2**16 - threshold), dtype=x.dtype)
     if x.dtype == torch.bfloat16:           # NumPy has no bfloat16: the same bits as integers
         scale = scale.view(torch.int16)

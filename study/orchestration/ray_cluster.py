@@ -76,7 +76,7 @@ class Cluster:
         try:
             import ray
         except ImportError:
-            raise StudyError("Ray is not installed; run `pip install 'bert-pretraining-study[cluster]'`") from None
+            raise StudyError("Ray is not installed; run `make tools`") from None
         self.study, self.gpus, self.ray = study, gpus, ray
         self.lock, self.task, self.done = threading.Lock(), None, []
         if not _output(study, *DVC, "config", "core.remote"):

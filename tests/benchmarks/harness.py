@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.speed import RESULTS
-from tests.benchmarks.workload import ROOT, SMALL, Shape
+from tests.benchmarks.workload import ROOT, SMALL, Shape, stamp
 from tests.support.project import copy_of_project, run
 from tests.support.studies import tiny_study, write_synthetic_data
 
@@ -246,5 +246,5 @@ if __name__ == "__main__":
     else:
         found = measure()
         RESULTS.mkdir(parents=True, exist_ok=True)
-        (RESULTS / "harness.json").write_text(json.dumps(found, indent=1) + "\n")
+        (RESULTS / "harness.json").write_text(json.dumps(stamp() | found, indent=1) + "\n")
         print("  ".join(f"{name}={value:.3g}" for name, value in found["costs"].items()))

@@ -15,7 +15,7 @@ import sys
 from rich.progress import track
 
 from study.training.pretrain import hardware, versions
-from tests.benchmarks.workload import ROOT, SHAPES, WARMUP
+from tests.benchmarks.workload import ROOT, SHAPES, WARMUP, stamp
 
 REPEATS, SECONDS = 3, 8.0
 SIDES = ("trainer", "plain", "ours")
@@ -106,7 +106,7 @@ def main() -> None:
     chosen = parser.parse_args()
     measured = run(chosen.repeats, chosen.seconds)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    content = {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "warmup": WARMUP,
+    content = stamp() | {"hardware": hardware(), "versions": versions(), "seconds": chosen.seconds, "warmup": WARMUP,
                "measured": measured, "parts": profiles(measured)}
     (RESULTS / "speed.json").write_text(json.dumps(content, indent=1) + "\n")
     from tests.benchmarks.table import write_table

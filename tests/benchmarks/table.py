@@ -32,7 +32,7 @@ def write_table() -> Path:
     page = environment.get_template("benchmarks.md").render(
         machine=machine, repeats=len(measured["small"]["trainer"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
-        precisions=PRECISIONS, columns=list(measured["small"]["ours"]), median=median, harness=_harness(),
+        precisions=PRECISIONS, columns=list(measured["small"]["ours"]), median=median, harness=_harness(), when=speed,
         bfloat16=_bfloat16(), axes=AXES, work=MEASURED,
         least=LEAST, warmup=speed["warmup"], parts=speed["parts"], growth=growth_factors)
     draw_speed(median, RESULTS / "speed.png")
@@ -51,15 +51,15 @@ def _harness() -> dict | None:
     return found
 
 
-def _bfloat16() -> list[dict]:
-    """The results of precision.py, with their figure: for each number of steps, the final difference in nats, paired by
-    seed. Empty if it has not run."""
+def _bfloat16() -> dict | None:
+    """The results of precision.py, with their figure: under `runs`, for each number of steps, the final difference in
+    nats, paired by seed. None if it has not run."""
     path = RESULTS / "precision.json"
     if not path.exists():
-        return []
-    runs = json.loads(path.read_text())
-    draw_curves(next(iter(runs.values())), RESULTS / "precision.png")
-    return [_difference(found) for found in runs.values()]
+        return None
+    measured = json.loads(path.read_text())
+    draw_curves(next(iter(measured["runs"].values())), RESULTS / "precision.png")
+    return measured | {"runs": [_difference(runs) for runs in measured["runs"].values()]}
 
 
 def _difference(found: dict) -> dict:

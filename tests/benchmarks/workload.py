@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from study.config.arms import resolve
+from study.config.git import git_commit
 from study.config.load import load_study
 from study.config.schema import Masking, RunConfig
 from study.data.batches import gather
@@ -41,6 +43,11 @@ class Shape:
 SMALL = Shape("small", 2, 128, 2, 64, 64, 8192)
 TUTORIAL = Shape("tutorial", 6, 256, 8, 128, 64, 30522)
 SHAPES = {shape.name: shape for shape in (SMALL, TUTORIAL)}
+
+
+def stamp() -> dict[str, str]:
+    """Returns the date and the commit of a measurement."""
+    return {"date": datetime.now(UTC).date().isoformat(), "commit": (git_commit(ROOT) or "unknown")[:7]}
 
 
 def config_of(shape: Shape, precision: str = "float32", threads: int | None = None, **training) -> RunConfig:

@@ -122,10 +122,11 @@ def test_every_stage_of_the_pipeline_has_a_command(loaded):
         assert loaded(*arguments[1:]) == "."
 
 
-@pytest.mark.parametrize(("flags", "kernels"), [("fpu avx2 sse2", "Haswell"), ("fpu sse2", None)])
+@pytest.mark.parametrize(("flags", "kernels"), [("fpu avx2 sse2", "Haswell"), ("fpu sse2 avx2", "Haswell"),
+                                                ("fpu sse2", None)])
 def test_numpy_has_the_same_kernels_on_every_processor_with_avx2(tmp_path, flags, kernels):
     """The module reads /proc/cpuinfo when it is imported, before NumPy is."""
-    (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags} \n")
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
     code = (ROOT / "study/cli/app.py").read_text().replace("/proc/cpuinfo", str(tmp_path / "cpuinfo"))
     program = f"{code}\nassert 'numpy' not in sys.modules\nprint(os.environ.get('OPENBLAS_CORETYPE'))"
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
