@@ -50,7 +50,7 @@ lint: tools                 ## ruff and the import rules
 check: lint                 ## ruff, the import rules and the unit tests (under 90 seconds on two cores)
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
-test: lint                  ## ruff, the import rules and every test (under 8 minutes on two cores)
+test: lint                  ## ruff, the import rules and every test (about 10 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 docs: tools                 ## the documentation as web pages, into site/
