@@ -5,6 +5,7 @@ from study.data.plateau import ESCAPE_NATS, ESCAPE_VALIDATIONS  # noqa: F401, pa
 
 ALPHA = 0.05            # error rate of every test, adjusted by Holm within a family
 RULES = 2               # raised when a rule changes that has no constant of its own
+ESCAPE_BAND_RULES = 1   # of a band on escape steps: a run that never escapes has a lower bound
 TIMES_ESCAPE = 10       # a run has to train for so many times its escape step
 SPIKE_NATS = 1.0        # a loss so far above the mean of the logging interval before is a spike
 MAJORITY = 0.5          # rate of divergence that a rate claim must exceed
@@ -27,11 +28,13 @@ _USED_BY = {
 def rule_constants(claim_type: str, metric: str | None = None) -> dict[str, float]:
     """The constants that decide claims of a type about a metric, by name; empty if none does.
 
-    The rule on escape steps is a log-rank test, which has not changed since the first one.
+    Arms are compared on escape steps by a log-rank test, which has not changed since the first one.
     """
     used = set(_USED_BY.get(claim_type, ()))
     if metric == "loss_spikes":
         used.add("SPIKE_NATS")
     if metric in ("escape_step", "escape_tokens"):
         used = (used | set(_ESCAPE)) - {"RULES"}
+        if claim_type in ("range", "point"):
+            used.add("ESCAPE_BAND_RULES")
     return {name: globals()[name] for name in sorted(used)}

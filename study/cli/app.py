@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from study import StudyError
-from study.cli import doctor, explore, results, runs, stages
+from study.cli import doctor, explore, result_stages, results, runs, stages
 
 # No library that a study uses may send telemetry.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -34,7 +34,7 @@ HELP = ("A reproducibility study of BERT pre-training.\n\n"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help=HELP)
-for group in (stages, runs, results, explore, doctor):
+for group in (stages, result_stages, runs, results, explore, doctor):
     app.add_typer(group.commands)
 
 

@@ -1,7 +1,6 @@
-"""One command per stage of dvc.yaml."""
+"""One command per stage of dvc.yaml that makes data or cells. result_stages.py has the others."""
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,12 +26,6 @@ def check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
     study.parse_cell_name(f"{arm}-{seed}")
     check_code(study, stage_name)
     check_inputs(study, stage_name)
-
-
-def _collect_rarely() -> None:
-    """Lets Python look for unused circles of objects less often. A comparison or report makes many objects, few of them
-    in circles, and a sixth of its time went into looking."""
-    gc.set_threshold(50_000)
 
 
 def _show_summary(study: Study, stage_name: str) -> None:
@@ -276,61 +269,3 @@ def finetune(study: Study,
             untrained = scores.get("untrained", {}).get(size)
             beside = f" (untrained {untrained['accuracy']:.1%})" if untrained else ""
             echo(f"finetune {arm}-{seed}: {name}, {size} rows: {scores['trained'][size]['accuracy']:.1%}{beside}")
-
-
-@stage
-def compare(study: Study):
-    """Compare the arms seed by seed and decide each claim.
-
-    Writes: tables and claims.json to reports/STUDY.
-
-    Example: study compare experiments/tiny
-    """
-    _collect_rarely()
-    from collections import Counter
-
-    from study.analysis.claims import checks_of, load_claims
-    from study.analysis.compare import compare as run_comparisons
-    from study.config.made_with import check_inputs
-    from study.evaluation.exact_claims import run_checks
-
-    check_inputs(study, "compare", committed=True)
-    claims = load_claims(study)
-    verdicts = run_comparisons(study, claims, run_checks(study, checks_of(claims)))
-    counts = Counter(verdict.outcome for verdict in verdicts.values())
-    echo("compare: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()))
-
-
-@stage
-def report(study: Study):
-    """Render the report from the result files.
-
-    Writes: README.md, index.html and figures to reports/STUDY.
-
-    Example: study report experiments/tiny
-    """
-    _collect_rarely()
-    from study.analysis.current import check_cells, check_tables
-    from study.analysis.results import StudyResults
-    from study.report.page import write_report
-
-    check_tables(study)
-    check_cells(results := StudyResults(study), results.cells)
-    echo(f"report: {write_report(study, results)}")
-
-
-@stage
-def track(study: Study):
-    """Bring MLflow in line with the result files. Runs that are already there are kept.
-
-    Writes: mlflow.db and mlartifacts, or to the server in MLFLOW_TRACKING_URI.
-
-    Example: study track experiments/wikitext2
-    """
-    from study.analysis.current import check_cells
-    from study.analysis.results import StudyResults
-    from study.tracking.runs import track as update_mlflow
-
-    results = StudyResults(study)
-    check_cells(results, [cell for cell in results.cells if (cell.folder / "training.json").exists()])
-    echo(f"track: {update_mlflow(study)} runs written")

@@ -1,7 +1,7 @@
 """Processor-specific code: torch's operations, computed in a faster way where torch's own are slow.
 
-Each function equals one of torch's and calls it where there is no faster way; dropout draws other random numbers.
-The faster ways are for bfloat16 on a processor with bfloat16 instructions, for dropout on a processor, and for the loss
+Each function equals one of torch's and calls it where torch is fastest; dropout draws other random numbers. The
+faster ways are for bfloat16 on a processor with bfloat16 instructions, for dropout on a processor, and for the loss
 over a large vocabulary.
 
 Shapes: B rows, T positions, A heads, D width of a head, I and O input and output width, S positions, V vocabulary.

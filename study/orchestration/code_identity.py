@@ -26,7 +26,8 @@ from study.files import write_json
 from study.orchestration.syntax_hash import file_hash
 
 ROOT = Path(__file__).parents[2]            # the folder that contains the package
-# Modules whose functions the command of a stage calls (study/cli/stages.py). {kind} is the kind of the corpus.
+# Modules whose functions the command of a stage calls (study/cli/stages.py and result_stages.py). {kind} is the kind of
+# the corpus.
 ENTRIES = {
     "corpus": ("study.data.corpus_{kind}",), "tokenizer": ("study.data.wordpiece",),
     "examples": ("study.data.examples", "study.evaluation.baselines"), "search": ("study.training.search",),

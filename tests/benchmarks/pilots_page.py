@@ -25,16 +25,20 @@ CHOSEN = 0.0025                             # the learning rate of experiments/w
 PRODUCT = "neighbours-product"
 
 
-def write_page() -> Path:
-    """Writes the page; returns its path."""
+def runs_by_pilot() -> dict[str, list[dict]]:
+    """Returns the recorded runs of each pilot, by seed."""
     trials = recorded()
     by_pilot = {name: [trial for trial in trials if trial["pilot"] == name] for name in PILOTS}
-    by_pilot = {name: sorted(runs, key=lambda run: run["seed"]) for name, runs in by_pilot.items() if runs}
+    return {name: sorted(runs, key=lambda run: run["seed"]) for name, runs in by_pilot.items() if runs}
+
+
+def page_text(by_pilot: dict[str, list[dict]]) -> str:
+    """Returns the page."""
     base = by_pilot["baseline"]
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     rows = {name: _row(name, runs, base) for name, runs in by_pilot.items()}
-    page = environment.get_template("pilots.md").render(
+    return environment.get_template("pilots.md").render(
         seeds=SEEDS, settings=base[0]["settings"], short=[row for row in rows.values() if not row["full"]],
         full=[row for row in rows.values() if row["full"]],
         rates={arm: {rate: rows[name] for rate, name in names.items()} for arm, names in RATES.items()},
@@ -42,15 +46,21 @@ def write_page() -> Path:
         quick=_quick(), quick_rates=pilots_quick.RATES, quick_steps=pilots_quick.STEPS,
         longer=[run for run in pilots_quick.recorded() if run["steps"] != pilots_quick.STEPS],
         machines=sorted({f"{trial['hardware']['cores']} cores of {trial['hardware']['processor']}"
-                         for trial in trials}),
+                         for runs in by_pilot.values() for trial in runs}),
         ladders={name: runs[0]["ladder"] for name, runs in by_pilot.items() if runs[0]["data"] != base[0]["data"]},
         ladder=base[0]["ladder"], labels=LABELS)
+
+
+def write_page() -> Path:
+    """Writes the page and its figures; returns its path."""
+    by_pilot = runs_by_pilot()
+    base = by_pilot["baseline"]
     product, best = level(base[0], PRODUCT), best_count_model(base[0])
     draw(by_pilot, POSITIONS, {"unigram": level(base[0], "unigram"), PRODUCT: product}, (product - 0.3, 9),
          RESULTS / "positions.png")
     draw(by_pilot, FULL_LENGTH, {best: level(base[0], best)}, (3.5, 6), RESULTS / "full_length.png")
     path = RESULTS.parent / "pilots.md"
-    path.write_text(page)
+    path.write_text(page_text(by_pilot))
     return path
 
 

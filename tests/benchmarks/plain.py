@@ -64,25 +64,29 @@ def masked(ids: Tensor, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
     return shown, chosen.flatten().nonzero().squeeze(1), ids[chosen]
 
 
+def train_step(model: Bert, optimizer: torch.optim.Optimizer, rows: Tensor, vocabulary: int, precision: str) -> float:
+    """Trains on rows of ids (B, T). Returns the loss before the step."""
+    device = next(model.parameters()).device
+    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+    with autocast:
+        loss = model(*(part.to(device) for part in masked(rows, vocabulary)))
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
 def plain_speed(shape: Shape, precision: str, seconds: float) -> float:
     """Tokens per second, from the end of the warm-up to the first step that ends after `seconds`."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     ids = torch.from_numpy(data_of(shape).train.ids.astype("int64"))
     inner = shape.length - 2
     packed = ids[:len(ids) // inner * inner].view(-1, inner)
     packed = torch.cat([torch.full((len(packed), 1), CLS), packed, torch.full((len(packed), 1), SEP)], 1)
-    model = Bert(shape).to(device)
+    model = Bert(shape).to("cuda" if torch.cuda.is_available() else "cpu")
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
-    autocast = torch.autocast(device, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
     times: list[float] = []
     while len(times) <= WARMUP + LEAST or times[-1] - times[WARMUP] <= seconds:
-        rows = packed[torch.randint(len(packed), (shape.rows,))]
-        with autocast:
-            loss = model(*(part.to(device) for part in masked(rows, shape.vocabulary)))
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        loss.item()                         # waits for a GPU
+        train_step(model, optimizer, packed[torch.randint(len(packed), (shape.rows,))], shape.vocabulary, precision)
         times.append(time.perf_counter())
     return (len(times) - 1 - WARMUP) * shape.rows * shape.length / (times[-1] - times[WARMUP])

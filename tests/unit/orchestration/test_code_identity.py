@@ -73,9 +73,9 @@ def test_every_stage_of_the_pipeline_depends_on_its_code():
 
 
 def test_the_entries_of_a_stage_are_what_its_command_imports():
-    """study/cli/stages.py, apart from what it shows, logs or checks with, and from the hashes themselves."""
-    tree = ast.parse((ROOT / "study/cli/stages.py").read_text())
-    commands = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    """In study/cli, apart from what commands show, log or check with, and from the hashes themselves."""
+    bodies = [ast.parse((ROOT / f"study/cli/{name}.py").read_text()).body for name in ("stages", "result_stages")]
+    commands = {node.name: node for body in bodies for node in body if isinstance(node, ast.FunctionDef)}
     for stage in ENTRIES:
         imported = {node.module for node in ast.walk(commands[stage]) if isinstance(node, ast.ImportFrom)
                     if not node.module.startswith(("study.cli", "study.orchestration", "study.files", *CHECKS))}
