@@ -117,7 +117,7 @@ def attention(qkv: Tensor, mask: Tensor | None, dropout: float, causal: bool, bi
     see no later position. bias: added to the scores, (A, T, T).
     """
     length = qkv.shape[1]
-    in_chunks = qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu"
+    in_chunks = qkv.device.type == "cpu" and (qkv.dtype == torch.bfloat16 or dropout > 0)
     if causal and (in_chunks or mask is not None or bias is not None):
         earlier = torch.ones(length, length, dtype=torch.bool, device=qkv.device).tril()
         mask = earlier if mask is None else mask & earlier
@@ -131,11 +131,12 @@ def attention(qkv: Tensor, mask: Tensor | None, dropout: float, causal: bool, bi
 
 
 class ChunkedAttention(torch.autograd.Function):
-    """F.scaled_dot_product_attention in bfloat16 on a processor, as matrix products of a few rows at a time.
+    """F.scaled_dot_product_attention on a processor, as matrix products of a few rows at a time.
 
-    The scores of a chunk of rows stay in the cache; torch's own kernel takes several times as long, forward and
-    backward. The probabilities that the gradient uses stay in float32: with bfloat16 probabilities, a model of
-    WikiText-2 (one seed) left the unigram plateau some hundred steps later.
+    The scores of a chunk of rows stay in the cache. In bfloat16, torch's own kernel takes several times as long,
+    forward and backward; with dropout, it is slow in every precision. The probabilities that the gradient uses stay in
+    float32: with bfloat16 probabilities, a model of WikiText-2 (one seed) left the unigram plateau some hundred steps
+    later.
     """
 
     @staticmethod
@@ -170,12 +171,12 @@ class ChunkedAttention(torch.autograd.Function):
         for chunk, result in zip(gradient.split(ctx.size), qkv_gradient.split(ctx.size), strict=True):
             (query, key, value), probabilities, keep = itertools.islice(saved, 3)
             chunk = chunk.transpose(1, 2).flatten(0, 1)                          # (rows A, T, D)
-            in_bfloat16 = apply_dropout(chunk @ value.mT, keep)
-            scores_gradient = in_bfloat16.float()
+            probability_gradient = apply_dropout(chunk @ value.mT, keep)
+            scores_gradient = probability_gradient.float()
             torch._softmax_backward_data(scores_gradient, probabilities, -1, torch.float32, grad_input=scores_gradient)
             if bias_gradient is not None:
                 bias_gradient += scores_gradient.unflatten(0, (-1, heads)).sum(0)
-            scores_gradient = in_bfloat16.copy_(scores_gradient)
+            scores_gradient = probability_gradient.copy_(scores_gradient)
             # scores_gradient.mT @ query would be the same, but takes 1.6 times as long with rows of 128 tokens
             parts = ((scores_gradient @ key).mul_(ctx.scale), (query.mT @ scores_gradient).mT,
                      (chunk.mT @ apply_dropout(probabilities.to(value.dtype), keep)).mT)

@@ -123,7 +123,7 @@ def draw(by_pilot: dict[str, list[dict]], drawn: dict[str, tuple[str, str]], ref
                       label="" if number else name.replace("baseline", "baseline (rotary positions)"))
     for name, nll in references.items():
         axes.axhline(nll, color="#777777", linewidth=0.8, linestyle="--")
-        axes.annotate(LABELS[name], (0.01, nll), xycoords=("axes fraction", "data"), va="bottom", fontsize=8,
+        axes.annotate(LABELS[name], (0.01, nll), xycoords=("axes fraction", "data"), va="top", fontsize=8,
                       color="#555555")
     axes.set(xlabel="step", ylabel="validation NLL on [MASK], nats", ylim=limits)
     axes.margins(x=0)
