@@ -57,7 +57,7 @@ def disagreements(results: StudyResults, claim: ComparisonClaim, comparison: Com
             if other and other.estimate.mean * comparison.estimate.mean < 0:
                 yield Flag.OWN_CONDITIONS_DISAGREE, _facts(other)
     second = claim.secondary and compare_arms(results, claim.treatment, claim.baseline, claim.secondary.metric)
-    if second and abs(second.estimate.mean) > claim.secondary.margin and second.estimate.p < ALPHA and (
+    if second and abs(second.estimate.mean) > claim.secondary.margin and second.p < ALPHA and (
             alike or _better(second) != _better(comparison)):
         yield Flag.SECONDARY_DISAGREES, _facts(second)
 

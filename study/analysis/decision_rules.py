@@ -6,12 +6,14 @@ from study.data.plateau import ESCAPE_NATS, ESCAPE_VALIDATIONS  # noqa: F401, pa
 ALPHA = 0.05            # error rate of every test, adjusted by Holm within a family
 RULES = 2               # raised when a rule changes that has no constant of its own
 ESCAPE_BAND_RULES = 1   # of a band on escape steps: a run that never escapes has a lower bound
+ALL_EQUAL_RULES = 1     # of a difference in counts: decides nothing if it is the same at every seed
 TIMES_ESCAPE = 10       # a run has to train for so many times its escape step
 SPIKE_NATS = 1.0        # a loss so far above the mean of the logging interval before is a spike
 MAJORITY = 0.5          # rate of divergence that a rate claim must exceed
 MEMORISED = 0.5         # a training loss below this share of the unigram NLL: the run has memorised its text
 OVERFIT_NATS = 0.1      # a run overfits only if its validation NLL ends more than this above its lowest value
 
+COUNTS = ("loss_spikes", "loss_above_start")            # metrics that can be the same at every seed
 _ESCAPE = ("ESCAPE_NATS", "ESCAPE_VALIDATIONS")
 _OVERFIT = ("MEMORISED", "OVERFIT_NATS")
 _GATE = (*_ESCAPE, "TIMES_ESCAPE", *_OVERFIT)
@@ -33,6 +35,8 @@ def rule_constants(claim_type: str, metric: str | None = None) -> dict[str, floa
     used = set(_USED_BY.get(claim_type, ()))
     if metric == "loss_spikes":
         used.add("SPIKE_NATS")
+    if metric in COUNTS and claim_type in ("direction", "equal"):
+        used.add("ALL_EQUAL_RULES")
     if metric in ("escape_step", "escape_tokens"):
         used = (used | set(_ESCAPE)) - {"RULES"}
         if claim_type in ("range", "point"):

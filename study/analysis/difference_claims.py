@@ -90,7 +90,9 @@ def decide_families(tests: dict[str, ClaimTest], registered: dict[str, list[str]
         p = [_p_in_family(tests.get(member)) for member in members]
         adjusted, divisors = statistics.holm(p)
         position = members.index(name)
-        verdicts[name] = _decide_test(test, adjusted[position], divisors[position])
+        undecided = sum(value >= ALPHA for value in adjusted)       # where the procedure stops, for all that are left
+        divisor = divisors[position] if adjusted[position] < ALPHA else undecided
+        verdicts[name] = _decide_test(test, adjusted[position], divisor)
     return verdicts
 
 
@@ -101,8 +103,9 @@ def _p_in_family(test: ClaimTest | None) -> float:
 def _decide_test(test: ClaimTest, p_holm: float, divisor: int) -> Verdict:
     """The verdict with its numbers; divisor: the number by which Holm's procedure divides alpha for this claim."""
     claim, comparison, estimate = test.claim, test.comparison, test.comparison.estimate
-    verdict = test.obstacle or (decide_escape(claim, estimate, p_holm) if comparison.survival_p is not None else
-                                decide(claim, estimate, p_holm, divisor))
+    by_t = comparison.survival_p is None    # the power of a t test says nothing of the log-rank test
+    verdict = test.obstacle or (decide(claim, estimate, p_holm, divisor) if by_t else
+                                decide_escape(claim, estimate, p_holm))
     alpha = ALPHA / divisor
     low, high = estimate.interval(1 - 2 * alpha if Flag.WITHIN_MARGIN in verdict.flags else 1 - alpha)
     values = {arm: numbers.tolist()
@@ -110,9 +113,9 @@ def _decide_test(test: ClaimTest, p_holm: float, divisor: int) -> Verdict:
     return replace(
         verdict, n=len(comparison.differences), effect=estimate.mean, low=low, high=high, plain_low=estimate.low,
         plain_high=estimate.high, p=test.p, p_holm=math.nan if test.obstacle else p_holm,
-        smallest_detectable_effect=estimate.smallest_detectable(alpha=alpha),
-        seeds_needed=statistics.seeds_needed(estimate, claim.margin, alpha), correlation=comparison.correlation,
-        values=values)
+        smallest_detectable_effect=estimate.smallest_detectable(alpha=alpha) if by_t else math.nan,
+        seeds_needed=statistics.seeds_needed(estimate, claim.margin, alpha) if by_t else None,
+        correlation=comparison.correlation, values=values)
 
 
 def decide(claim: ComparisonClaim, estimate: Estimate, p_holm: float, divisor: int = 1) -> Verdict:
@@ -123,6 +126,8 @@ def decide(claim: ComparisonClaim, estimate: Estimate, p_holm: float, divisor: i
     """
     if not math.isfinite(estimate.error):
         return because("undecided", Flag.NO_INTERVAL)
+    if estimate.error == 0:
+        return because("undecided", Flag.ALL_EQUAL)
     if isinstance(claim, EqualClaim):
         return _decide_equal(claim, estimate, p_holm, ALPHA / divisor)
     if p_holm >= ALPHA:
@@ -149,8 +154,10 @@ def decide_escape(claim: ComparisonClaim, estimate: Estimate, p_holm: float) -> 
     plateau cannot show it. They are found unlike if the test finds a difference and it is larger than the margin. A
     difference of zero within the limit decides nothing.
     """
+    if not math.isfinite(estimate.mean):
+        return because("undecided", Flag.NONE_ESCAPED)
     if not math.isfinite(p_holm) or p_holm >= ALPHA or not estimate.mean:
-        return because("undecided", Flag.IMPRECISE)
+        return because("undecided", Flag.NOT_TOLD_APART)
     if isinstance(claim, EqualClaim):
         beyond = abs(estimate.mean) > claim.margin
         return because("reversed", Flag.BEYOND_MARGIN) if beyond else because("undecided", Flag.MARGIN_UNRESOLVED)

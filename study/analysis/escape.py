@@ -25,7 +25,7 @@ from study.analysis.statistics import Estimate
 
 RESAMPLES = 4000                            # enough for all ways with seven runs an arm
 COLUMNS = ("arm", "baseline", "n", "escaped", "median", "median_low", "median_high", "median_tokens", "median_seconds",
-           "limit", "difference", "low", "high", "p", "p_holm")
+           "limit", "difference", "low", "high", "p", "p_holm", "smallest_p")
 
 
 class Escapes(NamedTuple):
@@ -49,7 +49,8 @@ def escape_table(results: StudyResults) -> pd.DataFrame:
 
     median: Kaplan-Meier estimate of the escape step, with its 95 % interval (log-log); infinite if at most half of the
     runs escape. median_tokens, median_seconds: what the arm had used there. p: exact log-rank test against the
-    baseline, adjusted by Holm over the arms of one factor. difference: mean over seeds of the steps on the plateau, at
+    baseline; p_holm: adjusted by Holm over the arms of one factor; smallest_p: the least that p_holm could be with so
+    many arms and runs. difference: mean over seeds of the steps on the plateau, at
     most `limit`, minus those of the baseline, with its 95 % t interval, which can disagree with p. limit: the smallest
     number of steps that a run of the two arms which never escaped was trained for; without such a run, the latest
     escape.
@@ -71,6 +72,8 @@ def escape_table(results: StudyResults) -> pd.DataFrame:
     factors = table.arm.map(lambda arm: study.arms[arm].factor)
     for _, part in table[table.p.notna()].groupby(factors):
         table.loc[part.index, "p_holm"] = statistics.holm(part.p.tolist())[0]
+        runs = part.n.astype(int)           # an arm and its baseline have the same seeds
+        table.loc[part.index, "smallest_p"] = [min(1.0, len(part) * 2 / math.comb(2 * n, n)) for n in runs]
     return table
 
 

@@ -79,13 +79,13 @@ def nll_at(corruption: str) -> Measure:
     """NLL in nats at one kind of corrupted token under 80/10/10."""
     def measure(_: StudyResults, cell: CellResults) -> Value | None:
         scores = (cell.evaluation["mixed"] or {"by_kind": {}})["by_kind"].get(corruption)
-        return Value(scores["nll"]) if scores else None
+        return None if not scores or scores["nll"] is None else Value(scores["nll"])
     return measure
 
 
 def escape_tokens(results: StudyResults, cell: CellResults) -> Value | None:
-    """The training tokens, padding among them, that the run has seen when it leaves the plateau; None if it never
-    does."""
+    """The training tokens, without padding, that the run has seen when it leaves the plateau, if all its steps have as
+    many; None if it never does."""
     step = learning.learning_curve(results, cell).escape_step
     return None if step is None else Value(step * cell.training["tokens"] / cell.training["steps"])
 

@@ -15,7 +15,7 @@ from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
 from study.analysis.variance import deviation_interval
-from study.analysis.verdict import Verdict, because, too_few
+from study.analysis.verdict import Verdict, because, not_measured, too_few
 
 
 def decide_exact(claim: ExactClaim, checks: dict[str, dict]) -> Verdict:
@@ -49,7 +49,7 @@ def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verd
     else:
         numbers = [cell_metric(results, cell, claim.metric) for cell in cells]
         if any(number is None for number in numbers):
-            return because("not testable here", Flag.NOT_MEASURED, metric=claim.metric)
+            return not_measured(results, [claim.arm], claim.metric)
         values = np.array([number.cell for number in numbers])
     estimate, n = statistics.t_estimate(values), len(values)
     low, high = estimate.low, estimate.high
@@ -76,7 +76,7 @@ def decide_spread(results: StudyResults, claim: SpreadClaim) -> Verdict:
     standard deviation times the root of 2, with its chi-squared interval."""
     numbers = [cell_metric(results, cell, claim.metric) for cell in results.of_arm(claim.arm)]
     if any(number is None for number in numbers):
-        return because("not testable here", Flag.NOT_MEASURED, metric=claim.metric)
+        return not_measured(results, [claim.arm], claim.metric)
     values = np.array([number.cell for number in numbers])
     if len(values) < claim.min_seeds:
         return replace(too_few(len(values), claim.min_seeds), n=len(values), values={claim.arm: values.tolist()})
@@ -117,6 +117,8 @@ def decide_rate(results: StudyResults, claim: RateClaim) -> Verdict:
         verdict = because("holds", Flag.MOST_RUNS_DIVERGE)
     elif high < MAJORITY:
         verdict = because("reversed", Flag.FEW_RUNS_DIVERGE)
+    elif low > MAJORITY:
+        verdict = because("undecided", Flag.RATE_LIKE_BASELINE)
     else:
         verdict = because("undecided", Flag.RATE_UNRESOLVED)
     return replace(verdict, n=n, effect=count / n, low=low, high=high, plain_low=low, plain_high=high, p=p, p_holm=p,

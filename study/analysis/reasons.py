@@ -24,12 +24,17 @@ class Flag(StrEnum):
     MOST_RUNS_DIVERGE = auto()              # rate claims
     FEW_RUNS_DIVERGE = auto()
     RATE_UNRESOLVED = auto()
+    RATE_LIKE_BASELINE = auto()
     RUNS_DIFFER = auto()
     RUNS_ALIKE = auto()
     SPREAD_UNRESOLVED = auto()
     OWN_CONDITIONS_DISAGREE = auto()        # of a split
     SECONDARY_DISAGREES = auto()
+    NOT_TOLD_APART = auto()                 # claims about escape steps
+    NONE_ESCAPED = auto()
     NO_INTERVAL = auto()                    # anything that keeps a claim from being decided
+    ALL_EQUAL = auto()
+    DIVERGED = auto()
     TOO_FEW_SEEDS = auto()
     NEVER_ESCAPED = auto()                  # of the learning gate (gate.py)
     TRAINED_TOO_SHORT = auto()
@@ -61,7 +66,12 @@ _SENTENCES = {
     Flag.MOST_RUNS_DIVERGE: "most runs diverge, and more than those of the baseline",
     Flag.FEW_RUNS_DIVERGE: "fewer than half of the runs diverge",
     Flag.RATE_UNRESOLVED: "the interval of the rate includes one half",
+    Flag.RATE_LIKE_BASELINE: "most runs diverge, but those of the baseline may do so as often",
+    Flag.NOT_TOLD_APART: "the log-rank test does not tell the two arms apart",
+    Flag.NONE_ESCAPED: "no run of either arm left the unigram plateau",
     Flag.NO_INTERVAL: "no interval can be computed",
+    Flag.ALL_EQUAL: "every seed gives the same number, so no interval can be computed",
+    Flag.DIVERGED: "{failing} of {n} runs of {arm} diverged, and {metric} is unknown for them",
     Flag.TOO_FEW_SEEDS: "too few seeds: {n}, but the claim requires {min_seeds}",
     Flag.NEVER_ESCAPED: "{failing} of {n} runs of {arm} never left the unigram plateau",
     Flag.TRAINED_TOO_SHORT: "{failing} of {n} runs of {arm} trained for less than {times} times the escape step "

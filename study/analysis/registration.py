@@ -66,13 +66,14 @@ def register_claims(study: Study) -> None:
     earlier, trained = read_registrations(study), trained_arms(study)
     if trained and not earlier:
         return                              # too late
-    claims, hashes = testable(study, load_claims(study)), registered_hashes(earlier)
+    every, hashes = load_claims(study), registered_hashes(earlier)
+    claims = testable(study, every)
     new = {name: claim_hash(claim) for name, claim in claims.items()
            if hashes.get(name) != claim_hash(claim) and not trained.issuperset(arms_of(claim))}
     if not new:
         return
     known = hashes.keys() | new.keys()
-    families = {name: [other for other, theirs in claims.items() if other in known
+    families = {name: [other for other, theirs in every.items() if other in known
                        and getattr(theirs, "family", None) == claims[name].family]
                 for name in new if isinstance(claims[name], ComparisonClaim)}
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

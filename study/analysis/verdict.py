@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from study.analysis.claims import AnyClaim, UntestedClaim, arms_of, fidelity_of
-from study.analysis.metrics import METRICS
+from study.analysis.metrics import METRICS, cell_metric
 from study.analysis.reasons import Flag, sentence
+from study.analysis.results import StudyResults
 from study.config.study import Study
 
 OUTCOMES = ("holds", "reversed", "no difference", "split", "undecided", "not testable here")
@@ -50,6 +52,20 @@ def verdict_on(claim: AnyClaim, outcome: str) -> str:
 def too_few(n: int, min_seeds: int) -> Verdict:
     """The verdict of a claim that requires more seeds than a study has."""
     return because("undecided", Flag.TOO_FEW_SEEDS, n=n, min_seeds=min_seeds)
+
+
+def not_measured(results: StudyResults, arms: Iterable[str], metric: str) -> Verdict:
+    """The verdict of a claim whose metric is unknown for a cell of its arms.
+
+    A diverged run is a result, so a claim that lacks nothing else is undecided; otherwise the study does not measure
+    it.
+    """
+    unknown = [cell for arm in arms for cell in results.of_arm(arm) if cell_metric(results, cell, metric) is None]
+    if not unknown or any(cell.training["status"] != "diverged" for cell in unknown):
+        return because("not testable here", Flag.NOT_MEASURED, metric=metric)
+    arm = unknown[0].arm
+    return because("undecided", Flag.DIVERGED, failing=sum(cell.arm == arm for cell in unknown),
+                   n=len(results.of_arm(arm)), arm=arm, metric=METRICS[metric].label)
 
 
 def why_untested(study: Study, claim: AnyClaim) -> Verdict | None:

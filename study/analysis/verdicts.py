@@ -18,8 +18,9 @@ level, in comparisons of NLL. The learning gate does not apply to metrics of the
 Every comparison claim of a family has two tests, that there is a difference and that it is inside the margin (or, of an
 `equal` claim, inside and outside). At most one of the two null hypotheses is true, and a claim that is decided by one
 test is not tested by the other. So Holm's procedure over the smaller p value of each claim keeps the rate of false
-outcomes in a family at ALPHA. The members of a family are those that were registered by the time of the claim, whatever
-became of their arms. Claims that were never registered are adjusted with all others, but do not count for them.
+outcomes at ALPHA among the claims of a family that were registered together. The members of a family are those that
+were registered by the time of the claim, whatever became of their arms: claims that are added later do not change the
+outcome of earlier ones. Claims that were never registered are adjusted with all others, but do not count for them.
 Intervals have the level of their test.
 """
 from __future__ import annotations
@@ -31,14 +32,14 @@ from study.analysis.claims import (
     RangeClaim,
     RateClaim,
     SpreadClaim,
+    arms_of,
 )
 from study.analysis.comparisons import compare_arms
 from study.analysis.difference_claims import ClaimTest, decide_families, obstacle, second_look
 from study.analysis.number_claims import decide_exact, decide_number, decide_rate, decide_spread
-from study.analysis.reasons import Flag
 from study.analysis.registration import read_registrations, registered_families
 from study.analysis.results import StudyResults
-from study.analysis.verdict import Verdict, because, why_untested
+from study.analysis.verdict import Verdict, not_measured, why_untested
 
 
 def decide_all(results: StudyResults, claims: dict[str, AnyClaim], checks: dict[str, dict]) -> dict[str, Verdict]:
@@ -59,7 +60,7 @@ def decide_all(results: StudyResults, claims: dict[str, AnyClaim], checks: dict[
         elif comparison := compare_arms(results, claim.treatment, claim.baseline, claim.metric):
             tests[name] = ClaimTest(claim, comparison, obstacle(results, claim, comparison))
         else:
-            verdicts[name] = because("not testable here", Flag.NOT_MEASURED, metric=claim.metric)
+            verdicts[name] = not_measured(results, arms_of(claim), claim.metric)
     decided = decide_families(tests, registered_families(read_registrations(results.study)))
     verdicts |= {name: second_look(results, tests[name], verdict) for name, verdict in decided.items()}
     return {name: verdicts[name] for name in claims}

@@ -68,6 +68,7 @@ def predict(study: Study,
 
     Example: study predict "magoku [MASK] petepo" --cells dynamic-0 static-0 --study experiments/tiny
     """
+    from study.analysis.current import check_tokenizer
     from study.cli.console import show_masked, show_predictions
     from study.evaluation.predictions import predict as run_predict
 
@@ -75,9 +76,12 @@ def predict(study: Study,
     names = {f"{arm}-{seed}" for arm, seed in study.cells}
     sentence, *unknown = [word for word in text if word not in names] or text
     cells = [*cells, *(word for word in text if word in names), *unknown]
+    parsed = [study.parse_cell_name(cell) for cell in cells]
+    for cell in parsed:
+        check_tokenizer(study, *cell)
     _note_unknown_words(study, sentence)
     show = show_masked if masked else show_predictions
-    show(run_predict(study, sentence, [study.parse_cell_name(cell) for cell in cells], top, masked, seed))
+    show(run_predict(study, sentence, parsed, top, masked, seed))
 
 
 @command
@@ -100,13 +104,16 @@ def minimal_pairs(study: Study, cell: Annotated[str, typer.Argument(metavar="CEL
 
     Example: study minimal-pairs dynamic-60 --task data/blimp/test.parquet --pairs 50 --study experiments/wikitext2
     """
+    from study.analysis.current import check_tokenizer
     from study.analysis.further_tables import one_cell_rows
     from study.cli.console import show_minimal_pairs
     from study.data.minimal_pairs import read_file
     from study.evaluation.minimal_pairs import judge
 
+    arm, seed = study.parse_cell_name(cell)
+    check_tokenizer(study, arm, seed)
     frame = read_file(task, phenomenon, paradigm, pairs)
-    show_minimal_pairs(one_cell_rows(frame, judge(study, *study.parse_cell_name(cell), frame)))
+    show_minimal_pairs(one_cell_rows(frame, judge(study, arm, seed, frame)))
 
 
 @command
@@ -121,13 +128,16 @@ def encode(study: Study, texts: Annotated[list[str], typer.Argument(metavar="TEX
     """
     import numpy as np
 
+    from study.analysis.current import check_tokenizer
     from study.cli.console import show_states
     from study.evaluation.embedding import encode as encode_texts
 
     if len(texts) > 2:
         raise StudyError(f"{len(texts)} texts; pass one text or two, each in quotes")
+    arm, seed = study.parse_cell_name(cell)
+    check_tokenizer(study, arm, seed)
     _note_unknown_words(study, *texts)
-    tokens, states = encode_texts(study, *study.parse_cell_name(cell), texts[0], texts[1] if len(texts) > 1 else None)
+    tokens, states = encode_texts(study, arm, seed, texts[0], texts[1] if len(texts) > 1 else None)
     show_states(tokens, states)
     if out is not None:
         out = out if out.suffix == ".npy" else out.with_name(f"{out.name}.npy")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def finetune_by_hand(study: Study, cell: str, task: Path, test: Path | None, changes: list[str],
                      export: Path | None) -> None:
     """Fine-tunes a cell on a file, prints its accuracy and exports it if a folder is given."""
+    from study.analysis.current import check_tokenizer
     from study.cli.console import progress
     from study.finetuning.by_hand import finetune_file, recipe_with
     from study.finetuning.export import check_export, export_classifier
@@ -21,6 +22,7 @@ def finetune_by_hand(study: Study, cell: str, task: Path, test: Path | None, cha
     recipe = recipe_with(study, changes)
     if export is not None:                  # before the work: a reason not to export is an error at once
         check_export(study, arm, seed, recipe, export)
+    check_tokenizer(study, arm, seed)
     done = finetune_file(study, arm, seed, task, test, recipe, progress)
     echo(f"finetune {cell}: accuracy {done.accuracy:.1%} on {done.test_rows:,} test rows (commonest class "
          f"{done.majority:.1%}); learning rate {done.rate:g}, {done.train_rows:,} training rows, "

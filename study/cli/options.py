@@ -19,6 +19,9 @@ from study import StudyError
 
 Arm = Annotated[str, typer.Option(help="Arm, as named in experiments/arms.yaml.")]
 Seed = Annotated[int, typer.Option(help="Seed of the cell.")]
+# Written out, since typer does not see the help of `Arm` in `Arm | None`.
+OptionalArm = Annotated[str | None, typer.Option(help="Arm, as named in experiments/arms.yaml.")]
+OptionalSeed = Annotated[int | None, typer.Option(help="Seed of the cell.")]
 Cell = Annotated[str, typer.Option(help="Cell: an arm and a seed, such as dynamic-0.")]
 
 StudyOption = Annotated[Path | None, typer.Option(

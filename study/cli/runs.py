@@ -101,12 +101,12 @@ def verify(study: Study,
     from study.cli.console import TrainingBar, verification_summary
     from study.evaluation.embedding import recorded_settings
     from study.orchestration.dvc_commands import make_examples
-    from study.orchestration.verify import spread_cells
+    from study.orchestration.verify import check_recorded, spread_cells
     from study.orchestration.verify import verify as verify_cell
 
     names = cell or spread_cells(study, cells)
     for name in names:                      # before the examples are made: a missing record is an error at once
-        recorded_settings(study, *study.parse_cell_name(name))
+        check_recorded(study, name)
     make_examples(study)
     outcomes = []
     for name in names:
@@ -167,14 +167,16 @@ def create(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the
 def rename(study: Study, name: Annotated[str, typer.Argument(metavar="NAME", help="New name of the study.")]):
     """Give a study another name. Its trained cells are kept.
 
+    A rename that was interrupted is finished by the same command.
+
     Writes: the name in params.yaml, dvc.lock, training.json and MLflow, and the folders that have it.
 
     Example: study rename small --study experiments/tiny
     """
-    from study.orchestration.rename import mentions, rename_study
+    from study.orchestration.rename import mentions, name_before, rename_study
     from study.tracking.runs import rename_experiment
 
-    old = study.settings.name
+    old = name_before(study)
     renamed = rename_study(study, name)
     rename_experiment(renamed, old)
     echo(f"renamed {old} to {name} in {renamed.folder}; run `dvc repro` there to make its report again")

@@ -8,7 +8,7 @@ import typer
 from typer import echo
 
 from study import StudyError
-from study.cli.options import Arm, Seed, study_command
+from study.cli.options import Arm, OptionalArm, OptionalSeed, Seed, study_command
 
 if TYPE_CHECKING:
     from study.config.study import Study
@@ -235,7 +235,7 @@ def tasks(study: Study, task: Annotated[str, typer.Option(help="Task, as named i
 @stage
 def finetune(study: Study,
              cell: Annotated[str | None, typer.Argument(metavar="CELL", help="Cell, such as dynamic-0.")] = None,
-             arm: Arm | None = None, seed: Seed | None = None,
+             arm: OptionalArm = None, seed: OptionalSeed = None,
              task: Annotated[Path | None, typer.Option(
                  metavar="FILE", help="Labelled texts: .csv, .jsonl or .parquet with text, label and perhaps text_pair."
                  )] = None,
@@ -255,8 +255,11 @@ def finetune(study: Study,
     if task is not None:
         from study.cli.finetuning import finetune_by_hand
 
-        finetune_by_hand(study, cell or f"{arm}-{seed}", task, test, change or [], export)
+        if cell is None or arm is not None or seed is not None:
+            raise StudyError(f"--task {task} needs CELL, such as dynamic-0, and neither --arm nor --seed")
+        finetune_by_hand(study, cell, task, test, change or [], export)
         return
+    from study.analysis.current import check_trained_cell
     from study.finetuning.finetune import finetune as finetune_cell
 
     if arm is None or seed is None or cell or test or change or export:
@@ -264,6 +267,7 @@ def finetune(study: Study,
     check_cell(study, arm, seed, "finetune")
     if arm not in study.settings.finetune.arms:
         raise StudyError(f"{study.params_path}: {arm} is not among finetune.arms; add it")
+    check_trained_cell(study, arm, seed)
     for name, scores in finetune_cell(study, arm, seed).items():
         for size in map(str, study.settings.finetune.recipe.train_sizes):
             untrained = scores.get("untrained", {}).get(size)

@@ -34,7 +34,10 @@ def load_study(folder: str | Path = ".") -> Study:
 
 
 def _check_arms(study: Study) -> None:
-    """Every arm must differ from its baseline and from the other arms of the study."""
+    """Every arm must differ from its baseline and from the other arms of the study, whose baseline predicts [MASK]."""
+    if resolve(study, study.settings.baseline).objective.token_objective == "causal":
+        raise StudyError(f"{study.params_path}: baseline: {study.settings.baseline} is a causal model, so it has no "
+                         f"NLL on [MASK] to compare with; choose a masked one")
     first_with: dict[str, str] = {}
     for name in study.settings.arms:
         config, baseline = resolve(study, name), study.arms[name].baseline

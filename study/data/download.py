@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from study import StudyError
 from study.config.schema import MinimalPairs, Text
 from study.config.study import Study
-from study.data.sources import Source, candidates, data_folder, load_from_hub, local_name
+from study.data.sources import (
+    DOWNLOADED,
+    Source,
+    candidates,
+    data_folder,
+    load_from_hub,
+    local_name,
+    local_sources,
+    quiet_datasets,
+)
 from study.data.tasks import configurations
 from study.files import PART
 
@@ -19,19 +28,21 @@ if TYPE_CHECKING:
 def download(study: Study, progress=lambda items, **_: items) -> Iterator[Path]:
     """Writes each split that is not there as a parquet file, and yields its path. `progress` wraps iterables.
 
-    Raises StudyError if no setting names a local folder, or if a split cannot be loaded from the hub.
+    Raises StudyError if no setting names a local folder, if one asks for a format other than parquet, or if a split
+    cannot be loaded from the hub.
     """
-    sources = [source for source in (study.settings.corpus, *study.settings.probe.tasks,
-                                    *study.settings.evaluation.minimal_pairs)
-               if getattr(source, "local", None) is not None]
+    sources = local_sources(study)
     if not sources:
         raise StudyError(f"{study.params_path}: no `local` folder is named, so each stage reads the hub itself; name "
                          f"folders below {data_folder(study.root)} to keep copies")
     splits = [(source, split) for source in sources for split in source.splits]
     for source, split in progress(splits, description="download"):
-        folder, name = data_folder(study.root) / source.local, local_name(source, split)
-        if any(candidates(folder, name)):
+        if candidates(study, source, split):
             continue
+        folder, name = data_folder(study.root) / source.local, local_name(source, split)
+        if (wanted := getattr(source, "format", None)) not in DOWNLOADED:
+            raise StudyError(f"{study.params_path}: {folder} has no split {name} of the `format: {wanted}` that stands "
+                             f"next to `local: {source.local}`, and a download writes parquet; set format to null")
         rows = _rows(study, source, split)
         path = folder / f"{name}.parquet"
         part = path.with_name(f".{path.name}{PART}")
@@ -43,10 +54,9 @@ def download(study: Study, progress=lambda items, **_: items) -> Iterator[Path]:
 
 def _rows(study: Study, source: Source, split: str) -> Dataset:
     """A split on the hub; of minimal pairs, that of all configurations."""
-    import datasets
-
     if isinstance(source, MinimalPairs):
         names = configurations(source)
     else:
         names = [source.name if isinstance(source, Text) else None]
-    return datasets.concatenate_datasets([load_from_hub(study, source, split, name) for name in names])
+    parts = [load_from_hub(study, source, split, name) for name in names]
+    return quiet_datasets().concatenate_datasets(parts)

@@ -34,6 +34,8 @@ from study.data.token_summary import examples_summary
 from study.data.tokenizer import TokenizerInfo, load
 from study.files import file_sha256, save_arrays, write_json
 
+OF_PAIRS = ("nsp/", "sop/", f"{PAIR_SET}/")     # beginnings of the names of arrays that describe pairs
+
 
 def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
                    progress=lambda items, **_: items) -> dict:
@@ -53,7 +55,11 @@ def write_examples(study: Study, folder: Path, exact: ExactFloor | None = None,
         remasked = settings.remasked if split == "validation" else None
         sets[split] = build_evaluation_set(settings, stores[split], unigram, tokenizer, rows, exact,
                                            documents=split == "test", paragraphs=remasked.rows if remasked else 0)
-        save_arrays(sets[split], folder / f"{split}.npz")
+    if without_pairs is None and (without_pairs := without_masked_pairs(study, sets)):
+        sets = {split: {name: array for name, array in arrays.items() if not name.startswith(OF_PAIRS)}
+                for split, arrays in sets.items()}
+    for split, arrays in sets.items():
+        save_arrays(arrays, folder / f"{split}.npz")
     floors = {} if exact is None else {split: _floors(arrays) for split, arrays in sets.items()}
     tokens = {split: _masked(arrays, "", "mask_only", tokenizer) for split, arrays in sets.items()}
     if without_pairs is None:
@@ -94,11 +100,29 @@ def check_arms(study: Study, stores: dict[str, TokenStore]) -> str | None:
     if not reasons:
         return None
     split, reason = next(iter(reasons.items()))
+    _refuse_pairs(study, split, reason)
+    return reason
+
+
+def _refuse_pairs(study: Study, split: str, reason: str) -> None:
+    """Raises StudyError if an arm of the study needs pairs of segments."""
     configs = {arm: resolve(study, arm) for arm in study.settings.arms}
     if needing := [arm for arm, config in configs.items() if config.inputs.format in PAIR_FORMATS]:
         raise StudyError(f"{study.params_path}: arms: {', '.join(needing)} cannot be built from the split {split} "
                          f"({reason}); remove {'them' if len(needing) > 1 else 'it'}")
-    return reason
+
+
+def without_masked_pairs(study: Study, sets: dict[str, dict[str, np.ndarray]]) -> str | None:
+    """Returns why the evaluation sets have no pairs with a masked token, None if each has some.
+
+    Raises StudyError if an arm of the study needs them.
+    """
+    for split, arrays in sets.items():
+        if not arrays[f"{PAIR_SET}/kind"].any():
+            reason = f"no token of the pairs of the split {split} is masked"
+            _refuse_pairs(study, split, reason)
+            return reason
+    return None
 
 
 def write_input_manifests(study: Study, folder: Path) -> None:

@@ -8,7 +8,9 @@
 """
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
@@ -25,18 +27,19 @@ UNLABELLED = -1                             # what data sets write for a label t
 SHOWN_LABELS = 10                           # labels in an error
 
 
-def class_numbers(task: ProbeTask, labels: Series, names: list[str] | None, where: str) -> np.ndarray:
+def class_numbers(task: ProbeTask, labels: Series, names: list[str] | None, where: str,
+                  section: str = "probe.tasks") -> np.ndarray:
     """Returns the class of each row, (rows,) int64, and -1 for rows to leave out.
 
     labels (rows,): as in the data. names: those that the data set has for 0, 1, ... (ClassLabel), None without. where:
-    the task and split, for errors. Raises StudyError if a label has no class, or if names and classes contradict
-    each other.
+    the task and split, for errors. section: of the settings, with the task. Raises StudyError if a label has no class,
+    or if names and classes contradict each other.
     """
     values = _plain(task, labels, where)
-    mapping = _mapping(task, names, values, where) | dict.fromkeys(task.ignored_labels, -1)
+    mapping = _mapping(task, names, values, where, section) | dict.fromkeys(task.ignored_labels, -1)
     found = Counter(values)
     if unknown := [value for value in found if value not in mapping]:
-        raise StudyError(_no_class(task, found, unknown, where))
+        raise StudyError(_no_class(task, found, unknown, where, section))
     return np.array([mapping[value] for value in values], np.int64)
 
 
@@ -49,49 +52,61 @@ def renamed(task: ProbeTask, names: list[str] | None) -> str | None:
 
 
 def _plain(task: ProbeTask, labels: Series, where: str) -> list[Hashable]:
-    """The labels as Python values. Words that are all whole numbers become numbers, as in tables without types."""
+    """The labels as Python values. Words that are all whole numbers, apart from those to leave out, become numbers, as
+    in tables without types."""
     values = labels.tolist()
     for row, value in enumerate(values):
         if not isinstance(value, Hashable):
             raise StudyError(f"{where}: row {row}: column {task.label!r} holds {value!r:.40}, not one label")
-    named = {*task.labels, *(task.label_values or ())}
-    if all(isinstance(value, str) and re.fullmatch(r"-?\d+", value) for value in values) and not named & set(values):
-        return [int(value) for value in values]
+    named, kept = {*task.labels, *(task.label_values or ())}, set(values) - set(task.ignored_labels)
+    if all(isinstance(value, str) and re.fullmatch(r"-?\d+", value) for value in kept) and not named & kept:
+        return [int(value) if value in kept else value for value in values]
     return values
 
 
-def _mapping(task: ProbeTask, names: list[str] | None, values: list[Hashable], where: str) -> dict[Hashable, int]:
+def _mapping(task: ProbeTask, names: list[str] | None, values: list[Hashable], where: str,
+             section: str) -> dict[Hashable, int]:
     """Label -> class."""
     if task.label_values is not None:
         classes: dict[Hashable, int] = {value: number for number, value in enumerate(task.label_values)}
         by_name = {index: classes[name] for index, name in enumerate(names or ()) if name in classes}
         return by_name or classes
-    if any(isinstance(value, str) for value in values):
+    if any(isinstance(value, str) for value in set(values) - set(task.ignored_labels)):
         return {name: number for number, name in enumerate(task.labels)}
     if names is not None:
-        return _by_name(task, names, where)
+        return _by_name(task, names, where, section)
     return {number: number for number in range(len(task.labels))}
 
 
-def _by_name(task: ProbeTask, names: list[str], where: str) -> dict[Hashable, int]:
-    """Number in the data -> class, by the names of both. Upper case and punctuation do not count."""
+def _by_name(task: ProbeTask, names: list[str], where: str, section: str) -> dict[Hashable, int]:
+    """Number in the data -> class, by the names of both: by the same names, else by names that differ in upper case and
+    punctuation only."""
+    exact = {name: number for number, name in enumerate(names)}
+    if exact.keys() >= set(task.labels):
+        return {exact[label]: number for number, label in enumerate(task.labels)}
     ours = {_key(label): number for number, label in enumerate(task.labels)}
     theirs = {_key(name): number for number, name in enumerate(names)}
-    if len(ours) == len(task.labels) and len(theirs) == len(names) and theirs.keys() >= ours.keys():
+    both = f"the data calls its classes {', '.join(names)}, and {section}.labels are {', '.join(task.labels)}"
+    if len(ours) < len(task.labels) or len(theirs) < len(names):
+        raise StudyError(f"{where}: {both}: some differ in punctuation only; use the names of the data, or say which "
+                         f"is which with `label_values: {list(range(len(task.labels)))}`, in the order of the names")
+    if theirs.keys() >= ours.keys():
         return {theirs[key]: number for key, number in ours.items()}
     moved = [key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]]
     if moved:
-        name = names[theirs[moved[0]]]
-        raise StudyError(f"{where}: the data calls its classes {', '.join(names)}, and probe.tasks.labels are "
-                         f"{', '.join(task.labels)}: {name} is not in the same place; use the names of the data")
+        raise StudyError(f"{where}: {both}: {names[theirs[moved[0]]]} is not in the same place; use the names of the "
+                         f"data")
     return {number: number for number in range(len(task.labels))}
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold()) or name
+    """A name without upper case and punctuation. Marks stay: in some scripts they are vowels."""
+    kept = (character for character in name.casefold()
+            if character.isalnum() or unicodedata.category(character).startswith("M"))
+    return "".join(kept) or name
 
 
-def _no_class(task: ProbeTask, found: Counter, unknown: list[Hashable], where: str) -> str:
+def _no_class(task: ProbeTask, found: Counter, unknown: list[Hashable], where: str, section: str) -> str:
     """The message about labels without a class: what was found, and the setting that maps it."""
     order = sorted(found, key=lambda value: (isinstance(value, str), value))
     shown = ", ".join(map(repr, order[:SHOWN_LABELS])) + (", ..." if len(order) > SHOWN_LABELS else "")
@@ -104,11 +119,13 @@ def _no_class(task: ProbeTask, found: Counter, unknown: list[Hashable], where: s
         remedies.append(f"{found[UNLABELLED]} rows have {UNLABELLED}, which marks rows without a label: leave them out "
                         f"with `ignored_labels: [{UNLABELLED}]`")
     if [value for value in unknown if value != UNLABELLED]:
-        if len(rest) == len(task.labels):
-            remedies.append(f"say which is which with `label_values: [{', '.join(map(str, rest))}]`, in the order of "
-                            f"the names")
+        if not all(isinstance(value, (int, str)) and not isinstance(value, bool) for value in rest):
+            remedies.append(f"convert the column {task.label!r} to whole numbers or words")
+        elif len(rest) == len(task.labels):
+            listed = ", ".join(json.dumps(value, ensure_ascii=False) for value in rest)     # YAML reads `yes` as true
+            remedies.append(f"say which is which with `label_values: [{listed}]`, in the order of the names")
         else:
-            remedies.append(f"give probe.tasks.labels a name for each of the {len(rest)}, and `label_values` in the "
+            remedies.append(f"give {section}.labels a name for each of the {len(rest)}, and `label_values` in the "
                             f"same order")
-    return (f"{where}: labels [{shown}] do not match the {len(task.labels)} names in probe.tasks.labels "
+    return (f"{where}: labels [{shown}] do not match the {len(task.labels)} names in {section}.labels "
             f"({', '.join(task.labels)}); {'; '.join(remedies)}")

@@ -9,7 +9,6 @@ A split in a local folder is one of these, in one of FORMATS, each file also wit
 """
 from __future__ import annotations
 
-import csv
 import glob
 import os
 import re
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from study import StudyError
 from study.config.schema import MinimalPairs, ProbeTask, Text
 from study.config.study import Study
+from study.data.tables import load_table
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,8 +30,11 @@ Source = Text | ProbeTask | MinimalPairs    # settings that name a data set
 SPLITS = ("train", "validation", "test")
 FORMATS = {"parquet": (".parquet",), "csv": (".csv",), "tsv": (".tsv",), "json": (".json", ".jsonl"),
            "text": (".txt",)}
+DOWNLOADED = (None, "parquet")              # settings of `format` that find what `study download` writes
 SAVED = "state.json"                        # in the folder of a split that `save_to_disk` has written
 SHOWN_FILES = 5                             # names of files in an error
+# What the hub's client reads when it is imported.
+ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0", "HF_HUB_DOWNLOAD_TIMEOUT": "20"}
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,11 @@ def load_rows(study: Study, source: Source, split: str, columns: tuple[str, ...]
     configuration: the data set's configuration on the hub. Raises StudyError if the split cannot be loaded or a column
     is missing. With a local folder, nothing is asked of the hub.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     if source.local is None:
         rows, place = load_from_hub(study, source, split, configuration), source.path
     else:
         files = find_files(study, source, split)
-        rows = _load_files(files, split, columns, whole_files=getattr(source, "layout", None) == "files")
+        rows = _load_files(files, split, whole_files=getattr(source, "layout", None) == "files")
         place = files.form
     if not len(rows):
         raise StudyError(f"{place}: has no rows; put the split's text there")
@@ -74,28 +75,42 @@ def load_rows(study: Study, source: Source, split: str, columns: tuple[str, ...]
 
 def check_local_files(study: Study) -> None:
     """Raises StudyError if a split of the corpus or of a task is not in its local folder. Nothing is read."""
-    settings = study.settings
-    for source in (settings.corpus, *settings.probe.tasks, *settings.evaluation.minimal_pairs):
-        for split in source.splits if source.local is not None else ():
+    for source in local_sources(study):
+        for split in source.splits:
             find_files(study, source, split)
+
+
+def local_sources(study: Study) -> list[Source]:
+    """Returns the settings of each data set that has a local folder: of the corpus, of tasks and of minimal pairs."""
+    settings = study.settings
+    tasks = [task for task in (*settings.probe.tasks, *settings.finetune.tasks) if task.path != "corpus"]
+    sources = (settings.corpus, *tasks, *settings.evaluation.minimal_pairs)
+    return [source for source in sources if getattr(source, "local", None) is not None]
 
 
 def find_files(study: Study, source: Source, split: str) -> Files:
     """Returns the files of a split in the source's local folder. Raises StudyError if it has none, or more than one
     that could be meant."""
-    folder, split = data_folder(study.root) / source.local, local_name(source, split)
-    found = {files.form: files for files in candidates(folder, split)}
-    if wanted := getattr(source, "format", None):
-        found = {form: files for form, files in found.items() if files.format == wanted}
+    folder, name = data_folder(study.root) / source.local, local_name(source, split)
+    found = candidates(study, source, split)
     if not found:
-        raise StudyError(_nothing_found(study, source, folder, split))
+        raise StudyError(_nothing_found(study, source, folder, name))
     if len(found) > 1:
         names = ", ".join(os.path.relpath(form, folder) for form in sorted(found))
-        raise StudyError(f"{folder}: the split {split} is there more than once ({names}); keep one, or set `format` "
-                         f"next to `local: {source.local}` in {study.params_path}")
+        remedy = "keep one of them" if isinstance(source, MinimalPairs) else (
+            f"keep one, or set `format` next to `local: {source.local}` in {study.params_path}")
+        raise StudyError(f"{folder}: the split {name} is there more than once ({names}); {remedy}")
     files = next(iter(found.values()))
-    _check_files(files, split, getattr(source, "layout", None))
+    _check_files(files, name, source)
     return files
+
+
+def candidates(study: Study, source: Source, split: str) -> dict[str, Files]:
+    """Returns the sets of files in the source's local folder that could be the split, by what errors call them. If the
+    settings name a format, others do not count."""
+    files_there = _files_of(data_folder(study.root) / source.local, local_name(source, split))
+    wanted = getattr(source, "format", None)
+    return {files.form: files for files in files_there if wanted in (None, files.format)}
 
 
 def local_name(source: Source, split: str) -> str:
@@ -105,8 +120,8 @@ def local_name(source: Source, split: str) -> str:
     return split if isinstance(source, MinimalPairs) or not re.fullmatch(r"\w[\w-]*", name) else name
 
 
-def candidates(folder: Path, split: str) -> Iterable[Files]:
-    """Returns the sets of files in a local folder that could be the split."""
+def _files_of(folder: Path, split: str) -> Iterable[Files]:
+    """The sets of files in a local folder that could be the split. Hidden files and folders are passed over."""
     if not folder.is_dir():
         return
     endings = {ending: name for name, endings in FORMATS.items() for ending in endings}
@@ -125,22 +140,25 @@ def candidates(folder: Path, split: str) -> Iterable[Files]:
         return
     parts: dict[str, list[Path]] = {}
     for path in sorted((folder / split).rglob("*")):
-        match = re.fullmatch(rf"[^.].*({'|'.join(map(re.escape, endings))})(\.gz)?", path.name)
-        if match:
+        match = re.fullmatch(rf".+({'|'.join(map(re.escape, endings))})(\.gz)?", path.name)
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if match and not hidden:
             parts.setdefault(endings[match[1]], []).append(path)
     for name, paths in parts.items():
         yield Files(name, str(folder / split / f"*{FORMATS[name][0]}"), tuple(paths))
 
 
-def _check_files(files: Files, split: str, layout: str | None) -> None:
+def _check_files(files: Files, split: str, source: Source) -> None:
     """Raises StudyError if a shard is missing, or if the format has no labels or no files of text."""
+    layout = getattr(source, "layout", None)
     counts = {int(match[1]) for path in files.paths if (match := re.search(r"-of-(\d+)\.", path.name))}
     if files.form.startswith(str(files.paths[0].parent / f"{split}-")) and counts != {len(files.paths)}:
         raise StudyError(f"{files.form}: {len(files.paths)} shards are there, but their names say "
                          f"{' or '.join(map(str, sorted(counts)))}; put the missing ones there")
     if files.format == "text" and layout is None:
-        raise StudyError(f"{files.form}: text files have no labels; a task needs a table with a column of labels "
-                         f"(parquet, csv, tsv, json or a saved data set)")
+        needed = ("columns; minimal pairs need a table with a column for each of the two sentences"
+                  if isinstance(source, MinimalPairs) else "labels; a task needs a table with a column of labels")
+        raise StudyError(f"{files.form}: text files have no {needed} (parquet, csv, tsv, json or a saved data set)")
     if files.format != "text" and layout == "files":
         raise StudyError(f"{files.form}: corpus.layout files reads each text file as one document, and this is "
                          f"{files.format}; choose the layout documents")
@@ -159,27 +177,27 @@ def _nothing_found(study: Study, source: Source, folder: Path, split: str) -> st
         found = f"it has {', '.join(names[:SHOWN_FILES])}{more}" if names else "it is empty"
         missing = folder
     wanted = getattr(source, "format", None)
-    ending, formats = FORMATS.get(wanted, (".parquet",))[0], "" if wanted else " (or csv, tsv, json, txt)"
-    return (f"{missing}: {found}; put {split}{ending}{formats} in {folder}, run `study download` to fetch "
-            f"{source.path} from the hub, or set `local: null` in {study.params_path} to read it from the hub")
+    others = " (or csv, tsv, json, txt)" if isinstance(source, Text) else " (or csv, tsv, json)"
+    ending, formats = FORMATS.get(wanted, (".parquet",))[0], "" if wanted else others
+    fetch = f" run `study download` to fetch {source.path} from the hub," if wanted in DOWNLOADED else ""
+    return (f"{missing}: {found}; put {split}{ending}{formats} in {folder},{fetch} or set `local: null` in "
+            f"{study.params_path} to read it from the hub")
 
 
-def _load_files(files: Files, split: str, columns: tuple[str, ...], whole_files: bool) -> Dataset:
+def _load_files(files: Files, split: str, whole_files: bool) -> Dataset:
     """The rows of local files. whole_files: whether a text file is one row; else each of its lines is one."""
     datasets = quiet_datasets()
-    # Fields of tables without types are read as they are written. In .tsv, quotes are characters like others.
-    table = {"converters": dict.fromkeys(columns, str), "keep_default_na": False}
-    options = {"csv": table, "tsv": table | {"sep": "\t", "quoting": csv.QUOTE_NONE},
-               "text": {"encoding": "utf-8-sig", "sample_by": "document" if whole_files else "line"}}
     try:
         if files.format == "saved":
             return datasets.load_from_disk(str(files.paths[0]))
         if not any(path.stat().st_size for path in files.paths) or _is_empty(files):
             raise StudyError(f"{files.form}: has no rows; put the split's text there")
         check_cache()
-        builder = "csv" if files.format == "tsv" else files.format
-        return datasets.load_dataset(builder, data_files={split: [glob.escape(str(path)) for path in files.paths]},
-                                     split=split, **options.get(files.format, {}))
+        if files.format in ("csv", "tsv"):
+            return load_table(files.format, files.form, files.paths, split)
+        options = {"encoding": "utf-8-sig", "sample_by": "document" if whole_files else "line"}
+        return datasets.load_dataset(files.format, data_files={split: [glob.escape(str(path)) for path in files.paths]},
+                                     split=split, **(options if files.format == "text" else {}))
     except StudyError:
         raise
     except Exception as error:              # the library raises many unrelated classes
@@ -188,10 +206,9 @@ def _load_files(files: Files, split: str, columns: tuple[str, ...], whole_files:
 
 def load_from_hub(study: Study, source: Source, split: str, configuration: str | None) -> Dataset:
     """Returns one split of a data set on the hub. Raises StudyError if it cannot be loaded."""
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "20")
-    if not can_reach_hub():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")        # read when `datasets` is imported
     datasets = quiet_datasets()
+    if not can_reach_hub():
+        _work_offline()
     check_cache()
     try:
         return datasets.load_dataset(source.path, configuration, revision=source.revision, split=source.splits[split])
@@ -217,8 +234,21 @@ def can_reach_hub() -> bool:
         return False
 
 
+def _work_offline() -> None:
+    """Makes the hub's client look in its cache only, unless the environment says otherwise. It has read the environment
+    when it was imported."""
+    import datasets
+    from huggingface_hub import constants
+
+    if os.environ.setdefault("HF_HUB_OFFLINE", "1") == "1":
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+
+
 def quiet_datasets():
-    """Returns the module `datasets`, which then prints nothing: errors are reported in one line."""
+    """Returns the module `datasets`, which then prints nothing (errors are reported in one line) and does not tell the
+    hub what is loaded."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import datasets
 
     datasets.disable_progress_bars()

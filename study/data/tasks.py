@@ -13,7 +13,7 @@ from study.config.schema import MinimalPairs, ProbeTask
 from study.config.study import Study
 from study.data.labels import class_numbers, renamed
 from study.data.minimal_pairs import frame_of, pairs_path
-from study.data.sources import load_rows
+from study.data.sources import load_rows, quiet_datasets
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,12 +50,10 @@ def check_labels(task: ProbeTask, split: str, frame: DataFrame, section: str = "
 def write_pairs(study: Study, task: MinimalPairs, folder: Path) -> dict[str, int]:
     """Writes pairs-<task>.parquet (minimal_pairs.py) and returns the number of pairs. Raises StudyError if the pairs
     cannot be loaded."""
-    import datasets
-
     columns = (task.good, task.bad, task.phenomenon, task.paradigm)
     names = configurations(task) if task.local is None else [None]
-    rows = datasets.concatenate_datasets([load_rows(study, task, "test", tuple(filter(None, columns)), name)
-                                          for name in names])
+    parts = [load_rows(study, task, "test", tuple(filter(None, columns)), name) for name in names]
+    rows = quiet_datasets().concatenate_datasets(parts)
     frame = frame_of(rows.to_pandas(), *columns, task.pairs_per_paradigm, f"{task.local or task.path} (test)")
     frame.to_parquet(pairs_path(folder, task), index=False)
     return {f"pairs_{task.name}": len(frame)}
@@ -63,10 +61,8 @@ def write_pairs(study: Study, task: MinimalPairs, folder: Path) -> dict[str, int
 
 def configurations(task: MinimalPairs) -> list[str | None]:
     """Returns the configurations of a data set on the hub; BLiMP has one per paradigm."""
-    import datasets
-
     try:
-        return datasets.get_dataset_config_names(task.path, revision=task.revision)
+        return quiet_datasets().get_dataset_config_names(task.path, revision=task.revision)
     except Exception:       # the hub client raises many unrelated classes; load_rows reports the reason
         return [None]
 
@@ -104,15 +100,17 @@ def task_rows(study: Study, task: ProbeTask, split: str, remarks: list[str], sec
     rows = load_rows(study, task, split, tuple(columns.values()))
     frame = rows.to_pandas()[list(columns.values())].set_axis(list(columns), axis=1)
     place = f"{task.local or task.path} ({split})"
-    if frame.isna().any(axis=None):
-        raise StudyError(f"{place}: row {int(frame.isna().any(axis=1).argmax())} has no text or label")
+    for name, column in columns.items():
+        if (missing := frame[name].isna()).any():
+            raise StudyError(f"{place}: row {int(missing.argmax())}: column {column!r} has no value; fill it in, or "
+                             f"remove the row")
     for name in list(columns)[:-1]:
         if not (is_text := frame[name].map(lambda text: isinstance(text, str))).all():
             index = int((~is_text).argmax())
             raise StudyError(f"{place}: row {index}: column {columns[name]!r} holds {frame[name][index]!r:.40}, not "
                              f"text")
     names = _names_of_classes(rows, task.label)
-    numbers = class_numbers(task, frame.label, names, f"task {task.name} ({split})")
+    numbers = class_numbers(task, frame.label, names, f"task {task.name} ({split})", section)
     if (remark := renamed(task, names)) and remark not in remarks:
         remarks.append(remark)
     kept = frame[numbers >= 0].reset_index(drop=True)
@@ -128,9 +126,13 @@ def _names_of_classes(rows: Dataset, column: str) -> list[str] | None:
 
 
 def subset(frame: DataFrame, rows: int | None) -> DataFrame:
-    """Returns `rows` rows in a seeded order, with classes as equal in size as possible; all rows if `rows` is None."""
-    if rows is None or rows >= len(frame):
-        return frame
+    """Returns `rows` rows in a seeded order, with classes as equal in size as possible; all rows if `rows` is None.
+
+    All rows keep their order, unless each class stands in one block: the first rows would then have one class.
+    """
     shuffled = frame.iloc[randomness.permutation(0, randomness.SUBSET, len(frame))]
+    if rows is None or rows >= len(frame):
+        blocks = 1 + np.count_nonzero(np.diff(frame.label))
+        return shuffled.reset_index(drop=True) if blocks == frame.label.nunique() > 1 else frame
     rank = shuffled.groupby("label").cumcount().to_numpy()
     return shuffled.iloc[np.sort(np.argsort(rank, kind="stable")[:rows])].reset_index(drop=True)

@@ -93,11 +93,16 @@ def _of_json(path: Path) -> Vocabulary:
     except Exception as error:              # the library raises nothing narrower
         raise StudyError(f"{path}: not a tokenizer.json ({' '.join(str(error).split())[:100]}); save the tokenizer "
                          f"again with save_pretrained") from None
+    _check_wordpiece(content, str(path))
+    return Vocabulary(_ordered(backend.get_vocab(), str(path)), (content.get("normalizer") or {}).get("lowercase"))
+
+
+def _check_wordpiece(content: dict, where: str) -> None:
+    """Raises StudyError unless this is the content of a tokenizer.json of a WordPiece tokenizer, as BERT's."""
     kind, prefix = content["model"].get("type"), content["model"].get("continuing_subword_prefix")
     if kind != "WordPiece" or prefix != "##":
-        raise StudyError(f"{path}: a {kind} tokenizer{f' with the prefix {prefix!r}' if prefix else ''}; this project "
+        raise StudyError(f"{where}: a {kind} tokenizer{f' with the prefix {prefix!r}' if prefix else ''}; this project "
                          f"needs WordPiece with the prefix '##', so train one with tokenizer.source: train")
-    return Vocabulary(_ordered(backend.get_vocab(), str(path)), (content.get("normalizer") or {}).get("lowercase"))
 
 
 def _of_hub(source: str) -> Vocabulary:
@@ -106,8 +111,11 @@ def _of_hub(source: str) -> Vocabulary:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=not can_reach_hub())
     except (OSError, ValueError) as error:
-        raise StudyError(f"tokenizer.source {source}: no such vocab.txt here, and the hub cannot be reached "
-                         f"({type(error).__name__}); put its vocab.txt under data/{Path(source).name}/") from None
+        raise StudyError(f"tokenizer.source {source}: no such vocab.txt here, and no tokenizer of this id could be "
+                         f"loaded from the hub ({type(error).__name__}); check the id and the connection, or put its "
+                         f"vocab.txt under data/{Path(source).name}/") from None
+    if backend := getattr(tokenizer, "backend_tokenizer", None):
+        _check_wordpiece(json.loads(backend.to_str()), f"tokenizer.source {source}")
     return Vocabulary(_ordered(tokenizer.get_vocab(), f"tokenizer.source {source}"),
                       getattr(tokenizer, "do_lower_case", None))
 

@@ -104,7 +104,8 @@ def train_wordpiece(settings: Tokenizer, text: Callable[[], Iterable[str]]):
 
     The library numbers the pieces '##x' in the order of a hash table that differs between processes, and breaks ties
     between equally frequent pairs by those numbers (huggingface/tokenizers#1794). So they are passed as if they were
-    special tokens, which are numbered first, in the given order. Special tokens have ids 0 to 4.
+    special tokens, which are numbered first, in the given order. Special tokens have ids 0 to 4. Raises StudyError if
+    the characters of the text alone are more than `vocabulary_size`, which the library ignores.
     """
     from tokenizers import trainers
 
@@ -113,7 +114,12 @@ def train_wordpiece(settings: Tokenizer, text: Callable[[], Iterable[str]]):
     trainer = trainers.WordPieceTrainer(vocab_size=settings.vocabulary_size, min_frequency=settings.min_frequency,
                                         special_tokens=numbered, show_progress=False)
     backend.train_from_iterator(text(), trainer)
-    return wordpiece(backend.get_vocab(with_added_tokens=False), settings.lowercase, **_forms(settings))
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    if len(vocabulary) > settings.vocabulary_size:
+        raise StudyError(f"tokenizer.source train: the characters of the text and the special tokens need "
+                         f"{len(vocabulary)} pieces, more than tokenizer.vocabulary_size {settings.vocabulary_size}; "
+                         f"raise it")
+    return wordpiece(vocabulary, settings.lowercase, **_forms(settings))
 
 
 def _continuations(backend, text: Iterable[str]) -> list[str]:

@@ -8,9 +8,11 @@ from study.doctor.collator import (
     EVERYWHERE,
     SPLITS,
     Counts,
+    Shares,
     count,
     interval,
     repeats,
+    split_name,
     split_p_values,
     tokens_to_tell,
 )
@@ -19,18 +21,22 @@ from study.doctor.tokenizer import Vocabulary
 LEAST_TO_TELL = 30                          # selected tokens
 
 
-def check_batches(batches: list[Batch], vocabulary: Vocabulary, mlm_probability: float) -> list[Finding]:
-    """Findings about all batches together: labels, rate, split, random tokens, and whether masks repeat."""
+def check_batches(batches: list[Batch], vocabulary: Vocabulary, mlm_probability: float,
+                  corruption: Shares) -> list[Finding]:
+    """Findings about all batches together: labels, rate, split, random tokens, and whether masks repeat.
+
+    mlm_probability and corruption (shares of [MASK], random and kept) are what the user says of the collator.
+    """
     counts = sum((count(batch, vocabulary) for batch in batches), Counts())
     findings = check_labels(counts, vocabulary)
     if counts.labels_everywhere:
         findings.append(Finding("not checked", "rate and split of the collator", "Labels do not tell which tokens were "
                                 "selected."))
         return findings
-    findings += [check_rate(counts, mlm_probability), check_split(counts, vocabulary),
+    findings += [check_rate(counts, mlm_probability), check_split(counts, vocabulary, corruption),
                  *check_random(counts, vocabulary)]
     if len(batches) > 1:
-        findings += [check_repeats(batches[0], other) for other in batches[1:]]
+        findings += [check_repeats(batches[0], other, vocabulary) for other in batches[1:]]
     else:
         findings.append(Finding("not checked", "static or dynamic masks", "There is one batch.",
                                 "Pass a second --batch with the same rows, from another epoch."))
@@ -89,29 +95,34 @@ def check_rate(counts: Counts, mlm_probability: float) -> Finding:
                    f"check the collator. Selecting whole words or spans also widens the spread.")
 
 
-def check_split(counts: Counts, vocabulary: Vocabulary) -> Finding:
-    """[MASK], random and kept, and which known splits they are compatible with."""
-    title = "corruption of selected tokens"
+def check_split(counts: Counts, vocabulary: Vocabulary, corruption: Shares) -> Finding:
+    """[MASK], random and kept, and whether the split that the ladder is for, or which other known one, fits them."""
+    title, asked = "corruption of selected tokens", split_name(corruption)
     if counts.selected < LEAST_TO_TELL:
         return Finding("not checked", title, f"{counts.selected} selected tokens are too few.", "Pass a larger batch.")
     shares = [(name, *interval(number, counts.selected))
               for name, number in zip(("[MASK]", "random", "kept"), counts.split, strict=True)]
     detail = ", ".join(f"{share:.1%} [{low:.1%}, {high:.1%}] {name}" for name, share, low, high in shares)
-    p_values = split_p_values(counts.split, vocabulary.size)
+    splits = {asked: ("as passed with --corruption", corruption)} | SPLITS
+    p_values = split_p_values(counts.split, vocabulary.size, {name: shares for name, (_, shares) in splits.items()})
     fits = sorted((name for name, p in p_values.items() if p >= ALPHA), key=lambda name: -p_values[name])
     detail += f" of {counts.selected:,} selected tokens."
+    mask, random, _ = corruption
+    repair = (f"If {asked} is meant, draw one uniform number per selected token: below {mask:g} [MASK], below "
+              f"{mask + random:g} random, else kept.")
     if not fits:
-        return Finding("note", title, f"{detail} No known split fits (chi-square test, 5 %).",
-                       "Draw one uniform number per selected token: below 0.8 [MASK], below 0.9 random, else kept.")
-    listed = "; ".join(f"{name} ({SPLITS[name][0]}, p = {p_values[name]:.2f})" for name in fits)
+        return Finding("note", title, f"{detail} No known split fits, nor does {asked} (chi-square test, 5 %).",
+                       f"{repair} Otherwise pass the split that is meant with --corruption.")
+    listed = "; ".join(f"{name} ({splits[name][0]}, p = {p_values[name]:.2f})" for name in fits)
     detail += f" Compatible with {listed}."
     if len(fits) > 1:
-        needed = max(tokens_to_tell(fits[0], other) for other in fits[1:])
+        needed = max(tokens_to_tell(splits[fits[0]][1], splits[other][1]) for other in fits[1:])
         detail += f" Too small to tell these apart: about {needed:,} selected tokens are needed."
-    usual = "80/10/10" in fits or fits == ["100/0/0"]
-    return Finding("fine" if usual else "note", title, detail, "" if usual else
-                   "If 80/10/10 is meant, draw one uniform number per selected token: below 0.8 [MASK], below 0.9 "
-                   "random, else kept. Otherwise pass the split with --corruption.")
+    if asked in fits:
+        return Finding("fine", title, detail)
+    return Finding("note", title, f"{detail} {asked} does not fit: the levels of the ladder, and what is said about "
+                   f"the loss, are for another split than that of the batch.",
+                   f"Pass --corruption {fits[0]} to measure the levels of this split. {repair}")
 
 
 def check_random(counts: Counts, vocabulary: Vocabulary) -> list[Finding]:
@@ -127,10 +138,10 @@ def check_random(counts: Counts, vocabulary: Vocabulary) -> list[Finding]:
     return [Finding("fine", "special ids among random tokens", detail)]
 
 
-def check_repeats(first: Batch, second: Batch) -> Finding:
+def check_repeats(first: Batch, second: Batch, vocabulary: Vocabulary) -> Finding:
     """Whether the masks of equal rows are equal."""
     title = f"masks of {first.path.name} and {second.path.name}"
-    overlap = repeats(first, second)
+    overlap = repeats(first, second, vocabulary)
     if not overlap.selected:
         return Finding("not checked", title, "The batches share no row with selected tokens.",
                        "Save batches with the same rows, from two epochs.")

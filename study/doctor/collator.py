@@ -4,6 +4,7 @@ Shapes: B rows, T positions.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,12 @@ SPLITS = {
     "90/10/0": ("[MASK] and random only", (0.90, 0.10, 0.0)),
     "90/0/10": ("[MASK] and kept only", (0.90, 0.0, 0.10)),
     "100/0/0": ("all [MASK]", (1.0, 0.0, 0.0))}
+Shares = tuple[float, float, float]         # of [MASK], random and kept
+
+
+def split_name(shares: Shares) -> str:
+    """A split in percent, such as 80/10/10."""
+    return "/".join(f"{100 * share:g}" for share in shares)
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def count(batch: Batch, vocabulary: Vocabulary) -> Counts:
     """Returns the counts of one batch."""
     original, labelled = batch.original, batch.labelled
     inside = (original >= 0) & (original < vocabulary.size) & (batch.ids >= 0) & (batch.ids < vocabulary.size)
-    special = np.isin(original, [index for index in vocabulary.special.values() if index is not None])
+    special = _special(original, vocabulary)
     is_mask = inside & (batch.ids == vocabulary.special["mask"]) if vocabulary.special["mask"] is not None else (
         np.zeros(batch.ids.shape, bool))
     # A [MASK] without a label hides a token, so its position was eligible.
@@ -95,14 +102,14 @@ def interval(hits: int, trials: int) -> tuple[float, float, float]:
     return hits / trials, float(bounds.low), float(bounds.high)
 
 
-def split_p_values(counts: tuple[int, int, int], vocabulary: int) -> dict[str, float]:
-    """The p value of each known split, by a chi-square test. counts: [MASK], random and kept.
+def split_p_values(counts: tuple[int, int, int], vocabulary: int, splits: Mapping[str, Shares]) -> dict[str, float]:
+    """The p value of each split, by a chi-square test. counts: [MASK], random and kept.
 
     vocabulary: ids that random tokens are drawn from. One in so many random tokens equals the original token and is
     counted as kept.
     """
     return {name: _p_value(counts, np.array([mask, random * (1 - 1 / vocabulary), keep + random / vocabulary]))
-            for name, (_, (mask, random, keep)) in SPLITS.items()}
+            for name, (mask, random, keep) in splits.items()}
 
 
 def _p_value(counts: tuple[int, int, int], shares: np.ndarray) -> float:
@@ -116,9 +123,9 @@ def _p_value(counts: tuple[int, int, int], shares: np.ndarray) -> float:
     return float(chisquare(observed[possible], observed.sum() * shares[possible] / shares[possible].sum()).pvalue)
 
 
-def tokens_to_tell(one: str, other: str) -> int:
+def tokens_to_tell(one: Shares, other: Shares) -> int:
     """Selected tokens that are needed to tell two splits apart, four times in five."""
-    first, second = (np.array(SPLITS[name][1]) for name in (one, other))
+    first, second = np.array(one), np.array(other)
     if (first[second == 0] > 0).any():
         return int(np.ceil(np.log(0.2) / np.log1p(-first[second == 0].sum())))
     possible = second > 0
@@ -129,7 +136,8 @@ def tokens_to_tell(one: str, other: str) -> int:
 @dataclass(frozen=True)
 class Repeats:
     """Masks of the same rows in two batches. `rows` occur in both; `both` of their selected positions are selected in
-    both batches, out of `selected` in the first; `chance`: the share that would be by chance."""
+    both batches, out of `selected` in the first; `chance`: the share that would be by chance. Padding and special
+    tokens, which cannot be selected, do not count."""
     rows: int
     selected: int
     both: int
@@ -141,7 +149,7 @@ class Repeats:
         return self.selected > 0 and self.both == self.selected
 
 
-def repeats(first: Batch, second: Batch) -> Repeats:
+def repeats(first: Batch, second: Batch, vocabulary: Vocabulary) -> Repeats:
     """Compares the masks of rows whose original ids are equal, wherever they stand in the batches.
 
     Both batches need labels at selected positions only.
@@ -152,6 +160,11 @@ def repeats(first: Batch, second: Batch) -> Repeats:
     if not pairs:
         return Repeats(0, 0, 0, 0.0)
     here, there = (np.array(side) for side in zip(*pairs, strict=True))
-    one, two = first.labelled[here], second.labelled[there]
-    real = first.real[here]
-    return Repeats(len(pairs), int(one.sum()), int((one & two).sum()), float((two & real).sum() / max(1, real.sum())))
+    eligible = first.real[here] & ~_special(first.original[here], vocabulary)
+    one, two = first.labelled[here] & eligible, second.labelled[there] & eligible
+    return Repeats(len(pairs), int(one.sum()), int((one & two).sum()), float(two.sum() / max(1, eligible.sum())))
+
+
+def _special(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Where special tokens are, (B, T) bool."""
+    return np.isin(ids, [index for index in vocabulary.special.values() if index is not None])

@@ -17,6 +17,7 @@ from study.doctor.checks import (
     check_unknown,
     sorted_findings,
 )
+from study.doctor.collator import split_name
 from study.doctor.curve import STATES, Position, position_of
 from study.doctor.ladder import Ladder, measure_ladder, own_masking
 from study.doctor.lines import RowShares, copies_in, literal_unknown_share, row_shares
@@ -45,7 +46,7 @@ class Request:
     @property
     def corruption_name(self) -> str:
         """The corruption in percent, such as 80/10/10."""
-        return "/".join(f"{100 * share:g}" for share in self.corruption)
+        return split_name(self.corruption)
 
     def check(self) -> None:
         """Raises StudyError if the request makes no sense."""
@@ -90,7 +91,7 @@ def examine(request: Request, progress: Callable = lambda items, **_: items) -> 
             position = position_of(log, request.loss, ladder)
     findings = _run_findings(request, position, log, rows) + findings
     if batches:
-        findings += check_batches(batches, vocabulary, request.mlm_probability)
+        findings += check_batches(batches, vocabulary, request.mlm_probability, request.corruption)
     else:
         findings.append(Finding("not checked", "collator", "No batch was given.", "Save one and pass it with --batch."))
     return Diagnosis(request, vocabulary, text, ladder, position, sorted_findings(findings))

@@ -16,6 +16,7 @@ Shapes: V vocabulary, S selected positions, D draws of a random token, N rows, T
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,8 +33,8 @@ from study.doctor.tokenizer import Vocabulary
 PARTS = 40                                  # pieces of the text; of ten, eight are counted, one fits and one is scored
 FIT_PLACE, SCORE_PLACE = 4, 9               # which of ten
 FIT_TOKENS, SCORE_TOKENS = 6000, 8000       # masked tokens, at most
-LEAST_TOKENS = 2000                         # of the text
 LEAST_SCORED = 50
+LEAST_EXPECTED = 60                         # scored tokens, which chance then seldom takes below LEAST_SCORED
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,10 @@ def measure_ladder(ids: np.ndarray, vocabulary: Vocabulary, masking: Masking, ma
     Raises StudyError if the text is too short.
     """
     ordinary = int(vocabulary.info.is_ordinary[ids].sum())
-    if ordinary < LEAST_TOKENS:
-        raise StudyError(f"the text has {ordinary:,} tokens of the vocabulary; the ladder needs {LEAST_TOKENS:,}: pass "
-                         f"more text, or check that the tokenizer belongs to it")
+    needed = math.ceil(10 * LEAST_EXPECTED / masking.mlm_probability)       # a tenth of the text is scored
+    if ordinary < needed:
+        raise StudyError(f"the text has {ordinary:,} tokens of the vocabulary; the ladder needs {needed:,}: pass more "
+                         f"text, or check that the tokenizer belongs to it")
     counted, fit, score = split(ids, max_seq_length, vocabulary.boundary)
     unigram = unigram_nll(counted, vocabulary.info)
     all_mask = masking.model_copy(update={"mask": 1.0, "random": 0.0, "keep": 0.0})
@@ -90,7 +92,8 @@ def measure_ladder(ids: np.ndarray, vocabulary: Vocabulary, masking: Masking, ma
             "all_mask": select(score, vocabulary, all_mask, seed, SCORE_TOKENS),
             "own": select(score, vocabulary, masking, seed, SCORE_TOKENS)}
     if (least := min(map(len, sets.values()))) < LEAST_SCORED:
-        raise StudyError(f"the text gives {least} masked tokens to score; pass more text")
+        raise StudyError(f"the text gives {least} masked tokens to score; the ladder needs {LEAST_SCORED}: pass more "
+                         f"text")
     steps = iter(progress(range(4), description="counting and fitting"))
     next(steps)
     models = CountModels.of(counted, unigram, sets)
@@ -119,7 +122,7 @@ def split(ids: np.ndarray, max_seq_length: int, boundary: int) -> tuple[np.ndarr
                               if number % 10 not in (FIT_PLACE, SCORE_PLACE)])
     rows = []
     for place in (FIT_PLACE, SCORE_PLACE):
-        inner = min(max_seq_length - 2, len(pieces[0]))
+        inner = min(max_seq_length - 2, len(pieces[-1]))        # the last pieces are the shortest, by one token
         windows = [piece[:len(piece) // inner * inner].reshape(-1, inner) for piece in pieces[place::10]]
         rows.append(np.pad(np.concatenate(windows), ((0, 0), (1, 1)), constant_values=boundary))
     return counted, *rows

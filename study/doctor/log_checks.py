@@ -131,19 +131,25 @@ def check_length(log: TrainingLog, settings: RowSettings, stuck: bool) -> list[F
 
 
 def check_end(position: Position, log: TrainingLog) -> list[Finding]:
-    """Divergence, and an evaluation loss that rises."""
+    """Divergence, numbers that are not finite, and an evaluation loss that rises."""
     if position.diverged is not None:
         what = ("a loss or gradient norm is not a finite number" if log.diverged is not None else
                 f"the loss is above that of a uniform guess, {position.levels.uniform:.2f}")
         return [Finding("problem", "diverged", f"From step {position.diverged:,} on, {what}.",
                         "Lower the learning rate, lengthen the warm-up, clip gradients at 1.0, and use bfloat16 or "
                         "float32 instead of float16.")]
+    findings = []
+    if log.not_finite:
+        findings.append(Finding("note", "numbers that are not finite", f"At {log.not_finite:,} of the logged steps a "
+                                f"loss or gradient norm is not a finite number, but this does not last.",
+                                "A few such gradient norms are usual with float16, whose loss scaling skips these "
+                                "steps. Otherwise clip gradients at 1.0, or use bfloat16 or float32."))
     step, lowest = position.lowest
     if log.evaluations and position.last > lowest + RISE:
-        return [Finding("note", "evaluation loss rises", f"It was lowest at step {step:,}, {lowest:.2f}, and is "
-                        f"{position.last:.2f} now.", "If the training loss still falls, the model learns its rows by "
-                        "heart: use more text. If it rises too, lower the learning rate.")]
-    return []
+        findings.append(Finding("note", "evaluation loss rises", f"It was lowest at step {step:,}, {lowest:.2f}, and "
+                                f"is {position.last:.2f} now.", "If the training loss still falls, the model learns "
+                                "its rows by heart: use more text. If it rises too, lower the learning rate."))
+    return findings
 
 
 def check_low_loss(position: Position, mlm_probability: float) -> list[Finding]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ EVAL_KEYS = ("eval_loss", "validation_loss", "val_loss", "validation_nll")
 ALL_MASK_KEY = "validation_nll"             # this project measures it with every selected token shown as [MASK]
 RATE_KEYS = ("learning_rate", "lr")
 NORM_KEYS = ("grad_norm", "gradient_norm")
+LASTING_NORMS = 2                           # at the end of a log; one alone may be a step that float16 skips
 KINDS = "a trainer_state.json, a metrics.jsonl or a CSV with the columns step and loss"
 
 Points = list[tuple[int, float]]
@@ -28,9 +30,10 @@ Points = list[tuple[int, float]]
 class TrainingLog:
     """A log, in the order of its steps. `losses` and `evaluations`: (step, nats), finite ones only.
 
-    `evaluated_on_mask`: whether evaluations are on tokens that are all shown as [MASK]. `diverged`: the first step with
-    a loss or gradient norm that is not a finite number. `batch_size`: rows per device, as the Trainer records it.
-    `steps`: the last step that was logged; `planned`: how many were to be run, if it is known.
+    `evaluated_on_mask`: whether evaluations are on tokens that are all shown as [MASK]. `diverged`: the step from which
+    on losses or gradient norms are no finite numbers up to the end of the log. `batch_size`: rows per device, as the
+    Trainer records it. `steps`: the last step that was logged; `planned`: how many were to be run, if it is known.
+    `not_finite`: the number of steps with a loss or gradient norm that is not finite.
     """
     path: Path
     losses: Points
@@ -41,6 +44,7 @@ class TrainingLog:
     batch_size: int | None
     steps: int
     planned: int | None
+    not_finite: int = 0
 
 
 def read_log(path: Path) -> TrainingLog:
@@ -72,12 +76,13 @@ def _trainer_records(path: Path, text: str) -> tuple[dict, Iterable[tuple[str, d
 
 def _json_lines(path: Path, text: str) -> tuple[dict, Iterator[tuple[str, dict]]]:
     def records() -> Iterator[tuple[str, dict]]:
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
                     yield f"line {number}", json.loads(line)
-                except ValueError as error:
-                    raise StudyError(f"{path}, line {number}: not JSON ({error}); write one record per line") from None
+                except json.JSONDecodeError as error:
+                    raise StudyError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); write one "
+                                     f"record per line") from None
     return {}, records()
 
 
@@ -88,8 +93,16 @@ def _table(path: Path, text: str) -> tuple[dict, Iterator[tuple[str, dict]]]:
     if "step" not in names or not {"loss", *EVAL_KEYS} & set(names):
         raise StudyError(f"{path}, line 1: the columns are {', '.join(names) or 'missing'}; a CSV log needs the "
                          f"columns step and loss")
-    return {}, ((f"line {rows.line_num}", {name: value for name, value in row.items() if (value or "").strip()})
-                for row in rows if any((value or "").strip() for value in row.values() if isinstance(value, str)))
+
+    def records() -> Iterator[tuple[str, dict]]:
+        for row in rows:
+            more = row.pop(None, [])        # fields beyond the header; empty after a separator at the end of a line
+            if any(field.strip() for field in more):
+                raise StudyError(f"{path}, line {rows.line_num}: more fields than the header has; quote fields that "
+                                 f"contain the separator")
+            if entry := {name: value for name, value in row.items() if (value or "").strip()}:
+                yield f"line {rows.line_num}", entry
+    return {}, records()
 
 
 def _log(path: Path, head: dict, entries: Iterable[tuple[str, dict]]) -> TrainingLog:
@@ -107,11 +120,21 @@ def _log(path: Path, head: dict, entries: Iterable[tuple[str, dict]]) -> Trainin
     if not points["loss"] and not points["eval"]:
         raise StudyError(f"{path}: no entry has a loss; --log takes {KINDS}")
     ordered = {name: sorted(values.items()) for name, values in points.items()}
-    bad = [step for name in ("loss", "eval", "norm") for step, value in ordered[name] if not math.isfinite(value)]
+    judged = [ordered[name] for name in ("loss", "eval", "norm")]
+    bad = {step for values in judged for step, value in values if not math.isfinite(value)}
+    lasting = [step for values, least in zip(judged, (1, 1, LASTING_NORMS), strict=True)
+               if (step := _not_finite_since(values, least)) is not None]
     finite = {name: [(step, value) for step, value in values if math.isfinite(value)]
               for name, values in ordered.items()}
-    return TrainingLog(path, finite["loss"], finite["eval"], on_mask, finite["rate"], min(bad, default=None),
-                       _count(head, "train_batch_size"), last, _count(head, "max_steps"))
+    return TrainingLog(path, finite["loss"], finite["eval"], on_mask, finite["rate"], min(lasting, default=None),
+                       _count(head, "train_batch_size"), last, _count(head, "max_steps"), len(bad))
+
+
+def _not_finite_since(values: Points, least: int) -> int | None:
+    """The step from which on no value is finite up to the last; None if fewer than `least` values, and not all, are
+    such."""
+    steps = [step for step, _ in itertools.takewhile(lambda point: not math.isfinite(point[1]), reversed(values))]
+    return steps[-1] if steps and len(steps) >= min(least, len(values)) else None
 
 
 def _step(path: Path, place: str, value) -> int:

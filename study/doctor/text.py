@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from study import StudyError
 
 CHUNK = 1 << 18                             # bytes of a plain file that are read at one place
 LONGEST_LINE = 1 << 24                      # bytes; the rest of a longer line is skipped
+PARQUET_ROWS = 1000                         # that are read at once
 TABLES = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
 MIB = 1 << 20
 
@@ -123,9 +125,9 @@ def _add(content: bytes, begin: int, part: _Part, sample: TextSample) -> None:
     """Adds the lines of a piece of a plain file or of JSON lines."""
     lines = decoded(content, part.path, begin).split("\n")
     if format_of(part.path) == ".jsonl":
-        where = "line" if begin == 0 else f"line after byte {begin:,}, number"
-        lines = _records((_parse(line, f"{part.path}: {where} {number}") for number, line in enumerate(lines, 1)
-                          if line.strip()), part)
+        noun = "line" if begin == 0 else f"line after byte {begin:,}, number"
+        lines = _records(((number, _parse(line, f"{part.path}: {noun} {number}"))
+                          for number, line in enumerate(lines, 1) if line.strip()), part, noun)
     sample.lines.extend(line for line in map(str.strip, lines) if line)
 
 
@@ -144,21 +146,22 @@ def decoded(content: bytes, path: Path, begin: int = 0) -> str:
 def _parse(line: str, where: str):
     try:
         return json.loads(line)
-    except ValueError as error:
-        raise StudyError(f"{where}: not JSON ({error}); write one object per line") from None
+    except json.JSONDecodeError as error:   # in JSON lines, its own line number would always be 1
+        place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+        raise StudyError(f"{where}: not JSON ({error.msg}, {place}); write one object per line") from None
 
 
-def _records(records: Iterable, part: _Part) -> Iterator[str]:
-    """The lines in the column of records."""
-    for number, record in enumerate(records, 1):
+def _records(records: Iterable[tuple[int, object]], part: _Part, noun: str = "record") -> Iterator[str]:
+    """The lines in the column of numbered records. noun: what the numbers count."""
+    for number, record in records:
         value = record.get(part.column) if isinstance(record, dict) else record if isinstance(record, str) else None
         if value is None and not (isinstance(record, dict) and part.column in record):
             have = f"it has {', '.join(map(str, record))}" if isinstance(record, dict) else "it is not an object"
-            raise StudyError(f"{part.path}: record {number} has no {part.column!r}; {have}; name the column of the "
+            raise StudyError(f"{part.path}: {noun} {number} has no {part.column!r}; {have}; name the column of the "
                              f"text with --column")
         if value is not None and not isinstance(value, str):
-            raise StudyError(f"{part.path}: record {number}: {part.column!r} is {type(value).__name__}, not text; name "
-                             f"the column of the text with --column")
+            raise StudyError(f"{part.path}: {noun} {number}: {part.column!r} is {type(value).__name__}, not text; "
+                             f"name the column of the text with --column")
         yield from (value or "").splitlines()
 
 
@@ -177,29 +180,37 @@ def _read_gzip(part: _Part, sample: TextSample) -> None:
             if file.read(1):
                 sample.notes.append(f"{part.path.name}: the first {begin / MIB:,.0f} MiB, since a compressed file "
                                     f"cannot be sampled")
-    except (gzip.BadGzipFile, EOFError, OSError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
         raise StudyError(f"{part.path}: damaged gzip file ({error}); make it again") from None
     sample.read += begin
 
 
 def _read_parquet(part: _Part, sample: TextSample) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(part.path)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise StudyError(f"{part.path}: not a usable parquet file ({reason}); make it again") from None
+        _read_row_groups(part, sample)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{part.path}: not a usable parquet file ({reason:.120}); make it again") from None
+
+
+def _read_row_groups(part: _Part, sample: TextSample) -> None:
+    """Row groups in random order, up to the budget."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(part.path)
     if part.column not in file.schema_arrow.names:
         raise StudyError(f"{part.path}: no column {part.column!r}; it has {', '.join(file.schema_arrow.names)}; name "
                          f"the column of the text with --column")
-    batches = ((group, batch) for group in part.rng.permutation(file.num_row_groups)
-               for batch in file.iter_batches(1000, row_groups=[int(group)], columns=[part.column]))
+    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    batches = ((int(group), place, batch) for group in part.rng.permutation(file.num_row_groups)
+               for place, batch in enumerate(file.iter_batches(PARQUET_ROWS, row_groups=[int(group)],
+                                                               columns=[part.column])))
     read, rows, groups = 0, 0, set()
-    for group, batch in part.progress(batches, description=f"reading {part.path.name}"):
-        values = batch[part.column].to_pylist()
-        for line in _records(({part.column: value} for value in values), part):
+    for group, place, batch in part.progress(batches, description=f"reading {part.path.name}"):
+        values, first = batch[part.column].to_pylist(), sum(sizes[:group]) + place * PARQUET_ROWS + 1
+        for line in _records(enumerate(({part.column: value} for value in values), first), part):
             read += len(line.encode()) + 1
             sample.lines.extend([line.strip()] if line.strip() else [])
         rows, groups = rows + len(values), groups | {group}
@@ -219,7 +230,10 @@ def _read_csv(part: _Part, sample: TextSample) -> None:
     try:
         frames = pd.read_csv(part.path, sep="\t" if tab else ",", chunksize=10_000, dtype=str, keep_default_na=False)
         for frame in part.progress(frames, description=f"reading {part.path.name}"):
-            lines = list(_records(frame.to_dict("records"), part))
+            if not isinstance(frame.index, pd.RangeIndex):      # pandas would take the first column as an index
+                raise StudyError(f"{part.path}: its rows have more fields than its header; quote fields that contain "
+                                 f"the separator, and remove separators at the ends of lines")
+            lines = list(_records(enumerate(frame.to_dict("records"), rows + 1), part))
             sample.lines.extend(line.strip() for line in lines if line.strip())
             read, rows = read + sum(len(line.encode()) + 1 for line in lines), rows + len(frame)
             if read > part.budget:
@@ -229,8 +243,8 @@ def _read_csv(part: _Part, sample: TextSample) -> None:
         raise StudyError(f"{part.path}: not UTF-8 text ({error.reason}); convert it, for example with `iconv -f latin1 "
                          f"-t utf-8`") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise StudyError(f"{part.path}: not a table ({str(error).strip()}); check its quotes, or pass plain text as "
-                         f".txt") from None
+        raise StudyError(f"{part.path}: not a table ({str(error).strip()}); quote fields that contain the separator, "
+                         f"or pass plain text as .txt") from None
     sample.read += read
 
 
@@ -243,6 +257,6 @@ def _read_json(part: _Part, sample: TextSample) -> None:
     if part.size > 8 * part.budget:
         raise StudyError(f"{part.path}: a list of {part.size / MIB:,.0f} MiB must be read whole; convert it to .jsonl")
     content = part.path.read_bytes()
-    lines = list(_records(_parse(decoded(content, part.path), str(part.path)), part))
+    lines = list(_records(enumerate(_parse(decoded(content, part.path), str(part.path)), 1), part))
     sample.lines.extend(line.strip() for line in lines if line.strip())
     sample.read += len(content)

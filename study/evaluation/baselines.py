@@ -1,8 +1,11 @@
 """Scores that need no encoder, TF-IDF and the majority class, and the protocol that they share with the probes."""
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +17,15 @@ from study.data.pair_scores import Sentences, by_phenomenon, count_scores
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo, load
 from study.files import write_json
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+# Scripts without spaces between words, and scripts whose vowels are marks, at which a word would end: those of India
+# and of South-East Asia, Tibetan, Chinese characters and Japanese.
+OTHER_SCRIPTS = re.compile("[\u0900-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+                           "\U00020000-\U0003ffff]")
+MOST_OTHER = 0.1                            # share of such characters above which a text is in such a script
 
 
 def read_task(study: Study, task: ProbeTask, split: str):
@@ -76,25 +88,48 @@ def write_baselines(study: Study, folder: Path) -> dict:
     """Writes baselines.json and returns its content: the scores of TF-IDF and of the majority class on each task. In a
     study with minimal pairs, also writes minimal_pairs.json.
 
-    TF-IDF features are not standardised, so logistic regression gets a hundred times the C of the probes. It has as
-    many training rows as a probe has.
+    TF-IDF has as many training rows as a probe has.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import make_pipeline
-
     result = {}
     for task in study.settings.probe.tasks:
         train, test = read_task(study, task, "train"), read_task(study, task, "test")
         train = train.iloc[training_rows(task, train.label.to_numpy(), 0)[0]]
-        tfidf, _ = fit_classifier(lambda c: make_pipeline(TfidfVectorizer(sublinear_tf=True), logistic(100 * c)),
-                                  train.text.to_numpy(), train.label.to_numpy(), test.text.to_numpy(),
-                                  test.label.to_numpy(), study.settings.probe)
         majority = float((test.label == train.label.mode()[0]).mean())
-        result[task.name] = {"tfidf": tfidf, "majority": {"accuracy": majority}}
+        result[task.name] = {"tfidf": _tfidf(study, task, train, test), "majority": {"accuracy": majority}}
     write_json(folder / "baselines.json", result)
     if study.settings.evaluation.minimal_pairs:
         write_json(folder / "minimal_pairs.json", pair_baselines(study, TokenStore.open(folder / "train")))
     return result
+
+
+def _tfidf(study: Study, task: ProbeTask, train: DataFrame, test: DataFrame) -> dict:
+    """The scores of TF-IDF on a task. Its words are sequences of at least two letters or digits; where words are not
+    found so (OTHER_SCRIPTS), they are the pieces of the study's tokenizer.
+
+    The features are not standardised, so logistic regression gets a hundred times the C of the probes.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+
+    texts, options = [train.text.to_numpy(), test.text.to_numpy()], {}
+    if in_other_script(texts[0]):
+        backend, options = load(study.runs / "tokenizer"), {"analyzer": str.split}
+        encoded = [backend.encode_batch(part.tolist(), add_special_tokens=False) for part in texts]
+        texts = [np.array([" ".join(text.tokens) for text in part], object) for part in encoded]
+    try:
+        return fit_classifier(lambda c: make_pipeline(TfidfVectorizer(sublinear_tf=True, **options), logistic(100 * c)),
+                              texts[0], train.label.to_numpy(), texts[1], test.label.to_numpy(),
+                              study.settings.probe)[0]
+    except ValueError as error:
+        if "empty vocabulary" not in str(error):
+            raise
+        raise StudyError(f"{study.params_path}: probe.tasks: {task.name}: the training texts have no words that TF-IDF "
+                         f"could count; check the column {task.text!r}") from None
+
+
+def in_other_script(texts: Sequence[str]) -> bool:
+    """Returns whether more than MOST_OTHER of the characters belong to OTHER_SCRIPTS."""
+    return sum(len(OTHER_SCRIPTS.findall(text)) for text in texts) > MOST_OTHER * sum(map(len, texts))
 
 
 def pair_baselines(study: Study, train: TokenStore) -> dict:

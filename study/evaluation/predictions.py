@@ -25,13 +25,19 @@ DRAWS = 1000                                # draws of masks after which no toke
 
 def examples(study: Study, model: PretrainingModel, heldout: EvaluationSet, backend) -> list[dict]:
     """Returns the content of predictions.json: fixed rows of the test set, if results may quote it, and the sentences
-    of `evaluation.sentences`. Empty for a model that does not predict masked tokens."""
+    of `evaluation.sentences`. Empty for a model that does not predict masked tokens. Raises StudyError if a sentence
+    cannot be used."""
     if not model.objective.token.predicts_masked_tokens:
         return []
     settings = study.settings.evaluation
     rows = top_predictions(model, heldout, backend, settings.samples) if study.quotable else []
     length, reader = study.settings.examples.max_seq_length, f"an encoder of {study.settings.name}"
-    return rows + [typed_example(model, backend, text, length, TOP, reader) for text in settings.sentences]
+    for text in settings.sentences:
+        try:
+            rows.append(typed_example(model, backend, text, length, TOP, reader))
+        except StudyError as error:
+            raise StudyError(f"{study.params_path}: evaluation.sentences: {text!r}: {error}") from None
+    return rows
 
 
 def top_predictions(model: PretrainingModel, heldout: EvaluationSet, backend, rows: int) -> list[dict]:

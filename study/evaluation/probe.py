@@ -101,9 +101,12 @@ def _scores(vectors: dict[str, list[PooledStates]], labels: dict[str, np.ndarray
     main = _main_pooling(settings)
     if settings.layers == "all":
         scores["layers"] = []
-        for layer in range(len(vectors["train"])):
-            score, predicted[f"layer-{layer}"] = fit(layer, "mean")
+        last = len(vectors["train"]) - 1
+        for layer in range(last + 1):
+            known = layer == last and "mean" in scores
+            score, row = (dict(scores["mean"]), predicted["mean"]) if known else fit(layer, "mean")
             scores["layers"].append(score)
+            predicted[f"layer-{layer}"] = row
     first = draws[0]
     train, test = getattr(vectors["train"][-1], main)[first], getattr(vectors["test"][-1], main)
     train_labels = labels["train"][first]

@@ -39,13 +39,17 @@ def sense_scores(config: RunConfig, model: PretrainingModel, backend, seed: int,
                  batch_size: int) -> tuple[dict, dict[str, np.ndarray]]:
     """Returns the section `senses` of evaluation.json, and arrays `senses/<encoder>` (W,): the gap of each word.
 
-    backend: the study's `tokenizers.Tokenizer`. Words and sentences that it does not know in full are left out of
-    `words`. Raises StudyError if it knows no word.
+    backend: the study's `tokenizers.Tokenizer`. A word is in `words` if it is one piece in all of its sentences and
+    these fit a row; other words of a sentence may be [UNK]. Raises StudyError if there is no such word.
     """
-    known = {word: senses for word, senses in sense_sentences().items() if backend.token_to_id(word) is not None}
+    length = config.examples.max_seq_length
+    known = {word: senses for word, senses in sense_sentences().items()
+             if _is_readable(backend, word, [*senses[0], *senses[1]], length)}
     if not known:
-        raise StudyError("evaluation.senses: the vocabulary has none of the words of study/evaluation/senses.yaml; set "
-                         "it to false")
+        raise StudyError(f"evaluation.senses: the vocabulary has none of the words of study/evaluation/senses.yaml as "
+                         f"one piece, or their sentences are longer than examples.max_seq_length {length}; set it to "
+                         f"false")
+    shows_example = _is_readable(backend, WORD, [TEXT, PAIR], length)
     scores: dict = {"words": list(known), "unknown": sorted(set(sense_sentences()) - set(known)), "example": {}}
     arrays = {}
     for name, encoder in (("trained", model), ("untrained", untrained_model(config, model, seed))):
@@ -54,8 +58,14 @@ def sense_scores(config: RunConfig, model: PretrainingModel, backend, seed: int,
         arrays[f"senses/{name}"] = distances[:, 1] - distances[:, 0]
         within, between = distances.mean(0).tolist()
         scores[name] = {"within": within, "between": between, "gap": between - within}
-        scores["example"][name] = example(encoder, backend) if WORD in known else None
+        scores["example"][name] = example(encoder, backend) if shows_example else None
     return scores, arrays
+
+
+def _is_readable(backend, word: str, sentences: list, length: int) -> bool:
+    """Whether a word is one piece in all of these sentences and pairs of texts, and none is longer than a row."""
+    index, encoded = backend.token_to_id(word), backend.encode_batch(sentences)
+    return all(index in row.ids and len(row.ids) <= length for row in encoded)
 
 
 def word_distances(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

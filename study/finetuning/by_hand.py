@@ -58,7 +58,11 @@ def recipe_with(study: Study, changes: list[str]) -> FinetuneRecipe:
         if not found or key not in known:
             raise StudyError(f"--set {change}: {key} is not a setting of the recipe"
                              f"{nearest(key, known, '; it has ' + ', '.join(known))}")
-        value = yaml.safe_load(value)
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise StudyError(f"--set {change}: the value is not YAML; write for example epochs=5 or "
+                             f"learning_rates=[1.0e-4, 3.0e-4]") from None
         values[key] = [value] if key == "learning_rates" and not isinstance(value, list) else value
     try:
         return FinetuneRecipe.model_validate(recipe.model_dump() | values)
@@ -72,27 +76,50 @@ def read_labelled(path: Path) -> pd.DataFrame:
 
     Raises StudyError, with the file and the row, for anything else.
     """
-    readers = {".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False), ".parquet": lambda:
-               pd.read_parquet(path), ".jsonl": lambda: pd.DataFrame(_json_lines(path))}
+    readers = {".csv": _csv, ".parquet": pd.read_parquet, ".jsonl": _json_lines}
     if path.suffix not in readers:
         raise StudyError(f"{path}: is not a {', '.join(readers)} file")
     try:
-        frame = readers[path.suffix]()
+        frame = readers[path.suffix](path)
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read ({' '.join(str(error).split()):.120})") from None
     if missing := [name for name in ("text", "label") if name not in frame]:
         raise StudyError(f"{path}: no column {missing[0]}; it has {', '.join(map(str, frame.columns)) or 'none'}")
     frame = frame[[name for name in ("text", "text_pair", "label") if name in frame]]
-    if frame.isna().any(axis=None):
-        raise StudyError(f"{path}: row {int(frame.isna().any(axis=1).argmax())} has no text or label")
+    empty = frame.isna().any(axis=1) | (frame.label.astype(str).str.strip() == "")
+    if empty.any():
+        raise StudyError(f"{path}: row {int(empty.argmax())} has no text or label")
     for name in frame.columns.drop("label"):
         if not (is_text := frame[name].map(lambda text: isinstance(text, str))).all():
             raise StudyError(f"{path}: row {int((~is_text).argmax())}: {name} is not a text")
     return frame.assign(label=frame.label.astype(str)).reset_index(drop=True)
 
 
-def _json_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _csv(path: Path) -> pd.DataFrame:
+    """Raises StudyError if a row has more fields than the header, which pandas would take for an index."""
+    remedy = "quote fields that contain a comma, and remove commas at the ends of lines"
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except pd.errors.ParserError as error:
+        raise StudyError(f"{path}: not a table ({' '.join(str(error).split()):.120}); {remedy}") from None
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise StudyError(f"{path}: its rows have more fields than its header; {remedy}")
+    return frame
+
+
+def _json_lines(path: Path) -> pd.DataFrame:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise StudyError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); write one object "
+                             f"per line") from None
+        if not isinstance(rows[-1], dict):
+            raise StudyError(f"{path}, line {number}: not an object; write one with text and label")
+    return pd.DataFrame(rows)
 
 
 def split_rows(task: Path, test: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:

@@ -7,6 +7,7 @@ from study import StudyError
 from study.config.schema import FinetuneRecipe, RunConfig
 from study.config.study import Study
 from study.evaluation.embedding import recorded_settings
+from study.files import atomic_folder, give_usual_permissions
 from study.finetuning.classifier import Classifier
 from study.model.huggingface import exportable_tokenizer
 from study.model.huggingface_classifier import classifier_class, to_transformers_classifier
@@ -16,18 +17,21 @@ def check_export(study: Study, arm: str, seed: int, recipe: FinetuneRecipe, fold
     """Raises StudyError if a cell fine-tuned with this recipe cannot be exported to the folder."""
     classifier_class(recorded_settings(study, arm, seed), recipe, 2)
     exportable_tokenizer(study.runs / "tokenizer")
-    if folder.exists() and any(folder.iterdir()):
-        raise StudyError(f"{folder}: is not empty; choose a new folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StudyError(f"{folder}: is not an empty folder; choose a new one")
 
 
 def export_classifier(classifier: Classifier, config: RunConfig, labels: list[str], tokenizer: Path,
                       folder: Path) -> str:
     """Writes a classifier and its tokenizer for `AutoModelForSequenceClassification.from_pretrained(folder)`; returns
-    the name of its class. Its logits are the same. Raises StudyError if `transformers` has no equivalent."""
+    the name of its class. Its logits are the same. After an error the folder is unchanged. Raises StudyError if
+    `transformers` has no equivalent."""
     their_model = to_transformers_classifier(classifier.encoder, classifier.classifier, config, classifier.recipe,
                                              labels)
-    their_model.save_pretrained(folder)
     backend = exportable_tokenizer(tokenizer)
     backend.model_max_length = min(classifier.recipe.max_length, config.examples.max_seq_length)
-    backend.save_pretrained(folder)
+    with atomic_folder(folder.resolve()) as part:
+        their_model.save_pretrained(part)
+        backend.save_pretrained(part)
+        give_usual_permissions(part)
     return type(their_model).__name__

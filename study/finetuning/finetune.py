@@ -19,12 +19,12 @@ from study.config.schema import FinetuneRecipe, FinetuneTask, RunConfig
 from study.config.study import Study
 from study.data.task_rows import read_task_rows
 from study.data.tokenizer import TokenizerInfo, load
-from study.evaluation.embedding import load_cell
+from study.evaluation.embedding import load_cell, untrained_model
 from study.files import save_arrays, write_json
 from study.finetuning.classifier import Classifier, new_classifier
 from study.finetuning.fit import fit, optimisation, predict
 from study.finetuning.texts import Texts, encode_texts, stratified_order
-from study.objectives.pretraining_model import PretrainingModel, new_model
+from study.objectives.pretraining_model import PretrainingModel
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def finetune(study: Study, arm: str, seed: int) -> dict:
     trained = Encoder(model, config, tokenizer, seed)
     plans = {"trained": (trained, settings.recipe)}
     if settings.recipe.untrained:
-        untrained = new_model(config, tokenizer.vocabulary_size, seed + config.training.seed_offset)
-        plans["untrained"] = (Encoder(untrained.to(model.device), config, tokenizer, seed), settings.recipe)
+        plans["untrained"] = (Encoder(untrained_model(config, model, seed), config, tokenizer, seed), settings.recipe)
     if arm == study.settings.baseline:
         plans |= {name: (trained, varied(settings.recipe, changes)) for name, changes in settings.variants.items()}
     result, arrays, seconds = {}, {}, {}

@@ -38,7 +38,8 @@ def optimisation(config: RunConfig, recipe: FinetuneRecipe, rows: int, rate: flo
     steps = recipe.epochs * math.ceil(rows / recipe.batch_size)
     return config.training.model_copy(update={
         "steps": steps, "warmup_steps": round(recipe.warmup_fraction * steps), "learning_rate": rate,
-        "optimizer": "adamw", "position_learning_rate": 1.0,
+        "optimizer": "adamw", "position_learning_rate": 1.0, "warmup_from_zero": False,
+        "decay_biases_and_norms": False,
         **{key: getattr(recipe, key) for key in ("batch_size", "lr_scheduler_type", "adam_beta1", "adam_beta2",
                                                  "adam_epsilon", "weight_decay", "max_grad_norm")}})
 

@@ -140,7 +140,11 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 def serve(address: str, parent: int, main: Callable[[], None]) -> None:
     """Imports what commands need, then runs `main` for each command sent to `address` until process `parent` ends."""
     source = source_hash()                  # before the imports: a change while they load must be noticed
+    from study.orchestration.code_identity import stage_hashes
+
     for name in PRELOADED:
         import_module(name)
+    for stage in ("pretrain", "evaluate", "finetune"):      # kept in memory, so that no command parses the code again
+        stage_hashes(stage, "text")
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is for the commands
     Server(address, parent, main, source).serve_forever()

@@ -52,4 +52,4 @@ def processors() -> int:
 
 def threads_per_job(jobs: int) -> int:
     """Number of processor threads for each of `jobs` commands."""
-    return max(1, (os.cpu_count() or 1) // jobs)
+    return max(1, processors() // jobs)

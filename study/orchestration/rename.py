@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
+from pathlib import Path
 
 from study import StudyError
+from study.analysis.results import read_json
 from study.config.create import check_name, link_results
 from study.config.load import load_study
 from study.config.study import Study
@@ -18,50 +21,84 @@ from study.orchestration.code_identity import code_folder
 from study.orchestration.dvc_lock import parse_lock, write_lock
 from study.orchestration.runner import only_run
 
+JOURNAL = "rename.json"                     # in the state of a study: the names of a rename that has not ended
+
 
 def rename_study(study: Study, name: str) -> Study:
     """Gives a study, its folder and its results another name. Returns the renamed study.
 
-    Waits for a `study run` of the study to finish. Raises StudyError if the name is invalid or taken.
+    Waits for a `study run` of the study to finish. A rename that was interrupted is finished by the next call with the
+    same name: the names are written down first, and each step can be repeated. Raises StudyError if the name is invalid
+    or taken, or if a rename to another name was interrupted.
     """
-    check_name(study, name)
-    for folder in (study.folder / "runs" / name, study.folder / "reports" / name):
-        if folder.exists():
-            raise StudyError(f"{folder}: already exists; remove it or choose another name")
-    with only_run(study):
-        lock = study.folder / "dvc.lock"
-        stages = parse_lock(lock.read_bytes()) if lock.exists() else {}
-        _unlink_results(study)
-        for folder in (study.runs, study.reports, code_folder(study)):
+    journal, old = study.state / JOURNAL, name_before(study)
+    if journal.exists():
+        _check_same_rename(study, journal, name)
+    else:
+        check_name(study, name)
+        for folder in (study.folder / "runs" / name, study.folder / "reports" / name):
             if folder.exists():
-                folder.rename(folder.with_name(name))
-        text = study.params_path.read_text(encoding="utf-8")
-        text = re.sub(r"^(name|study):.*$", rf"\1: {name}", text, count=1, flags=re.M)
-        write_atomically(study.params_path, text.encode())
-        for path in (study.folder / "runs" / name).glob("*/training.json"):
-            write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"study": name})
-        if stages:
-            write_lock(lock, _renamed(stages, study, name))
+                raise StudyError(f"{folder}: already exists; choose another name, or move this folder elsewhere")
+    with only_run(study):
+        write_json(journal, {"old": old, "new": name})
+        _move_results(study, old, name)
     folder = study.folder.resolve()
-    if folder.name == study.settings.name and folder.parent == (study.root / "experiments").resolve():
+    if folder.name == old and folder.parent == (study.root / "experiments").resolve():
         folder = folder.rename(folder.with_name(name))
     renamed = load_study(folder)
     link_results(renamed)
-    _copy_trials(study, renamed)
+    _copy_trials(renamed, old)
+    (renamed.state / JOURNAL).unlink()
     return renamed
 
 
-def _unlink_results(study: Study) -> None:
+def name_before(study: Study) -> str:
+    """The name of a study; if its rename was interrupted, the name before it."""
+    journal = study.state / JOURNAL
+    return read_json(journal)["old"] if journal.exists() else study.settings.name
+
+
+def _check_same_rename(study: Study, journal: Path, name: str) -> None:
+    """Raises StudyError unless this is the rename that was interrupted."""
+    names = read_json(journal)
+    if name != names["new"]:
+        raise StudyError(f"{journal}: the rename of {names['old']} to {names['new']} was interrupted; finish it first "
+                         f"with `study rename {names['new']} --study {study.folder}`")
+
+
+def _move_results(study: Study, old: str, name: str) -> None:
+    """Changes the name in paths and files. What has the new name already is left as it is."""
+    lock = study.folder / "dvc.lock"
+    stages = parse_lock(lock.read_bytes()) if lock.exists() else {}
+    _unlink_results(study, old)
+    identities = code_folder(study).parent
+    if (identities / old).exists():         # a later one with the new name comes from `study code`, which repeats it
+        shutil.rmtree(identities / name, ignore_errors=True)
+    for parent in (study.folder / "runs", study.folder / "reports", identities):
+        if (parent / old).exists() and (parent / name).exists():
+            raise StudyError(f"{parent / old}: was made after the rename to {name} was interrupted, whose results are "
+                             f"in {parent / name}; move it elsewhere, then run `study rename {name}` again")
+        if (parent / old).exists():
+            (parent / old).rename(parent / name)
+    text = study.params_path.read_text(encoding="utf-8")
+    text = re.sub(r"^(name|study):.*$", rf"\1: {name}", text, count=1, flags=re.M)
+    write_atomically(study.params_path, text.encode())
+    for path in (study.folder / "runs" / name).glob("*/training.json"):
+        write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"study": name})
+    if stages:
+        write_lock(lock, _renamed(stages, study, old, name))
+
+
+def _unlink_results(study: Study, old: str) -> None:
     """Removes the links to the study's results in the root."""
     for kind in ("runs", "reports"):
-        link = study.root / kind / study.settings.name
+        link = study.root / kind / old
         if link.is_symlink():
             link.unlink()
 
 
-def _renamed(content: dict, study: Study, name: str) -> dict:
+def _renamed(content: dict, study: Study, old: str, name: str) -> dict:
     """The content of dvc.lock with the new name in paths and settings, and the new hashes of training.json."""
-    old = study.settings.name
     paths = {f"{part}/{old}": f"{part}/{name}" for part in ("runs", "reports", ".state/code")}
     for stage in content.get("stages", {}).values():
         for entry in (*stage.get("deps", ()), *stage.get("outs", ())):
@@ -83,19 +120,25 @@ def _new_path(path: str, paths: dict[str, str]) -> str:
     return path
 
 
-def _copy_trials(study: Study, renamed: Study) -> None:
-    """Copies the trials of the search, which are stored under the name of the study, to the new name."""
+def _copy_trials(renamed: Study, old_name: str) -> None:
+    """Copies the trials of the search, which are stored under the name of the study, to the new name.
+
+    Trials of the new name are part of an interrupted copy, and are copied again.
+    """
     import optuna
 
-    file = renamed.state / f"search-{study.settings.name}.db"
+    file = renamed.state / f"search-{old_name}.db"
     old, new = (f"sqlite:///{file.resolve()}", renamed.storage) if file.exists() else (renamed.storage, renamed.storage)
     if not file.exists() and old.startswith("sqlite:///"):
         return                              # no trials
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    copied = optuna.get_all_study_names(new)
     for known in optuna.get_all_study_names(old):
-        if known.startswith(f"{study.settings.name}/"):
-            optuna.copy_study(from_study_name=known, from_storage=old, to_storage=new,
-                              to_study_name=f"{renamed.settings.name}/{known.partition('/')[2]}")
+        if known.startswith(f"{old_name}/"):
+            target = f"{renamed.settings.name}/{known.partition('/')[2]}"
+            if target in copied:
+                optuna.delete_study(study_name=target, storage=new)
+            optuna.copy_study(from_study_name=known, from_storage=old, to_storage=new, to_study_name=target)
     file.unlink(missing_ok=True)
 
 

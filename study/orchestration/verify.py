@@ -51,6 +51,17 @@ def spread_cells(study: Study, count: int) -> list[str]:
     return [names[i] for i in sorted({round(x) for x in np.linspace(0, len(names) - 1, min(count, len(names)))})]
 
 
+def check_recorded(study: Study, name: str) -> None:
+    """Raises StudyError if a file that `verify` compares is missing, before the cell is retrained."""
+    arm, seed = study.parse_cell_name(name)
+    finetuned = FINETUNED if arm in study.settings.finetune.arms else ()
+    for file in ("settings.yaml", *JSON_FILES, "metrics.jsonl", *ARRAY_FILES, *finetuned):
+        path = study.cell(arm, seed) / file
+        if not path.exists():
+            raise StudyError(f"{path}: no such file yet, so there is nothing to compare with; run `dvc repro` in the "
+                             f"study's folder")
+
+
 def verify(study: Study, name: str, on_record: Callable[[dict, float], None] = lambda record, speed: None) -> dict:
     """Retrains, evaluates and probes one cell in a temporary folder and compares it with its recorded results; it
     fine-tunes it too, if the study does.
@@ -68,6 +79,7 @@ def verify(study: Study, name: str, on_record: Callable[[dict, float], None] = l
 
     arm, seed = study.parse_cell_name(name)
     recorded = study.cell(arm, seed)
+    check_recorded(study, name)
     training = read_json(recorded / "training.json")
     scratch = _scratch_study(study, arm, recorded)
     try:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from study.analysis.along_training import summary
 from study.analysis.claims import OWN_SOURCE
+from study.analysis.conditions import NLLS
 from study.analysis.questions import QUESTIONS
 from study.analysis.reasons import Flag
 from study.analysis.results import read_json
@@ -61,11 +62,11 @@ def measured(claim: dict) -> str:
 
 
 def failed_runs(claim: dict, failed: dict[str, int]) -> str:
-    """Which failed runs an effect in nats includes at the unigram level; empty if there are none.
+    """Which failed runs an effect on NLL includes at the unigram level; empty if there are none.
 
     failed: arm -> number of its runs that diverged or overfitted.
     """
-    if unit_of(claim.get("metric")).name != "nats" or claim["result"]["effect"] is None:
+    if claim.get("metric") not in NLLS or claim["result"]["effect"] is None:
         return ""
     arms = dict.fromkeys(claim.get(key) for key in ("treatment", "baseline", "arm"))
     parts = [f"{failed[arm]} of {arm}" for arm in arms if failed.get(arm)]

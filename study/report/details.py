@@ -67,6 +67,8 @@ def arms_and_metric(row: dict) -> str:
         return f"{row['treatment']} − {row['baseline']}, share of runs that diverge"
     if not row.get("metric"):
         return ""
+    if row["claim_type"] == "spread":
+        return f"two runs of {row['arm']}, {METRICS[row['metric']].label}, root mean square difference"
     arms = row.get("arm") or row["treatment"] + (f" − {row['baseline']}" if row.get("baseline") else "")
     return f"{arms}, {METRICS[row['metric']].label}"
 

@@ -26,7 +26,8 @@ def findings(results: StudyResults, facts: dict) -> list[dict]:
     study whose runs end after they have left the plateau has findings of its own."""
     training = results.study.settings.training
     if training.stop_after_escape is not None:
-        return [{"text": text, "claim": None} for text in escape_findings(facts["frames"]["escape"], training.steps)]
+        texts = escape_findings(facts["frames"]["escape"], training.steps, results.study.settings.baseline)
+        return [{"text": text, "claim": None} for text in texts]
     found = [{"text": sentence(row), "claim": row["id"], "anchor": slug(row["question"]),
               "words": f"{row['shown']}; {row['fidelity']}"} for row in clearest(facts["claims"])]
     stands = {"text": where_the_baseline_stands(results, facts["baseline"]), "claim": None}
@@ -88,6 +89,9 @@ def measurement(row: dict) -> str:
     if result["measured"]:
         return result["measured"]
     label, unit = METRICS[row["metric"]].label, unit_of(row["metric"])
+    if row["claim_type"] == "spread":
+        return (f"two runs of {row['arm']} differ in {label} by {in_unit(row['metric'], result, signed=False)} (root "
+                "mean square)")
     if row["claim_type"] not in ("direction", "equal"):
         return f"{label} of {row['arm']} is {in_unit(row['metric'], result, signed=False)}"
     if row["baseline"] is None:

@@ -70,17 +70,19 @@ def _numbered(name: str, place: int) -> str:
     return f"{name}-{place + 1}" if place else name
 
 
-def escape_findings(table: pd.DataFrame, limit: int) -> list[str]:
+def escape_findings(table: pd.DataFrame, limit: int, baseline: str) -> list[str]:
     """When the baseline leaves the plateau, and which arms leave it earlier, later or cannot be told apart. table:
     escape.csv."""
     rows = table.sort_values("median", kind="stable").to_dict("records")
-    compared = [row for row in rows if not _unknown(row["p_holm"])]
+    others = [row for row in rows if row["arm"] != baseline]
+    compared = [row for row in others if not _unknown(row["p_holm"]) and row["smallest_p"] < ALPHA]
     clear = [row for row in compared if row["p_holm"] < ALPHA]
     groups = {"Earlier than the baseline": [row for row in clear if row["difference"] < 0],
               "Later than the baseline, or never": [row for row in clear if row["difference"] > 0],
-              "No detectable difference": [row for row in compared if row["p_holm"] >= ALPHA]}
+              "No detectable difference": [row for row in compared if row not in clear or row["difference"] == 0],
+              "Too few runs for a test": [row for row in others if row not in compared]}
     sentences = [f"{row['arm']}, the baseline, leaves the unigram plateau {_when(row, limit)}. All steps are medians "
-                 "over seeds." for row in rows if _unknown(row["p_holm"])]
+                 "over seeds." for row in rows if row["arm"] == baseline]
     for name, part in groups.items():
         arms = "; ".join(f"{row['arm']}, {_when(row, limit)}" for row in part)
         sentences += [f"{name}: {arms}."] if part else []

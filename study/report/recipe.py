@@ -25,8 +25,7 @@ def course_section(results: StudyResults) -> dict | None:
         return None
     points = [claim for claim in load_claims(study).values() if isinstance(claim, PointClaim) and claim.arm in arms]
     published = {arm: {claim.metric: claim.number for claim in points if claim.arm == arm} for arm in arms}
-    return {"rows": [_losses(results, arm) for arm in arms], "published": published,
-            "sources": sorted({claim.source for claim in points})}
+    return {"rows": [_losses(results, arm) for arm in arms], "published": published}
 
 
 def _losses(results: StudyResults, arm: str) -> dict:

@@ -37,7 +37,9 @@ def database(study: Study) -> Path:
 
 
 def mlflow_client(study: Study):
-    """An MlflowClient for the study's tracking URI, without MLflow's log messages."""
+    """An MlflowClient for the study's tracking URI, without MLflow's log messages and with the settings of
+    ENVIRONMENT, unless the user has others."""
+    os.environ.update(ENVIRONMENT | os.environ)
     from mlflow import MlflowClient
 
     for name in ("alembic", "mlflow"):

@@ -17,13 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import yaml
 
+from study.orchestration.dvc_lock import parse_lock, write_lock
+from tests.benchmarks.made_up import declare, lock_cells, made_up_arms, make_cells
 from tests.benchmarks.speed import RESULTS
 from tests.benchmarks.workload import ROOT, SMALL, Shape, stamp
 from tests.support.project import copy_of_project, run
-from tests.support.studies import tiny_study, write_synthetic_data
+from tests.support.studies import tiny_study
 
-CELLS, STAGES = (10, 30, 100), 2           # per cell: pretrain, evaluate
+CELLS, USUAL, SEEDS = (10, 100, 1000), 100, 5
+STAGES = 2                                  # per cell: pretrain, evaluate
+RESULT_STAGES = ("code", "search", "compare", "report", "track")
 VOCABULARIES, LENGTHS, DOCUMENTS = (4096, 8192, 16384, 32768), (32, 64, 128, 256), (2000, 4000, 8000, 16000)
 
 START = """
@@ -58,47 +63,54 @@ def cell_start(study) -> float:
 
 
 def many_cells(folder: Path) -> dict[int, dict[str, float]]:
-    """Of studies of so many trained cells: seconds and peak memory (MB) of `dvc repro` with nothing to do, seconds of
-    its comparisons and of its report."""
+    """{cells of a study: its numbers from `around`}. The baseline's cells are trained, the others are made up."""
     from study.config.load import load_study
-    from study.evaluation.baselines import write_baselines
     from study.evaluation.evaluate import evaluate
     from study.evaluation.probe import probe
     from study.training.pretrain import pretrain
-    from study.training.search import search
 
-    arms = load_study(ROOT / "experiments/tiny").settings.arms
-    cheap = [arm for arm in arms if arm not in ("d2l", "double-width", "double-depth")]
-    root, found = copy_of_project(folder / "many"), {}
-    params = root / "experiments/tiny/params.yaml"
+    root, found = copy_of_project(folder / "many", arms="[dynamic]", seeds=str(list(range(SEEDS)))), {}
+    params, arms = root / "experiments/tiny/params.yaml", made_up_arms(max(CELLS) // SEEDS - 1)
+    settings = yaml.safe_load(params.read_text())
+    settings["search"]["trials"], settings["finetune"] = 0, {"arms": [], "tasks": []}
+    declare(arms, root / "experiments/arms.yaml")
     for cells in CELLS:
-        chosen = f"arms: [{', '.join(cheap[:cells // 2])}]"
-        text = re.sub(r"^arms: \[.*?\]", chosen, params.read_text(), flags=re.M | re.S)
-        params.write_text(re.sub(r"^seeds: .*", "seeds: [0, 1]", text, flags=re.M))
+        settings["arms"] = ["dynamic", *arms[:cells // SEEDS - 1]]
+        params.write_text(yaml.safe_dump(settings, sort_keys=False))
         study = load_study(root / "experiments/tiny")
-        if not found:
-            write_synthetic_data(study)
-            write_baselines(study, study.runs / "examples")
-        search(study)
-        for arm, seed in study.cells:
-            if not (study.runs / f"{arm}-{seed}").exists():
-                for stage in (pretrain, evaluate, probe):
-                    stage(study, arm, seed)
-        found[len(study.cells)] = around(study, root)
+        for stage in ("search",) if found else ("corpus", "tokenizer", "examples", "search"):
+            run("study", stage, cwd=study.folder)
+        for seed in () if found else settings["seeds"]:
+            for stage in (pretrain, evaluate, probe):
+                stage(study, "dynamic", seed)
+        make_cells(study)
+        found[len(study.cells)] = around(study, everything=not found)
     return found
 
 
-def around(study, root: Path) -> dict[str, float]:
-    """Those numbers of one study whose cells are there."""
-    def seconds(*command: str, cwd: Path = study.folder, repeats: int = 1) -> float:
-        return timed(lambda: run(*command, cwd=cwd), repeats)
+def around(study, everything: bool) -> dict[str, float]:
+    """Of a study whose cells are there: seconds of its comparisons, its report and its record in MLflow, and the
+    seconds and peak memory (MB) of `dvc repro` with nothing to do; DVC's seconds for each cell that `study run` trains.
+
+    everything: DVC also writes its records of the cells.
+    """
+    def seconds(*command: str, repeats: int = 1) -> float:
+        return timed(lambda: run(*command, cwd=study.folder), repeats)
 
     run("study", "code", cwd=study.folder)
+    if not everything:
+        lock_cells(study)
     times = {name: seconds("study", name) for name in ("compare", "report", "track")}
-    idle, folder = ("dvc", "repro"), root / "experiments/tiny"
-    run(sys.executable, "-m", "study.orchestration.dvc_lock", "commit", "--force", "--quiet", cwd=folder)
-    assert "up to date" in run(*idle, cwd=folder).stdout
-    return times | {"seconds": seconds(*idle, cwd=folder, repeats=3), "memory": peak_memory(*idle, cwd=folder)}
+    stages = () if everything else RESULT_STAGES
+    run(sys.executable, "-m", "study.orchestration.dvc_lock", "commit", "--force", "--quiet", *stages, cwd=study.folder)
+    idle, name = ("dvc", "repro"), f"{study.settings.arms[-1]}-0"
+    assert "up to date" in run(*idle, cwd=study.folder).stdout
+    lock = study.folder / "dvc.lock"
+    content = parse_lock(lock.read_bytes())
+    repeats = 3 if len(study.cells) <= USUAL else 1
+    return times | {"seconds": seconds(*idle, repeats=repeats), "memory": peak_memory(*idle, cwd=study.folder),
+                    "cell": seconds(*idle, "--single-item", f"pretrain@{name}", f"evaluate@{name}", repeats=repeats)
+                    + STAGES * timed(lambda: write_lock(lock.with_suffix(".copy"), content))}
 
 
 def bare_repro(folder: Path, stages: int) -> float:
@@ -224,11 +236,10 @@ def measure() -> dict:
 
         search(study)
         cells = many_cells(folder)
-        most = cells[max(cells)]
-        stages = STAGES * max(cells)
-        costs = {"cell_start": cell_start(study), **probing(folder), "cells": max(cells), "idle_repro": most["seconds"],
-                 "stages": stages, "bare_repro": bare_repro(folder / "bare", stages), "report": most["report"],
-                 "compare": most["compare"]}
+        usual, stages = cells[USUAL], STAGES * USUAL
+        costs = {"cell_start": cell_start(study), **probing(folder), "cells": USUAL, "idle_repro": usual["seconds"],
+                 "stages": stages, "bare_repro": bare_repro(folder / "bare", stages), "report": usual["report"],
+                 "compare": usual["compare"]}
     return {"costs": costs, "growth": {**growth(), "cells": {str(count): point for count, point in cells.items()}}}
 
 

@@ -53,7 +53,7 @@ TEXT = [
     ("a label alone", labels([0]), "labels [0] do not match the 2 names"),
     ("label column", edited_task(label="class"), "no column 'class'; it has text, label"),
     ("rows without text", lambda root: pd.DataFrame({"text": ["a", None], "label": [0, 1]}).to_parquet(
-        root / "data/topics/test.parquet"), "row 1 has no text or label"),
+        root / "data/topics/test.parquet"), "row 1: column 'text' has no value"),
     ("one draw takes all rows", edited_task(train_rows=40, draws=2),
      "40 training rows are too few for 2 draws of 40; lower probe.tasks.train_rows"),
     ("one draw leaves out one row", edited_task(train_rows=39, draws=2), "too few for 2 draws of 39"),

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from study import StudyError
@@ -16,6 +17,7 @@ from study.data.corpus_synthetic import topic_rows
 from study.data.task_rows import read_task_rows, task_folder, write_task_rows
 from study.evaluation.baselines import read_task
 from study.finetuning.finetune import finetune
+from study.objectives.pretraining_model import new_model
 from study.orchestration.code_identity import _identity
 from study.orchestration.dvc_commands import cell_stages
 from tests.support.training import trained_project
@@ -94,6 +96,20 @@ def test_the_untrained_encoder_can_be_left_out(tmp_path):
     assert set(finetune(study, "dynamic", 0)["topic"]) == {"labels", "rows", "majority", "trained"}
 
 
+def test_the_untrained_encoder_has_the_initialization_seed_of_its_arm(tmp_path, monkeypatch):
+    study, plans = with_rows(tmp_path / "study"), {}
+    path = study.cell("dynamic", 0) / "settings.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["training"]["initialization_seed"] = 5
+    path.write_text(yaml.safe_dump(content))
+    monkeypatch.setattr("study.finetuning.finetune.finetune_task",
+                        lambda study, task, backend, made: plans.update(made) or ({}, {}))
+    finetune(study, "dynamic", 0)
+    model = plans["untrained"][0].model
+    expected = new_model(plans["trained"][0].config, model.encoder.token.num_embeddings, 5)
+    assert torch.equal(model.encoder.token.weight, expected.encoder.token.weight.to(model.device))
+
+
 def test_test_rows_choose_nothing(finetuned, tmp_path):
     """With other labels of the test rows, the chosen rates and the predictions are the same."""
     study, result = finetuned
@@ -148,9 +164,10 @@ def test_a_task_of_pairs_reads_both_texts(tmp_path, monkeypatch):
 
 BAD_ROWS = {
     "no such column": ({"text_pair": "third"}, lambda frame: frame, "no column 'third'"),
-    "a missing text": ({}, lambda frame: frame.assign(second=[None, *frame.second[1:]]), "row 0 has no text or label"),
+    "a missing text": ({}, lambda frame: frame.assign(second=[None, *frame.second[1:]]), "row 0: column 'second'"),
     "a number for a text": ({}, lambda frame: frame.assign(second=range(len(frame))), "not text"),
-    "a class without a name": ({}, lambda frame: frame.assign(same=np.arange(len(frame)) % 3), "do not match the 2"),
+    "a class without a name": ({}, lambda frame: frame.assign(same=np.arange(len(frame)) % 3),
+                               "do not match the 2 names in finetune.tasks.labels"),
     "too few rows": ({}, lambda frame: frame[:30], "80 rows are more than the 30 training rows of pairs"),
 }
 

@@ -70,6 +70,12 @@ LABELS = [
     ("numbers with a point", rows([0.0, 1.0]), Accepted(classes, ZERO_ONE)),
     ("numbers in csv", table("csv", "text,label\n" + "some words,1\nother words,0\n" * 20), Accepted(classes, SWAPPED)),
     ("words in csv", table("csv", "text,label\n" + "some words,b\nother words,a\n" * 20), Accepted(classes, SWAPPED)),
+    ("blanks among numbers in csv", table("csv", "text,label\n" + "some words,1\nother words,0\nno class,\n" * 20,
+                                          ignored_labels=[""]), Accepted(classes, SWAPPED)),
+    ("blanks among values in csv", table("csv", "text,label\n" + "some words,2\nother words,1\nno class,\n" * 20,
+                                         ignored_labels=[""], label_values=[1, 2]), Accepted(classes, SWAPPED)),
+    ("names that differ in symbols", named_classes(["C#", "C", "C++"], "C", "C++", "C#"),
+     Accepted(rows_of_each, {"C": 13, "C++": 13, "C#": 14})),
     ("numbers from 1 in tsv", table("tsv", "text\tlabel\n" + "some words\t2\nother words\t1\n" * 20,
                                     label_values=[1, 2]), Accepted(classes, SWAPPED)),
     ("words in json", table("jsonl", '{"text": "x", "label": "b"}\n{"text": "y", "label": "a"}\n' * 20),
@@ -83,6 +89,14 @@ REFUSED = [
     ("refused numbers from 1", rows([1, 2]),
      Refused("labels [1, 2] do not match the 2 names in probe.tasks.labels (a, b); say which is which with "
              "`label_values: [1, 2]`")),
+    ("yes and no", rows(["yes", "no"]), Refused('with `label_values: ["no", "yes"]`, in the order of the names')),
+    ("numbers with a point from 1", rows([1.0, 2.0]), Refused("convert the column 'label' to whole numbers or words")),
+    ("true and false for other values", rows([True, False], label_values=[3, 4]),
+     Refused("convert the column 'label' to whole numbers")),
+    ("no label", rows([0, None]), Refused("row 1: column 'label' has no value; fill it in, or remove the row")),
+    ("names that symbols tell apart", named_classes(["C#", "C"], "c", "c#"),
+     Refused("some differ in punctuation only; use the names of the data, or say which is which with `label_values: "
+             "[0, 1]`")),
     ("refused unlabelled rows", rows([0, 1, -1, -1]),
      Refused("labels [-1, 0, 1] do not match the 2 names in probe.tasks.labels (a, b); 20 rows have -1, which marks "
              "rows without a label: leave them out with `ignored_labels: [-1]`")),

@@ -24,7 +24,7 @@ from tests.support.fake_results import compare, fake_study
 from tests.support.studies import ROOT
 
 CELL = ("--arm", "dynamic", "--seed", "0")
-OPTIONS = {"pretrain": CELL, "evaluate": CELL, "trials": CELL[:2]}
+OPTIONS = {"pretrain": CELL, "evaluate": CELL, "finetune": CELL, "trials": CELL[:2]}
 
 
 def recipe(**changes):
@@ -69,6 +69,11 @@ TRAINED = [
      "--seed 0`"),
     ("evaluate", "tokenizer made since", number_in("runs/tiny/examples/training_inputs.json", "tokenizer", value="ab"),
      "runs/tiny/examples: made with another tokenizer than runs/tiny/tokenizer/tokenizer.json; run `study examples`"),
+    ("finetune", "weight decay", edited("training", weight_decay=0.5),
+     "dynamic-0/settings.yaml: has training.weight_decay 0.01, but the study's settings now give 0.5; run `study "
+     "pretrain --arm dynamic --seed 0`"),
+    ("finetune", "examples made since", number_in("runs/tiny/examples/training_inputs.json", "train", value="ab"),
+     "dynamic-0 was trained on other examples than those in runs/tiny/examples"),
     ("pretrain", "examples without a record", removed("runs/tiny/examples/made_with.yaml"),
      "made_with.yaml: no such file, so an earlier version made this folder; run `study examples`"),
 ]
@@ -77,6 +82,19 @@ TRAINED = [
 @pytest.mark.parametrize(("command", "spoil", "message"), cases(TRAINED))
 def test_a_stage_refuses_what_earlier_settings_gave(trained_tiny, tmp_path, capsys, command, spoil, message):
     assert_refused(tmp_path / "root", trained_tiny, spoil, message, capsys, command, *OPTIONS.get(command, ()))
+
+
+# commands that use a trained cell with the tokenizer that is there
+WITH_TOKENIZER = [("predict", "a [MASK]", "--cells", "dynamic-0"), ("encode", "a", "--cell", "dynamic-0"),
+                  ("minimal-pairs", "dynamic-0", "--task", "pairs.csv"),
+                  ("finetune", "dynamic-0", "--task", "rows.csv")]
+
+
+@pytest.mark.parametrize("command", WITH_TOKENIZER, ids=lambda command: command[0])
+def test_a_cell_is_not_used_with_a_tokenizer_that_was_made_since(trained_tiny, tmp_path, capsys, command):
+    spoil = number_in("runs/tiny/examples/training_inputs.json", "tokenizer", value="ab")
+    assert_refused(tmp_path / "root", trained_tiny, spoil, "runs/tiny/examples: made with another tokenizer than "
+                   "runs/tiny/tokenizer/tokenizer.json; run `study examples`", capsys, *command)
 
 
 @pytest.fixture(scope="module")

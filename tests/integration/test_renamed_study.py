@@ -1,11 +1,14 @@
 """`study rename`: the study has another name everywhere, and its trained cells stay up to date."""
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from study.orchestration.rename import rename_study
+from study import StudyError
+from study.config.load import load_study
+from study.orchestration.rename import name_before, rename_study
 from study.tracking.runs import rename_experiment, track
 from study.training.search import search
 from tests.support.bad_input import assert_refused, written
@@ -19,7 +22,7 @@ NAMES = [
     ("capitals", lambda root: None, "Small", "'Small': the name of a study has lower-case letters, digits and hyphens"),
     ("its own", lambda root: None, "tiny", "study tiny already exists; choose another name"),
     ("of another study", written("experiments/other/params.yaml", "name: small\n"), "small", "small already exists"),
-    ("results there", written("runs/small/x.json", "{}"), "small", "runs/small: already exists; remove it"),
+    ("results there", written("runs/small/x.json", "{}"), "small", "runs/small: already exists; choose another name"),
 ]
 
 
@@ -53,6 +56,63 @@ def test_the_trained_cells_of_a_renamed_study_are_up_to_date(tmp_path):
     assert run("dvc", "repro", cwd=folder).stdout.count("Running stage") == 0
 
 
+LOCK = """\
+schema: '2.0'
+stages:
+  pretrain@dynamic-0:
+    cmd: study pretrain
+    outs:
+    - path: runs/tiny/dynamic-0/training.json
+      hash: md5
+      md5: 00000000000000000000000000000000
+      size: 1
+"""
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def files(root) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+            and path.suffix != ".lock" or path.name == "dvc.lock"}
+
+
+@pytest.mark.parametrize("step", ["_unlink_results", "write_atomically", "write_lock", "load_study", "_copy_trials"])
+def test_an_interrupted_rename_is_finished_by_the_same_command(fake, tmp_path, monkeypatch, step):
+    """Whatever step was the last, the files are then those of a rename that was not interrupted."""
+    studies = []
+    for name in ("whole", "interrupted"):
+        folder = shutil.copytree(fake, tmp_path / name)
+        (folder / "dvc.lock").write_text(LOCK)
+        studies.append(load_study(folder))
+    rename_study(studies[0], "small")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"study.orchestration.rename.{step}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            rename_study(studies[1], "small")
+    study = load_study(studies[1].folder)
+    assert name_before(study) == "tiny"
+    with pytest.raises(StudyError, match="rename of tiny to small was interrupted; finish it first with `study rename"):
+        rename_study(study, "large")
+    renamed = rename_study(study, "small")
+    assert renamed.settings.name == name_before(renamed) == "small"
+    assert files(tmp_path / "interrupted") == files(tmp_path / "whole")
+    assert "runs/tiny" not in (renamed.folder / "dvc.lock").read_text()
+
+
+def test_results_made_after_an_interrupted_rename_are_not_overwritten(fake, tmp_path, monkeypatch):
+    study = load_study(shutil.copytree(fake, tmp_path / "project"))
+    with monkeypatch.context() as patch:
+        patch.setattr("study.orchestration.rename.write_atomically", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            rename_study(study, "small")
+    study.runs.mkdir()
+    with pytest.raises(StudyError, match="runs/tiny: was made after the rename to small was interrupted.*elsewhere"):
+        rename_study(study, "small")
+    assert (study.folder / "runs/small/dynamic-0/training.json").exists()
+
+
 def test_trials_and_runs_in_mlflow_have_the_new_name(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     study = fake_study(tmp_path / "project")
@@ -67,11 +127,15 @@ def test_trials_and_runs_in_mlflow_have_the_new_name(tmp_path, monkeypatch):
     assert renamed.cell("dynamic", 0).is_dir()
 
 
-def test_a_search_goes_on_with_the_trials_of_the_old_name(tmp_path):
+def test_a_search_goes_on_with_the_trials_of_the_old_name(tmp_path, monkeypatch):
     study = tiny_study(tmp_path / "study", lambda text: text.replace("trials: 0", "trials: 2"))
     search(study)
     made = counts(study.storage)
-    renamed = rename_study(study, "small")
+    with monkeypatch.context() as patch:    # interrupted after some of the copying
+        patch.setattr("pathlib.Path.unlink", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            rename_study(study, "small")
+    renamed = rename_study(load_study(study.folder), "small")
     assert not Path(study.storage.removeprefix("sqlite:///")).exists()
     assert counts(renamed.storage) == made == {"dynamic": 2}
     search(renamed)

@@ -24,6 +24,7 @@ from tests.support.inputs import (
     text_files,
 )
 from tests.support.project import run
+from tests.support.quick_yaml import dump_yaml, load_yaml
 from tests.support.studies import ROOT
 
 TWO = ["A cat sat. It ran.", "Dogs bark."]
@@ -65,6 +66,20 @@ def named(folder: str):
     return every(lambda root: (root / "data/words").rename(root / "data" / folder), edited("corpus", local=folder))
 
 
+def finetuned(**values):
+    """Changes keys of the first fine-tuning task."""
+    def make(root: Path) -> None:
+        content = load_yaml((root / "params.yaml").read_text())
+        content["finetune"]["tasks"][0] |= values
+        (root / "params.yaml").write_text(dump_yaml(content, sort_keys=False))
+    return make
+
+
+pairs = edited("evaluation", minimal_pairs=[{
+    "name": "pairs", "path": "nobody/pairs", "revision": None, "local": "pairs", "splits": {"test": "train"},
+    "good": "good", "bad": "bad", "phenomenon": None, "paradigm": None, "pairs_per_paradigm": None}])
+
+
 def count(root: Path) -> int:
     return len(documents(root))
 
@@ -98,6 +113,11 @@ TEXT = [
                                                      "csv"), Accepted(documents, [[["NA"]], [["None"]], [["null"]]])),
     ("numbers as text in csv", text_files({"train.csv": "text\n007\n1e5\n"}, "text\nOne.\nTwo.\n", "csv"),
      Accepted(documents, [[["007"]], [["1e5"]]])),
+    ("a late blank in a column of numbers", text_files(
+        {"train.csv": "text,id\n" + "A cat.,1\n" * 10_001 + "Dogs.,\nDogs.,none\n"}, "text\nOne.\nTwo.\n", "csv"),
+     Accepted(count, 10_003)),
+    ("a row that is too short", text_files({"train.csv": "id,text,note\n1,A cat.,x\n2,Dogs.\n"}, "text\nOne.\nTwo.\n",
+                                           "csv"), Accepted(documents, [[["A cat."]], [["Dogs."]]])),
     ("tsv", text_files({"train.tsv": "text\tid\nA cat sat. It ran.\t1\nDogs bark.\t2\n"}, "text\nOne.\nTwo.\n", "tsv"),
      Accepted(documents, AS_TWO)),
     ("a lone quote in tsv", text_files({"train.tsv": 'text\tid\n"A cat\t1\nDogs\t2\n'}, "text\nOne.\nTwo.\n", "tsv"),
@@ -111,6 +131,8 @@ TEXT = [
     ("shards", shards(2, 2), Accepted(documents, [[["Part 0."]]] * 2 + [[["Part 1."]]] * 2)),
     ("parts in a folder", text_files({"train/1.jsonl": as_json(TWO, True), "train/2.jsonl": as_json(TWO, True)},
                                      as_json(TWO, True), "jsonl"), Accepted(documents, AS_TWO * 2)),
+    ("hidden copies of parts", text_files({"train/1.txt": BY_LINE, "train/.ipynb_checkpoints/1-copy.txt": BY_LINE},
+                                          BY_LINE, "txt"), Accepted(documents, AS_TWO)),
     ("saved to disk", saved, Accepted(documents, AS_TWO)),
     ("a chosen format", every(written("data/words/train.txt", BY_LINE), written("data/words/test.txt", BY_LINE),
                               written("data/words/validation.txt", BY_LINE), edited("corpus", format="text")),
@@ -142,7 +164,22 @@ REFUSED_TEXT = [
     ("csv without a header", text_files({"train.csv": "some words,0\nother words,1\n"}, "text\na\nb\n", "csv"),
      Refused("no column 'text'; it has some words, 0; is its first line a header?")),
     ("csv with a row too long", text_files({"train.csv": "text\na\nb,c,d\n"}, "text\na\nb\n", "csv"),
-     Refused("train.csv: cannot be read as csv: Error tokenizing data")),
+     Refused("train.csv: line 3 has more fields than the header; put quotes around fields that contain a comma")),
+    ("csv with commas in the text", text_files({"train.csv": "text\nHello, world\nFoo bar\nA, b\n"}, "text\na\nb\n",
+                                               "csv"), Refused("train.csv: its first row has more fields than the")),
+    ("csv with a comma at the end of rows", files("topics", {
+        f"{split}.csv": "label,text\n1,good film,\n0,bad film,\n" for split in ("train", "test")}),
+     Refused("train.csv: its first row has more fields than the header")),
+    ("tsv with a row too long", text_files({"train.tsv": "text\tid\na\t1\nb\t2\tc\n"}, "text\na\nb\n", "tsv"),
+     Refused("train.tsv: line 3 has more fields than the header; remove the tabs inside fields")),
+    ("tsv with a first row too long", text_files({"train.tsv": "text\tid\na\t1\tc\nb\t2\n"}, "text\na\nb\n", "tsv"),
+     Refused("train.tsv: its first row has more fields than the header")),
+    ("no split of a fine-tuning task", finetuned(path="nobody/tuned", local="tuned"),
+     Refused("tuned: no such folder; put train.parquet (or csv, tsv, json) in")),
+    ("pairs in text files", every(files("pairs", {"test.txt": "a\n"}), pairs),
+     Refused("test.txt: text files have no columns; minimal pairs need a table with a column for each of the two")),
+    ("pairs in two formats", every(files("pairs", {"test.csv": "good,bad\na,b\n", "test.tsv": "good\tbad\na\tb\n"}),
+                                   pairs), Refused("more than once (test.csv, test.tsv); keep one of them")),
     ("text in another encoding", text_files({"train.txt": "Caf\xe9.\n".encode("latin-1") * 3}, BY_LINE, "txt"),
      Refused("train.txt: cannot be read as text: 'utf-8' codec")),
     ("an empty file", text_files({"train.txt": ""}, BY_LINE, "txt"), Refused("train.txt: has no rows")),
@@ -204,10 +241,11 @@ def test_a_download_writes_what_is_missing_and_keeps_what_is_there(project, tmp_
     (root / "data/words/test.parquet").unlink()
     kept = (root / "data/words/train.parquet").stat().st_mtime_ns
     every(edited("corpus", path="data/words", splits={"train": "train", "validation": "validation", "test": "train"}),
-          edited_task(path="hub", splits={"train": "train[:30]", "test": "test"}))(root)
+          edited_task(path="hub", splits={"train": "train[:30]", "test": "test"}), finetuned(path="hub", local="tuned"),
+          written("data/topics/test.csv", "text,label\na,0\n"), edited_task(format="parquet"))(root)
     assert exit_status(root, "download") == 0
     written_now = [line.partition("data/")[2] for line in capsys.readouterr().out.splitlines()]
-    assert written_now == ["topics/train.parquet", "topics/test.parquet"]
+    assert written_now == ["topics/train.parquet", "topics/test.parquet", "tuned/train.parquet", "tuned/test.parquet"]
     assert len(pd.read_parquet(root / "data/topics/train.parquet")) == 30
     assert (root / "data/words/train.parquet").stat().st_mtime_ns == kept
     assert exit_status(root, "download") == 0
@@ -218,6 +256,13 @@ def test_a_download_writes_what_is_missing_and_keeps_what_is_there(project, tmp_
 def test_a_download_without_folders_says_so(project, tmp_path, capsys):
     check(tmp_path / "root", project, every(edited("corpus", local=None), edited_task(local=None)),
           Refused("no `local` folder is named"), capsys, "download")
+
+
+def test_a_download_of_another_format_is_refused(project, tmp_path, capsys):
+    """The file would be parquet, which the study then would not read."""
+    make = every(removed("data/words/test.parquet"), edited("corpus", format="csv"))
+    outcome = Refused("a download writes parquet; set format to null")
+    check(tmp_path / "root", project, make, outcome, capsys, "download")
 
 
 def test_a_relative_data_folder_is_below_the_project(project, tmp_path, capsys, monkeypatch):

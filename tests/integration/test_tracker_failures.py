@@ -18,8 +18,9 @@ import pytest
 from study import StudyError
 from study.tracking import live
 from study.tracking import runs as tracking
+from study.tracking.client import ENVIRONMENT
 from study.tracking.live import LiveRun
-from study.tracking.runs import track
+from study.tracking.runs import rename_experiment, track
 from tests.support.fake_results import compare, fake_study
 from tests.support.mlflow_server import Server, records, runs
 from tests.support.studies import ROOT
@@ -195,6 +196,16 @@ def test_a_tracker_that_refuses(study, refusing, monkeypatch, capsys):
     with pytest.raises(StudyError, match="run `study track` again") as error:
         track(study)
     assert "\n" not in str(error.value)
+
+
+def test_a_rename_does_not_wait_for_a_server_that_is_down(study, monkeypatch):
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    began = time.monotonic()
+    with pytest.raises(StudyError, match="MLflow at http://127.0.0.1:1"):
+        rename_experiment(study, "old")
+    assert time.monotonic() - began < 30
 
 
 def test_a_database_that_another_process_has_locked(study, capsys, monkeypatch):

@@ -160,8 +160,16 @@ def test_weights_whose_hash_an_earlier_version_did_not_record_are_not_compared(s
 
 
 def test_a_cell_without_a_record_is_named(study):
-    with pytest.raises(StudyError, match=r"dynamic-reseeded-0/training\.json: no such file yet"):
+    with pytest.raises(StudyError, match=r"dynamic-reseeded-0/settings\.yaml: no such file yet"):
         verify(study, "dynamic-reseeded-0")
+
+
+@pytest.mark.parametrize("file", ["training.json", "metrics.jsonl", "evaluation.json", "probe.npz", "finetune.json"])
+def test_a_missing_result_is_named_before_the_cell_is_retrained(study, monkeypatch, file):
+    monkeypatch.setattr("study.training.pretrain.pretrain", lambda *_, **__: pytest.fail("retrained"))
+    (study.cell("dynamic", 0) / file).unlink()
+    with pytest.raises(StudyError, match=f"dynamic-0/{file}: no such file yet"):
+        verify(study, NAME)
 
 
 def test_curves_differ_from_the_first_record_that_differs():

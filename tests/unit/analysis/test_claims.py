@@ -192,6 +192,19 @@ def test_claims_about_an_arm_without_runs_can_still_be_registered(tmp_path):
     assert exploratory(study, load_claims(study)) == {"X2"}
 
 
+def test_a_family_keeps_its_members_when_an_arm_leaves_the_study(tmp_path):
+    """Else the claims that are added afterwards would have an easier test."""
+    study = unregistered(tmp_path)
+    rewritten(study, lambda content: content.update(X1=content["L2"] | {"treatment": "static", "baseline": "dynamic"}))
+    register_claims(study)
+    rewritten(study, lambda content: content.update(X2=content["X1"]))
+    left = study.model_copy(update={"arms": study.arms, "settings": study.settings.model_copy(
+        update={"arms": ["dynamic", "static-10"]})})
+    rewritten(left, lambda content: content["X2"].update(treatment="static-10"))
+    register_claims(left)
+    assert {"X1", "X2"} <= set(read_registrations(left)[-1].families["X2"])
+
+
 def test_another_rule_makes_the_claims_that_it_decides_exploratory(tmp_path, monkeypatch):
     study = unregistered(tmp_path)
     register_claims(study)

@@ -183,6 +183,10 @@ def test_a_claim_about_escape_steps_is_decided_by_the_log_rank_test(fake):
                            family="masking", fidelity="same question", differs="")
     verdicts = decide_families({"X": ClaimTest(claim, comparison)}, {})
     assert (verdicts["X"].outcome, verdicts["X"].p) == ("undecided", pytest.approx(2 / 6))
+    assert verdicts["X"].flags == {Flag.NOT_TOLD_APART}
+    assert np.isnan(verdicts["X"].smallest_detectable_effect)       # a t test would detect something else
+    nowhere = compare_arms(StudyResults(fake), "dynamic", "dynamic", "escape_step")
+    assert decide_families({"X": ClaimTest(claim, nowhere)}, {})["X"].flags == {Flag.NONE_ESCAPED}
     clear = dataclasses.replace(comparison, survival_p=0.008)
     assert decide_families({"X": ClaimTest(claim, clear)}, {})["X"].outcome == "holds"
     other = claim.model_copy(update={"direction": "higher"})

@@ -49,7 +49,7 @@ def decided(claim, mean, error, df=4, size=1):
     (EQUAL, -0.3, 0.03, "reversed", {Flag.BEYOND_MARGIN}),
     (EQUAL, 0.04, 0.02, "undecided", {Flag.CROSSES_MARGIN}),
     (EQUAL, 0.07, 0.02, "undecided", {Flag.MARGIN_UNRESOLVED}),
-    (EQUAL, 0.0, 0.0, "holds", {Flag.WITHIN_MARGIN}), (HIGHER, 0.0, 0.0, "no difference", {Flag.WITHIN_MARGIN}),
+    (EQUAL, 0.0, 0.0, "undecided", {Flag.ALL_EQUAL}), (HIGHER, 0.1, 0.0, "undecided", {Flag.ALL_EQUAL}),
     (HIGHER, math.nan, math.nan, "undecided", {Flag.NO_INTERVAL})])
 def test_truth_table(claim, mean, error, outcome, flags):
     verdict = decided(claim, mean, error)
@@ -73,10 +73,10 @@ def test_every_flag_has_a_sentence():
         "the difference is in the claimed direction, but the estimate is smaller than the margin"
 
 
-def compared(n, metric="nll", error=0.001):
+def compared(n, metric="nll", error=0.001, mean=1.0):
     """A comparison of `n` seeds with an effect of 1.0, known well."""
-    first, second = np.arange(n) / 100 + 2, np.arange(n) / 100 + 1
-    estimate = Estimate(1.0, error, n - 1, Components(n, 1, error**2))
+    first, second = np.arange(n) / 100 + 1 + mean, np.arange(n) / 100 + 1
+    estimate = Estimate(mean, error, n - 1, Components(n, 1, error**2))
     return Comparison("a", "b", metric, estimate, estimate, first, second)
 
 
@@ -133,6 +133,25 @@ def test_a_metric_that_was_not_measured_is_untested(tmp_path):
     assert outcomes["range"].reason == "nsp_accuracy was not measured in every cell of its arms"
 
 
+def test_a_diverged_run_without_the_metric_leaves_its_claim_undecided(tmp_path):
+    """Else whether a claim is shown would depend on what came out."""
+    study = fake_study(tmp_path)
+    path = study.cell("dynamic", 1) / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(record | {"loss": None}) + "\n" for record in records))
+    claims = {"point": PointClaim(**TEXT, claim_type="point", arm="dynamic", metric="running_loss", number=2.0,
+                                  rounding=0.01, min_seeds=2),
+              "higher": HIGHER.model_copy(update={"treatment": "static", "baseline": "dynamic",
+                                                  "metric": "running_loss", "min_seeds": 2})}
+    assert {outcome.outcome for outcome in decide_all(StudyResults(study), claims, {}).values()} == {
+        "not testable here"}
+    path = study.cell("dynamic", 1) / "training.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "diverged"}))
+    for outcome in decide_all(StudyResults(study), claims, {}).values():
+        assert (outcome.outcome, outcome.flags) == ("undecided", {Flag.DIVERGED})
+        assert outcome.reason.startswith("1 of 2 runs of dynamic diverged, and ")
+
+
 # ---- other kinds of claims
 
 @pytest.mark.parametrize(("mean", "verdict", "flag"), [
@@ -163,7 +182,7 @@ def test_a_published_number_is_held_against_one_more_run(tmp_path):
 
 
 @pytest.mark.parametrize(("diverged", "of_baseline", "verdict", "flag"), [
-    (6, 0, "holds", Flag.MOST_RUNS_DIVERGE), (6, 6, "undecided", Flag.RATE_UNRESOLVED),
+    (6, 0, "holds", Flag.MOST_RUNS_DIVERGE), (6, 6, "undecided", Flag.RATE_LIKE_BASELINE),
     (0, 0, "reversed", Flag.FEW_RUNS_DIVERGE), (5, 0, "undecided", Flag.RATE_UNRESOLVED)])
 def test_rates(monkeypatch, diverged, of_baseline, verdict, flag):
     runs = {arm: [1.0] * count + [0.0] * (6 - count) for arm, count in (("a", diverged), ("b", of_baseline))}
@@ -234,6 +253,17 @@ def test_an_interval_has_the_level_at_which_its_claim_was_decided():
     for name, divisor, level in zip(tests, divisors, (1, 2, 1, 1), strict=True):
         interval = tests[name].comparison.estimate.interval(1 - level * 0.05 / divisor)
         assert (verdicts[name].low, verdicts[name].high) == pytest.approx(interval), name
+
+
+def test_claims_that_are_left_undecided_have_the_level_at_which_holms_procedure_stopped():
+    first, second = (compared(5, mean=mean, error=0.03) for mean in (0.075, 0.07))
+    tests = {"decided": ClaimTest(HIGHER, compared(5, error=0.01)), "first": ClaimTest(HIGHER, first),
+             "second": ClaimTest(HIGHER, second)}
+    verdicts = decide_families(tests, dict.fromkeys(tests, list(tests)))
+    assert [verdict.outcome for verdict in verdicts.values()] == ["holds", "undecided", "undecided"]
+    for name, comparison in (("first", first), ("second", second)):
+        assert (verdicts[name].low, verdicts[name].high) == pytest.approx(comparison.estimate.interval(1 - 0.05 / 2))
+        assert verdicts[name].low < 0       # as the reason says
 
 
 def test_the_smallest_detectable_effect_and_the_seeds_needed_have_the_level_of_the_claim():

@@ -40,6 +40,8 @@ SETTINGS = [
     ("no arms", edited(None, arms=[]), "arms"),
     ("unknown arm", edited(None, arms=["dynamic", "statc"]), "unknown arm 'statc'; did you mean static?"),
     ("baseline outside", edited(None, arms=["static"]), "is not among the study's arms"),
+    ("causal baseline", edited(None, arms=["dynamic", "left-to-right"], baseline="left-to-right"),
+     "choose a masked one"),
     ("searched seed", edited("search", seed=0), "search.seed 0 is one of the reported seeds"),
     ("searched setting", edited("search", space={"training.speed": {"low": 1, "high": 2, "log": False}}),
      "is not a setting"),

@@ -1,4 +1,5 @@
 """Corpus folders: WikiText is read as articles, and documents keep their order and borders."""
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -59,4 +60,19 @@ def test_a_subset_has_classes_of_equal_size_and_is_the_same_every_time():
     assert subset(frame, 12).label.value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
     assert subset(frame, 30).label.value_counts().to_dict() == {0: 13, 1: 12, 2: 5}
     assert subset(frame, 30).equals(subset(frame, 30))
+
+
+@pytest.mark.parametrize("rows", [None, 60])
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_all_rows_are_mixed_if_each_class_stands_in_one_block(order, rows):
+    frame = pd.DataFrame({"text": [str(number) for number in range(60)], "label": np.repeat(order, 20)})
+    mixed = subset(frame, rows)
+    assert set(mixed.label[:10]) == {0, 1, 2}
+    assert mixed.sort_values("text", key=lambda text: text.astype(int)).reset_index(drop=True).equals(frame)
+    assert mixed.equals(subset(frame, rows))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 0, 1], [0, 0, 1, 1, 0], [1, 1, 1]])
+def test_other_rows_keep_their_order(labels):
+    frame = pd.DataFrame({"text": list("abcde")[:len(labels)], "label": labels})
     assert subset(frame, None) is frame

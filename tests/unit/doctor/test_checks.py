@@ -1,4 +1,5 @@
 """Findings about text and runs: each threshold is met by what it is meant for, and what was not checked is named."""
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,14 @@ def test_divergence_says_since_when_and_why():
     assert "From step 300 on, a loss or gradient norm" in found(log_of(stuck_at(), diverged=300))["diverged"].detail
     points = [(0, 9.0), (100, 7.0), (200, 9.5), (300, 11.0)]
     assert "From step 200 on, the loss is above that of a uniform" in found(log_of(points))["diverged"].detail
+
+
+def test_numbers_that_are_not_finite_but_do_not_last_are_a_note():
+    findings = found(replace(log_of(stuck_at()), not_finite=3))
+    assert findings["numbers that are not finite"].severity == "note"
+    assert findings["numbers that are not finite"].detail.startswith("At 3 of the logged steps")
+    assert "diverged" not in findings
+    assert "numbers that are not finite" not in found(log_of(stuck_at()))
 
 
 def test_a_rising_evaluation_loss_is_pointed_out():

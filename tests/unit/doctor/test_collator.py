@@ -43,12 +43,12 @@ def independent_draws(rows, rng, vocabulary):
     return {"input_ids": np.where(selected, shown, rows), "labels": np.where(selected, rows, IGNORED)}
 
 
-def examined(folder, vocabulary, *batches):
-    """The findings about these batches, by title."""
+def examined(folder, vocabulary, *batches, corruption=(0.8, 0.1, 0.1)):
+    """The findings about these batches, by title. corruption: what the user says of the collator."""
     paths = [folder / f"batch{number}.npz" for number in range(len(batches))]
     for path, arrays in zip(paths, batches, strict=True):
         np.savez(path, **arrays)
-    findings = check_batches([read_batch(path, vocabulary) for path in paths], vocabulary, 0.15)
+    findings = check_batches([read_batch(path, vocabulary) for path in paths], vocabulary, 0.15, corruption)
     return {finding.title: finding for finding in findings}
 
 
@@ -76,13 +76,24 @@ def test_a_known_split_is_recognised_in_a_large_batch(split, tmp_path, vocabular
     found = examined(tmp_path, vocabulary, collate(rows, rng, vocabulary, split=SPLITS[split][1]))[CORRUPTION]
     assert f"Compatible with {split} (" in found.detail
     assert found.detail.count("p =") == 1
-    assert found.severity == ("fine" if split in ("80/10/10", "100/0/0") else "note")
+    assert found.severity == ("fine" if split == "80/10/10" else "note")
+    assert (f"Pass --corruption {split} to measure" in found.remedy) == (split != "80/10/10")
+
+
+@pytest.mark.parametrize("split", [(1.0, 0.0, 0.0), (0.8, 0.2, 0.0), (0.5, 0.25, 0.25)])
+def test_the_split_that_was_passed_is_fine_if_it_fits(split, tmp_path, vocabulary, rows, rng):
+    batch = collate(rows, rng, vocabulary, split=split)
+    found = examined(tmp_path, vocabulary, batch, corruption=split)[CORRUPTION]
+    assert (found.severity, found.remedy) == ("fine", "")
+    other = examined(tmp_path, vocabulary, batch, corruption=(0.6, 0.2, 0.2))[CORRUPTION]
+    assert other.severity == "note"
+    assert "60/20/20" in other.detail
 
 
 def test_two_independent_draws_are_recognised_with_enough_tokens(tmp_path, vocabulary, rows, rng):
     found = examined(tmp_path, vocabulary, independent_draws(np.tile(rows, (3, 1)), rng, vocabulary))[CORRUPTION]
     assert "Compatible with 81/10/9 (two independent draws" in found.detail
-    assert "80/10/10" not in found.detail
+    assert "80/10/10 (" not in found.detail
     assert found.severity == "note"
 
 
@@ -95,11 +106,12 @@ def test_a_small_batch_is_too_small_to_tell_splits_apart(tmp_path, vocabulary, r
 
 def test_the_size_that_is_said_to_suffice_suffices_four_times_in_five():
     rng = np.random.default_rng(0)
-    needed = tokens_to_tell("81/10/9", "80/10/10")
+    shares = {name: split for name, (_, split) in SPLITS.items()}
+    needed = tokens_to_tell(shares["81/10/9"], shares["80/10/10"])
     draws = rng.multinomial(needed, SPLITS["81/10/9"][1], 400)
-    rejected = np.mean([split_p_values(tuple(draw), 10**9)["80/10/10"] < 0.05 for draw in draws])
+    rejected = np.mean([split_p_values(tuple(draw), 10**9, shares)["80/10/10"] < 0.05 for draw in draws])
     assert rejected == pytest.approx(0.8, abs=0.06)
-    assert tokens_to_tell("80/10/10", "80/20/0") == np.ceil(np.log(0.2) / np.log(0.9))
+    assert tokens_to_tell(shares["80/10/10"], shares["80/20/0"]) == np.ceil(np.log(0.2) / np.log(0.9))
 
 
 def test_no_known_split_fits_an_unknown_one(tmp_path, vocabulary, rows, rng):
@@ -177,6 +189,16 @@ def test_dynamic_masks_overlap_as_much_as_chance(tmp_path, vocabulary, rows, rng
     finding = found["masks of batch0.npz and batch1.npz"]
     assert finding.severity == "fine"
     assert "dynamic masking" in finding.detail
+
+
+def test_in_short_rows_only_positions_that_can_be_selected_count(tmp_path, vocabulary, rng):
+    """Of 5 positions, 2 are [CLS] and [SEP]: the chance is 15 % as in long rows, and not 9 %."""
+    rows = np.stack([np.full(4000, CLS_ID), *rng.choice(vocabulary.ordinary, (3, 4000)), np.full(4000, SEP_ID)], 1)
+    found = examined(tmp_path, vocabulary, *(collate(rows, rng, vocabulary) for _ in range(2)))
+    finding = found["masks of batch0.npz and batch1.npz"]
+    chance = float(finding.detail.split("; ")[1].split("%")[0])
+    assert chance == pytest.approx(15, abs=1.5)
+    assert finding.severity == "fine"
 
 
 def test_batches_of_other_rows_cannot_be_compared(tmp_path, vocabulary, rows, rng):

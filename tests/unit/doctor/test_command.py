@@ -163,6 +163,9 @@ def test_batches_alone_need_no_text(tokenizer_folder, tmp_path, rng):
     assert "Compatible with 100/0/0" in details
     assert "static masking" in details
     assert "The ladder" not in output
+    assert "Pass --corruption 100/0/0" in " ".join(output.replace("│", "").split())
+    output = doctor("--tokenizer", tokenizer_folder, "--batch", tmp_path / "a.npz", "--corruption", "100/0/0")
+    assert "Pass --corruption" not in " ".join(output.replace("│", "").split())
 
 
 def test_unusual_shares_of_corruption():

@@ -109,6 +109,12 @@ def test_a_text_is_split_into_disjoint_parts_and_rows_begin_and_end_with_a_bound
         assert (np.diff(rows[:, 1:-1]) == 1).all()
 
 
+def test_pieces_that_are_a_token_shorter_than_others_give_rows_too():
+    counted, fit, score = split(np.arange(4001), 128, -1)       # one piece of 101 tokens, 39 of 100
+    assert fit.shape == score.shape == (4, 102)
+    assert len(counted) == 3201
+
+
 def test_selected_tokens_are_ordinary_and_words_of_other_lines_are_no_neighbours(vocabulary, lines):
     encoded = encode_lines(vocabulary, lines)
     _, _, rows = split(encoded.ids, 64, vocabulary.boundary)
@@ -159,5 +165,15 @@ def test_the_unigram_level_is_near_the_entropy_of_the_text(ladders, vocabulary, 
 
 
 def test_a_text_that_is_too_short_is_refused(vocabulary, lines):
-    with pytest.raises(StudyError, match="tokens of the vocabulary; the ladder needs 2,000: pass more text"):
+    with pytest.raises(StudyError, match="tokens of the vocabulary; the ladder needs 4,000: pass more text"):
         measure_ladder(encode_lines(vocabulary, lines[:20]).ids, vocabulary, BERT, 64, 0)
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.15, 4000), (0.5, 1200)])
+def test_a_text_that_has_what_the_message_asks_for_is_enough(rate, needed, vocabulary, lines):
+    ids = encode_lines(vocabulary, lines).ids
+    enough = np.flatnonzero(np.cumsum(vocabulary.info.is_ordinary[ids]) == needed)[0] + 1
+    masking = own_masking(rate, (0.8, 0.1, 0.1))
+    assert measure_ladder(ids[:enough], vocabulary, masking, 128, 0).scored >= 50
+    with pytest.raises(StudyError, match=f"has {needed - 1:,} tokens of the vocabulary; the ladder needs {needed:,}"):
+        measure_ladder(ids[:enough - 1], vocabulary, masking, 128, 0)

@@ -72,6 +72,23 @@ def test_a_gradient_norm_that_is_not_finite_is_divergence_although_the_loss_is_a
     assert read_log(tmp_path / "a.json").diverged == 5
 
 
+def test_numbers_that_are_not_finite_and_do_not_last_are_counted(tmp_path):
+    steps = [(1, 8.0, "inf"), (2, 7.0, 1.0), (3, "nan", "nan"), (4, 6.0, 1.0)]
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss,grad_norm\n" + "".join(f"{step},{loss},{norm}\n" for step, loss, norm in steps))
+    log = read_log(path)
+    assert (log.diverged, log.not_finite, log.losses) == (None, 2, [(1, 8.0), (2, 7.0), (4, 6.0)])
+    path.write_text(path.read_text() + "5,6.0,inf\n")      # one at the end may be a step that float16 skips
+    assert (read_log(path).diverged, read_log(path).not_finite) == (None, 3)
+    path.write_text(path.read_text() + "6,5.0,nan\n")
+    assert (read_log(path).diverged, read_log(path).not_finite) == (5, 4)
+
+
+def test_separators_at_the_ends_of_lines_change_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("step,loss\n10,8,\n20,7,\n")
+    assert read_log(tmp_path / "a.csv").losses == [(10, 8.0), (20, 7.0)]
+
+
 def test_entries_are_sorted_by_step_and_a_repeated_step_keeps_its_last_value(tmp_path):
     (tmp_path / "a.csv").write_text("step,loss\n20,7\n10,8\n20,6\n")
     assert read_log(tmp_path / "a.csv").losses == [(10, 8.0), (20, 6.0)]
@@ -86,11 +103,13 @@ def test_entries_are_sorted_by_step_and_a_repeated_step_keeps_its_last_value(tmp
     ("a.json", '{"log_history": []}', "a.json: no entry has a loss"),
     ("a.json", '{"log_history": [{"step": 1, "loss": "low"}]}', "entry 1: loss is 'low'; it must be a number"),
     ("a.jsonl", '{"step": 1, "loss": 8}\n{"step"', r"a.jsonl, line 2: not JSON .*; write one record per line"),
+    ("a.jsonl", '{"step": 1, "loss": 8}\n{"step" 2}', r"a.jsonl, line 2: not JSON \(.*, column 9\); write one record"),
     ("a.jsonl", '{"step": 1.5, "loss": 8}', "a.jsonl, line 1: step is 1.5; it must be a whole number"),
     ("a.jsonl", "[1]", "a.jsonl, line 1: no step"),
     ("a.csv", "epoch,loss\n1,2\n", "a.csv, line 1: the columns are epoch, loss; a CSV log needs the columns step and"),
     ("a.csv", "", "a.csv, line 1: the columns are missing"),
     ("a.csv", "step,loss\n1,8\n2,x\n", "a.csv, line 3: loss is 'x'; it must be a number"),
+    ("a.csv", "step,loss\n1,7,5\n", "a.csv, line 2: more fields than the header has; quote fields that contain"),
     ("a.csv", "step,loss\n,8\n", "a.csv, line 2: no step"),
     ("a.csv", b"\xff\xfe", "a.csv: not a text file"),
 ])

@@ -122,13 +122,19 @@ def test_compressed_text_is_read_from_its_beginning_and_the_note_says_so(tmp_pat
     ("latin.txt", b"caf\xe9 au lait", r"latin.txt: not UTF-8 text: byte 0xe9 at offset 3; convert it"),
     ("binary.txt", b"a\0b\n", "binary.txt: not text: it has a zero byte"),
     ("bad.jsonl", b'{"text": "a"}\n{"text": \n', r"bad.jsonl: line 2: not JSON .*; write one object per line"),
-    ("other.jsonl", b'{"body": "a"}\n', "other.jsonl: record 1 has no 'text'; it has body; name the column"),
-    ("number.jsonl", b'{"text": 7}\n', "number.jsonl: record 1: 'text' is int, not text"),
+    ("bad.jsonl", b'{"text": "a"}\n{"text" "b"}\n', r"bad.jsonl: line 2: not JSON \(.*, column 9\); write one"),
+    ("other.jsonl", b'{"text": "a"}\n\n{"body": "a"}\n', "other.jsonl: line 3 has no 'text'; it has body; name the"),
+    ("number.jsonl", b'{"text": 7}\n', "number.jsonl: line 1: 'text' is int, not text"),
+    ("list.jsonl", b'[1]\n', "list.jsonl: line 1 has no 'text'; it is not an object"),
+    ("shifted.csv", b"text,b\nx, y,1\n", "shifted.csv: its rows have more fields than its header; quote fields"),
+    ("ragged.csv", b"text,b\nx,1\nx, y,1\n", "ragged.csv: not a table .*line 3, saw 3.*; quote fields that contain"),
     ("other.csv", b"a,b\n1,2\n", "other.csv: record 1 has no 'text'; it has a, b; name the column"),
     ("empty.csv", b"", "empty.csv: not a table"),
     ("object.json", b'{"text": "a"}', "object.json: text in JSON must be a list of records; name JSON lines .jsonl"),
     ("bad.parquet", b"PAR1", "bad.parquet: not a usable parquet file"),
     ("table.csv.gz", b"", "table.csv.gz: only text and JSON lines can be read compressed"),
+    ("cut.txt.gz", gzip.compress(b"a line\n" * 99)[:-12], "cut.txt.gz: damaged gzip file"),
+    ("torn.txt.gz", gzip.compress(b"")[:10] + b"\xff" * 9, "torn.txt.gz: damaged gzip file .*invalid block type"),
     ("bad.txt.gz", b"no gzip", "bad.txt.gz: damaged gzip file"),
 ])
 def test_unusable_text_is_one_line_with_the_remedy(name, content, message, tmp_path):
@@ -138,6 +144,28 @@ def test_unusable_text_is_one_line_with_the_remedy(name, content, message, tmp_p
     with pytest.raises(StudyError, match=message) as error:
         read_text([path], "text", WHOLE, 0)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_damaged_page_of_a_parquet_file_is_one_line(tmp_path):
+    path = tmp_path / "page.parquet"
+    pd.DataFrame({"text": [f"line {number}" for number in range(5000)]}).to_parquet(path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    content[100:2000] = bytes(1900)
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match="page.parquet: not a usable parquet file .*; make it again") as error:
+        read_text([path], "text", WHOLE, 0)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_number_of_a_wrong_record_counts_those_of_earlier_pieces(tmp_path):
+    """Parquet is read in row groups in random order."""
+    path, numbers = tmp_path / "rows.parquet", set()
+    pd.DataFrame({"text": range(9000)}).to_parquet(path, row_group_size=3000)
+    for seed in range(10):
+        with pytest.raises(StudyError, match=r"rows.parquet: record \d+: 'text' is int") as error:
+            read_text([path], "text", WHOLE, seed)
+        numbers.add(int(str(error.value).split("record ")[1].split(":")[0]))
+    assert numbers == {1, 3001, 6001}
 
 
 def test_a_parquet_file_without_the_column_names_those_it_has(tmp_path):

@@ -117,6 +117,14 @@ def test_the_file_of_a_cell_has_rows_of_the_test_set_and_the_typed_sentences(stu
     assert json.loads((study.cell("left-to-right", 0) / "predictions.json").read_text()) == []
 
 
+def test_a_sentence_that_is_too_long_is_named_with_its_setting(study):
+    text = "magoku " * 90 + "[MASK]"
+    evaluation = study.settings.evaluation.model_copy(update={"sentences": [text]})
+    other = study.model_copy(update={"settings": study.settings.model_copy(update={"evaluation": evaluation})})
+    with pytest.raises(StudyError, match=r"params.yaml: evaluation.sentences: 'magoku .*\[MASK\]': 1 of the 1"):
+        evaluate(other, "dynamic", 0)
+
+
 def test_a_sentence_without_a_mask_is_no_setting(tmp_path, study):
     text = study.params_path.read_text()
     (tmp_path / "experiments").mkdir()

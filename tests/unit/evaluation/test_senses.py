@@ -8,6 +8,7 @@ import torch
 from study import StudyError
 from study.config.arms import resolve
 from study.config.load import load_study
+from study.data.wordpiece import wordpiece
 from study.data.words import word_level
 from study.evaluation import senses as senses_module
 from study.evaluation.embedding import token_states
@@ -103,6 +104,28 @@ def test_words_outside_the_vocabulary_are_left_out(config):
     none = word_level({piece: index for index, piece in enumerate([*SPECIALS, "a"])}, lowercase=True)
     with pytest.raises(StudyError, match="the vocabulary has none of the words"):
         sense_scores(config, model, none, 0, 8)
+
+
+def test_words_in_sentences_longer_than_a_row_are_left_out(config, backend):
+    short = changed(config, examples={"max_seq_length": 12})
+    model = new_model(short, backend.get_vocab_size(), 5).eval()
+    fitting = [word for word, senses in sense_sentences().items()
+               if all(len(text.split()) <= 10 for sentences in senses for text in sentences)]
+    assert 0 < len(fitting) < len(sense_sentences())
+    scores, _ = sense_scores(short, model, backend, 5, 8)
+    assert scores["words"] == fitting
+    assert scores["example"]["trained"] is not None
+    shorter = changed(config, examples={"max_seq_length": 8})
+    with pytest.raises(StudyError, match=r"longer than examples\.max_seq_length 8; set it to false"):
+        sense_scores(shorter, new_model(shorter, backend.get_vocab_size(), 5).eval(), backend, 5, 8)
+
+
+def test_words_that_are_split_in_sentences_are_left_out(config):
+    """The vocabulary has the word, but its characters are words of their own."""
+    split = wordpiece({piece: index for index, piece in enumerate([*SPECIALS, "bank", "b"])}, True,
+                      splitting="characters")
+    with pytest.raises(StudyError, match="the vocabulary has none of the words"):
+        sense_scores(config, new_model(config, split.get_vocab_size(), 0).eval(), split, 0, 8)
 
 
 def test_states_of_padded_rows_are_those_of_rows_alone(backend, model):

@@ -1,6 +1,8 @@
 """`study finetune CELL --task FILE`: what files it reads, what it prints, and what it exports."""
+import os
 import re
 import shutil
+import stat
 
 import pandas as pd
 import pytest
@@ -10,7 +12,12 @@ from typer.testing import CliRunner
 from study import StudyError
 from study.cli.app import app
 from study.config.load import load_study
+from study.data.tokenizer import TokenizerInfo, load
+from study.evaluation.embedding import load_cell
 from study.finetuning.by_hand import DEFAULT, finetune_file, read_labelled, recipe_with, split_rows
+from study.finetuning.classifier import new_classifier
+from study.finetuning.export import export_classifier
+from study.finetuning.finetune import varied
 from tests.support.training import trained_project
 
 WRITERS = {"csv": lambda frame, path: frame.to_csv(path, index=False),
@@ -50,7 +57,12 @@ BAD = {
     "one class": ("rows.csv", "text,label\na,b\nc,b\n", "1 classes; at least 2"),
     "an empty value": ("rows.jsonl", '{"text": "a", "label": 1}\n{"text": null, "label": 0}\n', "row 1 has no text"),
     "a number for a text": ("rows.jsonl", '{"text": "a", "label": 1}\n{"text": 5, "label": 0}\n', "row 1: text is not"),
-    "no JSON": ("rows.jsonl", "text\n", "cannot be read"),
+    "no JSON": ("rows.jsonl", '{"text": "a", "label": 1}\n\n{"text" 5}', "rows.jsonl, line 3: not JSON (Expecting ':' "
+                "delimiter, column 9)"),
+    "a list in JSON lines": ("rows.jsonl", "[1, 2]\n", "rows.jsonl, line 1: not an object; write one with text and"),
+    "an empty label": ("rows.csv", "text,label\na,b\nc,\nd,e\n", "row 1 has no text or label"),
+    "a comma in every text": ("rows.csv", "text,label\na, b,c\nd, e,f\n", "more fields than its header; quote fields"),
+    "a comma in a text": ("rows.csv", "text,label\na,c\nd, e,f\n", "in line 3, saw 3); quote fields that contain"),
 }
 
 
@@ -62,6 +74,11 @@ def test_an_unusable_file_is_one_line_with_its_name_and_the_cause(tmp_path, name
         split_rows(tmp_path / name, None)
     assert name in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_line_separator_inside_a_text_ends_no_line(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a\u2028b", "label": 1}\n{"text": "", "label": 0}\n')
+    assert read_labelled(tmp_path / "rows.jsonl").text.tolist() == ["a\u2028b", ""]
 
 
 def test_test_rows_of_their_own(frame, tmp_path):
@@ -87,9 +104,45 @@ def test_settings_of_the_recipe_can_be_changed():
         update={"finetune": type(study.settings.finetune)()})})
     assert recipe_with(without, []) == DEFAULT
     for change, message in (("epoch=5", "did you mean epochs"), ("epochs", "is not a setting"), ("epochs=0", "epochs:"),
+                            ("epochs=[1", r"--set epochs=\[1: the value is not YAML; write for example epochs=5"),
                             ("seeds=3", "seeds is not a setting")):
         with pytest.raises(StudyError, match=message):
             recipe_with(study, [change])
+
+
+def test_the_help_says_what_arm_and_seed_are():
+    output = CliRunner().invoke(app, ["finetune", "--help"], env={"COLUMNS": "200"}).output
+    assert "Arm, as named in experiments/arms.yaml." in output
+    assert "Seed of the cell." in output
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """A classifier as fine-tuning makes it, the settings of its cell and its tokenizer."""
+    study = load_study(trained_project())
+    config, model = load_cell(study, "dynamic", 0)
+    recipe, tokenizer = varied(DEFAULT, {"pooling": "cls"}), study.runs / "tokenizer"
+    return new_classifier(model, config, recipe, TokenizerInfo.of(load(tokenizer)), 2, 0, 0), config, tokenizer
+
+
+def test_an_export_has_the_permissions_of_the_users_umask(classifier, tmp_path):
+    before = os.umask(0o027)
+    try:
+        export_classifier(*classifier[:2], ["no", "yes"], classifier[2], tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()} == {0o640}
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o750
+
+
+def test_an_export_that_fails_leaves_no_folder(classifier, tmp_path, monkeypatch):
+    def fails(self, *arguments, **keywords):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerBase.save_pretrained", fails)
+    with pytest.raises(OSError, match="no space"):
+        export_classifier(*classifier[:2], ["no", "yes"], classifier[2], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_learns_prints_and_exports_what_it_scored(frame, tmp_path):
@@ -117,6 +170,8 @@ def test_the_command_learns_prints_and_exports_what_it_scored(frame, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "give --arm and --seed"), (["--arm", "static", "--seed", "0"], "static is not among finetune.arms"),
+    (["--task", "rows.csv"], "--task rows.csv needs CELL, such as dynamic-0, and neither --arm nor --seed"),
+    (["--arm", "dynamic", "--seed", "0", "--task", "rows.csv"], "--task rows.csv needs CELL"),
     (["dynamic-0"], "give --arm and --seed"), (["nobody-0", "--task", "rows.csv"], "no cell nobody-0"),
     (["dynamic-0", "--task", "rows.csv", "--export", "out"], "pooling is mean")])
 def test_a_wrong_call_says_what_to_give(arguments, message):

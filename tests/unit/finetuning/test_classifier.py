@@ -109,7 +109,8 @@ def test_the_arm_decides_neither_optimiser_nor_schedule(encoder, recipe):
     """Only precision and threads are the cell's own, so that arms are fine-tuned alike."""
     other = encoder.config.training.model_copy(update={
         "optimizer": "muon", "learning_rate": 9.0, "adam_beta2": 0.5, "weight_decay": 0.5, "max_grad_norm": None,
-        "lr_scheduler_type": "constant", "position_learning_rate": 4.0, "steps": 9, "warmup_steps": 9, "batch_size": 9})
+        "lr_scheduler_type": "constant", "position_learning_rate": 4.0, "steps": 9, "warmup_steps": 9, "batch_size": 9,
+        "warmup_from_zero": True, "decay_biases_and_norms": True})
     config = encoder.config.model_copy(update={"training": other})
     assert optimisation(config, recipe, 48, 0.01) == optimisation(encoder.config, recipe, 48, 0.01)
 

@@ -48,6 +48,9 @@ def test_a_finding_states_what_was_measured_and_what_that_says_of_the_claim():
     assert sentence(band).startswith("Probe accuracy on [CLS] of dynamic is 20.0 points [10.0, 30.0]. That disagrees")
     rate = claim("L12", claim_type="rate", result={"measured": "5 of 5 runs diverged", "effect": 1.0})
     assert sentence(rate) == "All is better: 5 of 5 runs diverged."
+    spread = claim("L25", effect=0.03, claim_type="spread", arm="vary-order", metric="probe_accuracy")
+    assert sentence(spread | {"result": spread["result"] | {"low": 0.02, "high": 0.05}}) == (
+        "All is better: two runs of vary-order differ in probe accuracy by 3.0 points [2.0, 5.0] (root mean square).")
     assert all(sentence(claim("L2", outcome)).endswith(".") for outcome in DECIDED)
 
 

@@ -75,25 +75,27 @@ def test_only_the_share_at_a_neighbour_counts():
     assert neighbour_attention({"step": 3}) is None
 
 
-def row(arm, median, p, difference, escaped=5):
+def row(arm, median, p, difference, escaped=5, smallest=0.01):
     return {"arm": arm, "n": 5, "escaped": escaped, "median": median, "median_low": math.nan, "median_high": math.nan,
-            "p_holm": p, "difference": difference}
+            "p_holm": p, "difference": difference, "smallest_p": smallest}
 
 
 def test_findings_sort_the_arms_into_earlier_later_and_unknown():
     table = pd.DataFrame([row("base", 1380.0, math.nan, math.nan), row("late", math.inf, 0.01, 300, escaped=2),
                           row("fast", 200.0, 0.01, -1180), row("soon", 360.0, 0.02, -1020),
-                          row("alike", 1260.0, 0.3, -200), row("never", math.inf, 0.2, 400, escaped=0)])
-    assert escape_findings(table, 2000) == [
+                          row("alike", 1260.0, 0.3, -200), row("never", math.inf, 0.2, 400, escaped=0),
+                          row("few", 700.0, 0.1, -680, smallest=0.1), row("one", 800.0, math.nan, -580)])
+    assert escape_findings(table, 2000, "base") == [
         "base, the baseline, leaves the unigram plateau at step 1,380. All steps are medians over seeds.",
         "Earlier than the baseline: fast, at step 200; soon, at step 360.",
         "Later than the baseline, or never: late, at a median beyond 2,000 steps (2 of 5 runs).",
-        "No detectable difference: alike, at step 1,260; never, in none of 5 runs within 2,000 steps."]
+        "No detectable difference: alike, at step 1,260; never, in none of 5 runs within 2,000 steps.",
+        "Too few runs for a test: few, at step 700; one, at step 800."]
 
 
 def test_an_interval_is_shown_with_the_step():
     table = pd.DataFrame([row("base", 200.0, math.nan, math.nan, escaped=4) | {"median_low": 180.0,
                                                                               "median_high": math.inf}])
-    assert escape_findings(table, 2000) == [
+    assert escape_findings(table, 2000, "base") == [
         "base, the baseline, leaves the unigram plateau at step 200 [180, ∞] (4 of 5 runs). All steps are "
         "medians over seeds."]
