@@ -18,7 +18,7 @@ from study.report import figures
 from study.report.details import DIFFERENCES, claim_details, for_page
 from study.report.formatting import in_unit, unit_of
 
-NOT_TESTABLE = OUTCOMES[-1]
+NOT_TESTABLE, CONTROL = OUTCOMES[-1], "A/A"
 BY_RUNS = ("direction", "equal", "range", "point", "rate", "spread")      # claim types that training runs decide
 
 
@@ -98,9 +98,9 @@ def with_runs(rows: list[dict]) -> list[dict]:
     return [row for row in rows if row["claim_type"] in BY_RUNS and row["outcome"] != NOT_TESTABLE]
 
 
-def published_tests(rows: list[dict]) -> list[dict]:
-    """The published claims that the study's training runs test."""
-    return [row for row in with_runs(rows) if row["source"] != OWN_SOURCE]
+def but_control(rows: list[dict]) -> list[dict]:
+    """The claims that the study's training runs test, without the A/A control."""
+    return [row for row in with_runs(rows) if row["id"] != CONTROL]
 
 
 def by_question(rows: list[dict]) -> dict[str, list[dict]]:

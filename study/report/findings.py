@@ -12,7 +12,7 @@ from study.analysis.claims import FIDELITIES
 from study.analysis.metrics import METRICS
 from study.analysis.results import StudyResults
 from study.analysis.verdict import DECIDED
-from study.report.claims import published_tests
+from study.report.claims import but_control
 from study.report.formatting import in_unit, slug, span, unit_of
 from study.report.overview import where_the_baseline_stands
 from study.report.plateau import escape_findings
@@ -40,7 +40,7 @@ def clearest(claims: list[dict], most: int = MOST) -> list[dict]:
     Claims that were registered come first, then those whose test is closest to the source, then those with the largest
     effects against their margins. Each comparison is told once.
     """
-    decided = [row for row in published_tests(claims) if row["outcome"] in DECIDED]
+    decided = [row for row in but_control(claims) if row["outcome"] in DECIDED]
     decided.sort(key=lambda row: (row["exploratory"], FIDELITIES.index(row["fidelity"]), -strength(row)))
     of_question: dict[str, list[dict]] = {}
     compared: set[tuple] = set()

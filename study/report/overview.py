@@ -113,7 +113,7 @@ def effects_figure(study: Study, comparisons: pd.DataFrame, metric: str) -> dict
                "of which a run learnt too little, so the number may only show which arm began to learn first.")
     return {f"effects-{metric.replace('_', '-')}": Figure(
         f"All comparisons: {label}", svg, caption,
-        f"Differences in {label} ({unit.name}) of {sum(map(len, groups.values()))} comparisons, by question")}
+        f"Differences in {label} ({unit.name}) of {_comparisons(sum(map(len, groups.values())))}, by question")}
 
 
 def _scaled(row: dict, scale: float) -> dict:
@@ -152,8 +152,12 @@ def along_figure(study: Study, table: pd.DataFrame) -> dict[str, Figure]:
         "Difference in validation NLL between an arm and its baseline, paired by seed, with its 95 % t interval over "
         "seeds. Negative values are better. Each arm is read at the given percentage of its own steps. The panels of a "
         "row share their scale; bands are cut off at its ends.",
-        f"Differences in validation NLL along training, of {len(table.drop_duplicates(['treatment', 'baseline']))} "
-        "comparisons")}
+        "Differences in validation NLL along training, of "
+        + _comparisons(len(table.drop_duplicates(["treatment", "baseline"]))))}
+
+
+def _comparisons(count: int) -> str:
+    return f"{count} comparison{'s' if count != 1 else ''}"
 
 
 def escape_figure(results: StudyResults, cells: pd.DataFrame) -> dict[str, Figure]:
