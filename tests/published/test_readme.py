@@ -1,4 +1,5 @@
 """README.md and docs/verdicts.md: paths and commands exist; generated parts are those of the committed results."""
+import json
 import re
 
 import pytest
@@ -18,6 +19,14 @@ def test_every_linked_path_exists():
     links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_outcomes_in_the_text_are_those_of_the_results():
+    told = re.findall(r"\[([A-Z][\w.]*)\]\((experiments/\w+/reports/\w+)/README\.md#[\w-]+\): ([a-z ]+)", TEXT)
+    assert {"S1.5", "S3.1d"} <= {name for name, *_ in told}
+    for name, reports, outcome in told:
+        claim = json.loads((ROOT / reports / "claims.json").read_text())[name]
+        assert claim["result"]["outcome"] == outcome, name
 
 
 def test_every_make_target_exists():
