@@ -128,7 +128,7 @@ def _names_of_classes(rows: Dataset, column: str) -> list[str] | None:
 def subset(frame: DataFrame, rows: int | None) -> DataFrame:
     """Returns `rows` rows in a seeded order, with classes as equal in size as possible; all rows if `rows` is None.
 
-    All rows keep their order, unless each class stands in one block: the first rows would then have one class.
+    All rows keep their order, unless the file is sorted by class: its first rows would then be of one class.
     """
     shuffled = frame.iloc[randomness.permutation(0, randomness.SUBSET, len(frame))]
     if rows is None or rows >= len(frame):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from study import StudyError
+from study.data.tables import table_options
 
 CHUNK = 1 << 18                             # bytes of a plain file that are read at one place
 LONGEST_LINE = 1 << 24                      # bytes; the rest of a longer line is skipped
@@ -226,19 +227,17 @@ def _read_row_groups(part: _Part, sample: TextSample) -> None:
 def _read_csv(part: _Part, sample: TextSample) -> None:
     import pandas as pd
 
-    read, rows, tab = 0, 0, format_of(part.path) == ".tsv"
+    read, rows = 0, 0
     try:
-        frames = pd.read_csv(part.path, sep="\t" if tab else ",", chunksize=10_000, dtype=str, keep_default_na=False)
-        for frame in part.progress(frames, description=f"reading {part.path.name}"):
-            if not isinstance(frame.index, pd.RangeIndex):      # pandas would take the first column as an index
-                raise StudyError(f"{part.path}: its rows have more fields than its header; quote fields that contain "
-                                 f"the separator, and remove separators at the ends of lines")
-            lines = list(_records(enumerate(frame.to_dict("records"), rows + 1), part))
-            sample.lines.extend(line.strip() for line in lines if line.strip())
-            read, rows = read + sum(len(line.encode()) + 1 for line in lines), rows + len(frame)
-            if read > part.budget:
-                sample.notes.append(f"{part.path.name}: the first {rows:,} rows, since CSV cannot be sampled")
-                break
+        with table_options(format_of(part.path).removeprefix("."), str(part.path)) as options:
+            frames = pd.read_csv(part.path, chunksize=10_000, dtype=str, **options)
+            for frame in part.progress(frames, description=f"reading {part.path.name}"):
+                lines = list(_records(enumerate(frame.to_dict("records"), rows + 1), part))
+                sample.lines.extend(line.strip() for line in lines if line.strip())
+                read, rows = read + sum(len(line.encode()) + 1 for line in lines), rows + len(frame)
+                if read > part.budget:
+                    sample.notes.append(f"{part.path.name}: the first {rows:,} rows, since CSV cannot be sampled")
+                    break
     except UnicodeDecodeError as error:
         raise StudyError(f"{part.path}: not UTF-8 text ({error.reason}); convert it, for example with `iconv -f latin1 "
                          f"-t utf-8`") from None

@@ -40,7 +40,7 @@ def sense_scores(config: RunConfig, model: PretrainingModel, backend, seed: int,
     """Returns the section `senses` of evaluation.json, and arrays `senses/<encoder>` (W,): the gap of each word.
 
     backend: the study's `tokenizers.Tokenizer`. A word is in `words` if it is one piece in all of its sentences and
-    these fit a row; other words of a sentence may be [UNK]. Raises StudyError if there is no such word.
+    these fit a row; other words of a sentence may be [UNK]. Raises StudyError if no word is left.
     """
     length = config.examples.max_seq_length
     known = {word: senses for word, senses in sense_sentences().items()

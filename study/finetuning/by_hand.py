@@ -15,6 +15,7 @@ from study import StudyError
 from study.config.schema import FinetuneRecipe, RunConfig
 from study.config.study import Study
 from study.config.yaml_files import nearest
+from study.data.tables import table_options
 from study.data.tokenizer import TokenizerInfo, load
 from study.evaluation.embedding import load_cell
 from study.finetuning.classifier import Classifier
@@ -96,15 +97,8 @@ def read_labelled(path: Path) -> pd.DataFrame:
 
 
 def _csv(path: Path) -> pd.DataFrame:
-    """Raises StudyError if a row has more fields than the header, which pandas would take for an index."""
-    remedy = "quote fields that contain a comma, and remove commas at the ends of lines"
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except pd.errors.ParserError as error:
-        raise StudyError(f"{path}: not a table ({' '.join(str(error).split()):.120}); {remedy}") from None
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise StudyError(f"{path}: its rows have more fields than its header; {remedy}")
-    return frame
+    with table_options("csv", str(path)) as options:
+        return pd.read_csv(path, dtype=str, **options)
 
 
 def _json_lines(path: Path) -> pd.DataFrame:

@@ -61,8 +61,10 @@ BAD = {
                 "delimiter, column 9)"),
     "a list in JSON lines": ("rows.jsonl", "[1, 2]\n", "rows.jsonl, line 1: not an object; write one with text and"),
     "an empty label": ("rows.csv", "text,label\na,b\nc,\nd,e\n", "row 1 has no text or label"),
-    "a comma in every text": ("rows.csv", "text,label\na, b,c\nd, e,f\n", "more fields than its header; quote fields"),
-    "a comma in a text": ("rows.csv", "text,label\na,c\nd, e,f\n", "in line 3, saw 3); quote fields that contain"),
+    "a comma in every text": ("rows.csv", "text,label\na, b,c\nd, e,f\n",
+                              "its first row has more fields than the header; put quotes around fields"),
+    "a comma in a text": ("rows.csv", "text,label\na,c\nd, e,f\n",
+                          "line 3 has more fields than the header; put quotes around fields"),
 }
 
 
