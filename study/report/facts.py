@@ -8,6 +8,7 @@ import pandas as pd
 
 from study import StudyError
 from study.analysis.along_training import Course, summary
+from study.analysis.claims import load_sources
 from study.analysis.learning import FAILED
 from study.analysis.questions import question_of_factor
 from study.analysis.registration import read_registrations
@@ -82,7 +83,13 @@ def _claims(results: StudyResults, arms: list[dict]) -> dict:
                        "untested": sum(row["outcome"] == NOT_TESTABLE for row in rows)},
             "exploratory": [row["id"] for row in tested if row["exploratory"]],
             "metrics": {row.get("metric") for row in tested},
-            "sources": {row["source"]: row["source_title"] for row in tested if row["source_title"] != row["source"]}}
+            "sources": titles(tested, load_sources(results.study))}
+
+
+def titles(rows: list[dict], sources: dict[str, str]) -> dict[str, str]:
+    """The short names among the sources of claims, of which one claim can have several, with their titles."""
+    names = {name for row in rows for name in row["source"].split("; ")}
+    return {name: title for name, title in sources.items() if name in names}
 
 
 def _courses(table: pd.DataFrame) -> dict[str, int]:

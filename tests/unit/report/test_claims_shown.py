@@ -15,6 +15,7 @@ from study.report.claims import (
     with_runs,
 )
 from study.report.details import COURSES, for_page
+from study.report.facts import titles
 from study.report.formatting import counts, escape_markdown, number, p_value, percent, signed, span, tally
 from tests.support.fake_arms import NEVER_ESCAPES, many_arms
 from tests.support.fake_results import compare, fake_study
@@ -122,3 +123,8 @@ def test_what_an_outcome_says_of_the_claim_is_shown_with_it(rows):
 @pytest.mark.parametrize("course", list(Course))
 def test_every_course_of_an_effect_has_a_sentence(course):
     assert COURSES[course]
+
+
+def test_every_source_of_a_claim_is_named_once():
+    rows = [{"source": source} for source in ("S1; BERT", "S0", "this study", "S1")]
+    assert titles(rows, {"S0": "A tutorial", "S1": "Another", "S2": "A third"}) == {"S0": "A tutorial", "S1": "Another"}
