@@ -123,13 +123,18 @@ def _scaled(row: dict, scale: float) -> dict:
 
 
 def curve_figures(results: StudyResults, data: dict) -> dict[str, dict[str, Figure]]:
-    """Question -> file name -> learning curves of its arms, at most MOST_CURVES in a figure."""
+    """Question -> file name -> learning curves of its arms, at most MOST_CURVES in a figure, and at least two: a
+    left-to-right arm has none."""
     study, drawn = results.study, {}
     ladder = read_ladder(data["references"], "validation")
     levels = {rung.name: rung.perplexity for rung in ladder if rung.name in ("unigram", "floor")}
     levels["best count model"] = best_count_model(ladder).perplexity
+
+    def has_curve(arm: str) -> bool:
+        return any(len(cell.validations) > 1 for cell in results.of_arm(arm))
+
     for question in QUESTIONS:
-        parts = of_question(study, question, MOST_CURVES)
+        parts = [arms for arms in of_question(study, question, MOST_CURVES) if sum(map(has_curve, arms)) > 1]
         drawn[question] = {
             f"curves-{slug(question)}" + (f"-{place + 1}" if place else ""): _curves(results, arms, levels, question)
             for place, arms in enumerate(parts)}

@@ -94,6 +94,9 @@ def test_the_discussion_is_in_the_report(finished):
     first = {"characters": "What is labml's here, and what is not",
              "scratch": "What is the article's here, and what is not"}
     assert first[finished.settings.name] in page
+    figures = {path.stem for path in (finished.reports / "figures").glob("curves-*.svg")}
+    assert "curves-rate-and-selection" not in figures       # of left-to-right arms, which have no NLL on [MASK]
+    assert figures
     assert "{{" not in page
 
 
