@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 command = study_command(commands, "Running a study")
+AllowMissing = Annotated[bool, typer.Option(
+    "--allow-missing", help="Leave cells as they are whose results are here and whose weights are not.")]
 
 
 @command
@@ -23,8 +25,12 @@ def run(study: Study,
             min=1, help="Cells that train at the same time.", show_default="number of processors + 1")] = None,
         ray: Annotated[str | None, typer.Option(
             metavar="ADDRESS", help="Train on the Ray cluster at this address, or `auto`.")] = None,
-        gpus: Annotated[float, typer.Option(min=0, help="Share of a GPU that each cell uses on the cluster.")] = 0):
+        gpus: Annotated[float, typer.Option(min=0, help="Share of a GPU that each cell uses on the cluster.")] = 0,
+        allow_missing: AllowMissing = False):
     """Run every stage that is out of date, with several cells in parallel. `dvc repro` then has nothing to do.
+
+    A clone of a published study has the results of its cells, but not their weights. --allow-missing leaves these cells
+    as they are: only new and changed cells are trained.
 
     Writes: everything that the stages write.
 
@@ -42,7 +48,7 @@ def run(study: Study,
         jobs = jobs or len(study.cells)
         workers = Cluster(study, ray, gpus)
     with CellsTable(jobs) as table:
-        trained = run_study(study, workers, jobs, table.update)
+        trained = run_study(study, workers, jobs, table.update, allow_missing)
     echo(f"run: {len(trained)} cells were stale")
 
 
@@ -67,7 +73,8 @@ def download(study: Study):
 def plan(study: Study,
          measure: Annotated[bool, typer.Option(help="Time a few training steps of each kind of cell.")] = True,
          jobs: Annotated[int | None, typer.Option(
-             min=1, help="Cells that train at the same time.", show_default="number of processors")] = None):
+             min=1, help="Cells that train at the same time.", show_default="number of processors")] = None,
+         allow_missing: AllowMissing = False):
     """List the cells that are stale and estimate how long they take on this machine.
 
     Writes nothing.
@@ -75,12 +82,17 @@ def plan(study: Study,
     Example: study plan experiments/wikitext2 --jobs 2
     """
     from study.cli.console import progress, show_plan
+    from study.orchestration.dvc_commands import missing_hint, planned_cells
     from study.orchestration.plan import plan as make_plan
     from study.orchestration.plan import precision_advice
     from study.orchestration.processes import processors
 
     has_examples = (study.runs / "examples" / "validation.npz").exists()
-    show_plan(make_plan(study, measure, progress), min(jobs or processors(), processors()), has_examples)
+    stale = planned_cells(study)
+    show_plan(make_plan(study, stale.to_run(allow_missing), measure, progress),
+              min(jobs or processors(), processors()), has_examples)
+    if stale.missing and not allow_missing:
+        echo(missing_hint(stale))
     if measure and (advice := precision_advice(study)):
         echo(f"warning: {advice}")
 

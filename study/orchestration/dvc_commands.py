@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from study import StudyError
@@ -40,6 +41,11 @@ def make_inputs(study: Study) -> None:
     run_dvc(study, "repro", "search", *_task_rows(study))
 
 
+def make_code_identity(study: Study) -> None:
+    """Brings the hashes of the code that every stage depends on up to date. Raises StudyError if DVC fails."""
+    run_dvc(study, "repro", "--quiet", "--single-item", "code")
+
+
 def _task_rows(study: Study) -> tuple[str, ...]:
     return (TASK_ROWS,) if study.settings.finetune.tasks else ()
 
@@ -68,23 +74,41 @@ def run_dvc(study: Study, *arguments: str) -> None:
                          "using the same files: run `dvc` yourself to see")
 
 
-def stale_stages(study: Study, *targets: str) -> list[str]:
-    """Names of the stages that DVC would run, of all or of those in `targets`. Raises StudyError if DVC fails."""
+def stale_stages(study: Study, *targets: str) -> dict[str, list]:
+    """The stages that DVC would run, of all or of those in `targets`, each with what DVC says has changed.
+
+    Raises StudyError if DVC fails.
+    """
     check_repository(study)
     result = subprocess.run([*DVC, "status", "--json", *targets], cwd=study.folder, capture_output=True, text=True,
                             check=False, env=environment())
     if result.returncode:
         raise StudyError(f"dvc status failed: {' '.join(result.stderr.split())[-300:]}")
-    return list(json.loads(result.stdout or "{}"))
+    return json.loads(result.stdout or "{}")
 
 
-def stale_cells(study: Study) -> list[str]:
-    """Names of the cells that have a stage to run, in the order of the study. Raises StudyError if DVC fails."""
-    run_dvc(study, "repro", "--quiet", "--single-item", "code")
+@dataclass
+class StaleCells:
+    """The cells that have a stage to run, in the order of the study.
+
+    names: all of them. missing: those among them whose results are here and up to date, and that would be run only
+    because their weights are neither here nor in DVC's cache, as in a clone of a published study.
+    """
+    names: list[str]
+    missing: list[str]
+
+    def to_run(self, allow_missing: bool) -> list[str]:
+        """The cells to run if those that only lack weights are left as they are, or all."""
+        return [name for name in self.names if not allow_missing or name not in self.missing]
+
+
+def stale_cells(study: Study) -> StaleCells:
+    """The cells that have a stage to run. Raises StudyError if DVC fails."""
+    make_code_identity(study)
     return _cells_of(study, stale_stages(study))
 
 
-def planned_cells(study: Study) -> list[str]:
+def planned_cells(study: Study) -> StaleCells:
     """The same as `stale_cells`, but changes nothing: no file of the study, and nothing that Git tracks.
 
     Raises StudyError if DVC fails.
@@ -93,7 +117,32 @@ def planned_cells(study: Study) -> list[str]:
         return _cells_of(study, stale_stages(study))
 
 
-def _cells_of(study: Study, stages: list[str]) -> list[str]:
+def _cells_of(study: Study, stages: dict[str, list]) -> StaleCells:
+    names = _run_by(study, list(stages))
+    changed = set(_run_by(study, changed_stages(stages)))
+    return StaleCells(names, [name for name in names if name not in changed])
+
+
+def missing_hint(stale: StaleCells) -> str:
+    """Says how many of the stale cells need not be run."""
+    return (f"{len(stale.missing)} of the {len(stale.names)} stale cells have their results here and lack only their "
+            f"weights; --allow-missing leaves these cells as they are")
+
+
+def changed_stages(stages: dict[str, list]) -> list[str]:
+    """Names of the stale stages that do not merely lack files which Git does not hold: these stay stale with
+    `--allow-missing`.
+
+    DVC calls an output "not in cache" if its hash is recorded but its content is lost, and the same file "deleted"
+    where another stage reads it.
+    """
+    missing = {"changed outs": "not in cache", "changed deps": "deleted"}
+    return [name for name, changes in stages.items()
+            if not all(isinstance(change, dict) and all(state == missing.get(kind) for kind, files in change.items()
+                                                        for state in files.values()) for change in changes)]
+
+
+def _run_by(study: Study, stages: list[str]) -> list[str]:
     """Names of the cells that have to be run again if these stages are stale."""
     stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in (*CELL_STAGES, FINETUNE)}
     # DVC lists a stage whose inputs changed, but not the stages that follow it.

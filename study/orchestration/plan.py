@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from study.config.arms import resolve
 from study.config.schema import RunConfig
 from study.config.study import Study
-from study.orchestration.dvc_commands import planned_cells
 
 SECONDS = 1.5                               # for which each kind of cell is measured
 WARMUP_STEPS = 2                            # untimed steps before that
@@ -36,12 +35,12 @@ class Plan:
     seconds: float | None
 
 
-def plan(study: Study, measure: bool = True,
+def plan(study: Study, stale: Collection[str], measure: bool = True,
          progress: Callable[..., Iterable] = lambda items, **_: items) -> list[Plan]:
-    """One Plan per arm. Time is measured only if the examples exist. Raises StudyError if DVC fails."""
+    """One Plan per arm, for a study with these stale cells. Time is measured only if the examples exist."""
     from study.training.pretrain import load_data
 
-    stale, seconds, rows = set(planned_cells(study)), {}, []
+    seconds, rows = {}, []
     measure = measure and (study.runs / "examples" / "validation.npz").exists()
     data, text = load_data(study) if measure else None, _text_tokens(study)
     vocabulary_size = data.tokenizer.vocabulary_size if measure else study.settings.tokenizer.vocabulary_size
@@ -109,13 +108,12 @@ def _kind(config: RunConfig) -> str:
 
 def _work(config: RunConfig, vocabulary_size: int) -> tuple[float, float]:
     """Tokens and floating-point operations of a cell's training."""
-    from study.objectives import objective_of
+    from study.training.pretrain import training_flops
     from study.training.schedule import phases
 
-    work = [((phase.end - phase.begin) * phase.batch_size * phase.length,
-             objective_of(phase.config).token.flops_per_token(vocabulary_size, phase.length))
-            for phase in phases(config)]
-    return sum(tokens for tokens, _ in work), sum(tokens * flops for tokens, flops in work)
+    parts = [(phase, phase.end - phase.begin) for phase in phases(config)]
+    tokens = sum(steps * phase.batch_size * phase.length for phase, steps in parts)
+    return tokens, training_flops(parts, vocabulary_size, tokens)
 
 
 def step_seconds(config: RunConfig, data) -> float:

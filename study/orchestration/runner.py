@@ -21,8 +21,11 @@ from study.orchestration.dvc_commands import (
     DVC,
     STUDY,
     cell_stages,
+    changed_stages,
     environment,
+    make_code_identity,
     make_inputs,
+    missing_hint,
     run_dvc,
     stale_cells,
     stale_stages,
@@ -71,22 +74,35 @@ class LocalWorkers:
         run_logged(progress, command, self.study.folder, environment() | {"OMP_NUM_THREADS": str(self.threads)})
 
 
-def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda cells: None) -> list[CellProgress]:
-    """Brings a study up to date with `jobs` cells in parallel. Returns the cells that were stale.
+def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda cells: None,
+              allow_missing: bool = False) -> list[CellProgress]:
+    """Brings a study up to date with `jobs` cells in parallel. Returns the cells that were run.
 
     `watch` is called with their progress about twice per second. If a cell fails, the others continue, and a StudyError
-    then names the first that failed and its log.
+    then names the first that failed and its log. allow_missing: leaves cells as they are whose results are here and
+    whose weights are not.
     """
     with only_run(study), preloaded(threads_per_job(jobs)):
         repair_rwlock(study.folder)
+        if allow_missing and _only_missing(study):
+            return []
         _search(study, workers, jobs, watch)
         make_inputs(study)
-        cells = _progress(study, stale_cells(study))
+        stale = stale_cells(study)
+        if stale.missing and not allow_missing:
+            print(missing_hint(stale), file=sys.stderr, flush=True)
+        cells = _progress(study, stale.to_run(allow_missing))
         _in_parallel(cells, workers.run_cell, jobs, watch)
         workers.finish()
         _raise_if_failed(cells, "cells")
-        run_dvc(study, "repro")
+        run_dvc(study, "repro", *(["--allow-missing"] if allow_missing else []))
         return cells
+
+
+def _only_missing(study: Study) -> bool:
+    """Whether all that is stale merely lacks files that Git does not hold. Then even the text is not needed."""
+    make_code_identity(study)
+    return not changed_stages(stale_stages(study))
 
 
 @contextmanager

@@ -16,7 +16,16 @@ from study.config.create import DVC_CONFIG, DVC_IGNORE
 from study.config.load import load_study
 from study.orchestration.code_identity import ENTRIES, entries, stage_hashes
 from study.orchestration.dvc_commands import stale_cells
-from tests.support.project import STUDY, copy_of_finished_project, copy_of_project, dvc, forget_cells, run, small_files
+from tests.support.project import (
+    STUDY,
+    copy_of_finished_project,
+    copy_of_project,
+    dvc,
+    forget_cells,
+    lose_weights,
+    run,
+    small_files,
+)
 from tests.support.studies import ROOT
 
 
@@ -79,10 +88,23 @@ def test_study_run_continues_if_a_cell_fails(clone, tmp_path):
     assert process.returncode == 2
     assert "1 of 2 cells failed, first mlm-nsp-1; see" in process.stderr
     blocked.unlink()
-    assert stale_cells(load_study(other / "experiments/tiny")) == ["mlm-nsp-1"]
+    study = load_study(other / "experiments/tiny")
+    assert stale_cells(study).names == ["mlm-nsp-1"]
     first, second = small_files(clone), small_files(other)
     assert second.items() <= first.items()
     assert {name.split("/")[0] for name in first.keys() - second.keys()} == {"mlm-nsp-1"}
+    lose_weights(other, "dynamic-0")
+    plan = run(*STUDY, "plan", "experiments/tiny", "--no-measure", cwd=other).stdout
+    assert "2 of 4 cells are stale" in plan
+    assert "1 of the 2 stale cells have their results here and lack only their weights; --allow-missing" in plan
+    assert "1 of 4 cells are stale" in run(*STUDY, "plan", "experiments/tiny", "--no-measure", "--allow-missing",
+                                           cwd=other).stdout
+    assert "run: 1 cells were stale" in run(*STUDY, "run", "experiments/tiny", "--allow-missing", cwd=other).stdout
+    assert not (study.cell("dynamic", 0) / "encoder.safetensors").exists()
+    third = small_files(other)
+    assert {name for name in first if third.get(name) != first[name]} == {"dynamic-0/encoder.safetensors",
+                                                                          "dynamic-0/heads.safetensors"}
+    assert "run: 0 cells were stale" in run(*STUDY, "run", "experiments/tiny", "--allow-missing", cwd=other).stdout
 
 
 def test_a_changed_arm_reruns_only_its_cells(clone):

@@ -21,18 +21,14 @@ def tiny(tmp_path_factory):
     return tiny_study(tmp_path_factory.mktemp("plan") / "tiny")
 
 
-@pytest.fixture
-def stale(monkeypatch):
-    names = ["dynamic-0", "static-0", "short-first-half-0", "pre-ln-0"]
-    monkeypatch.setattr(planning, "planned_cells", lambda study: names)
-    return names
+STALE = ["dynamic-0", "static-0", "short-first-half-0", "pre-ln-0"]
 
 
-def test_a_plan_counts_tokens_operations_and_stale_cells(tiny, stale, capsys):
-    rows = {row.arm: row for row in planning.plan(tiny, measure=False)}
+def test_a_plan_counts_tokens_operations_and_stale_cells(tiny, capsys):
+    rows = {row.arm: row for row in planning.plan(tiny, STALE, measure=False)}
     assert list(rows) == tiny.settings.arms
     assert [name for name, row in rows.items() if row.stale] == sorted(
-        (name.removesuffix("-0") for name in stale), key=tiny.settings.arms.index)
+        (name.removesuffix("-0") for name in STALE), key=tiny.settings.arms.index)
     config = resolve(tiny, "dynamic")
     tokens = config.training.steps * config.training.batch_size * config.examples.max_seq_length
     assert rows["dynamic"].tokens == rows["short-first-half"].tokens == tokens
@@ -49,10 +45,10 @@ def test_a_plan_counts_tokens_operations_and_stale_cells(tiny, stale, capsys):
     assert "`dvc repro examples`" in output
 
 
-def test_cells_whose_steps_cost_the_same_are_measured_once(tiny, stale, monkeypatch, capsys):
+def test_cells_whose_steps_cost_the_same_are_measured_once(tiny, monkeypatch, capsys):
     measured = []
     monkeypatch.setattr(planning, "step_seconds", lambda config, data: measured.append(config) or 0.5)
-    rows = planning.plan(tiny)
+    rows = planning.plan(tiny, STALE)
     assert [config.model.norm for config in measured] == ["post", "pre", "post"]    # dynamic and static are of one kind
     assert [row.seconds for row in rows if row.stale] == [0.5 * measured[0].training.steps] * 4
     assert all(row.seconds is None for row in rows if not row.stale)
@@ -66,15 +62,15 @@ def test_a_branched_cell_costs_what_both_of_its_parts_cost(tiny, monkeypatch):
                                                    "branch": From(arm="dynamic", step=5)})
     settings = tiny.settings.model_copy(update={"arms": ["dynamic", "late"]})
     study = tiny.model_copy(update={"arms": tiny.arms | {"late": late}, "settings": settings})
-    monkeypatch.setattr(planning, "planned_cells", lambda study: ["dynamic-0", "late-0"])
+    stale = ["dynamic-0", "late-0"]
     seconds = {0.15: 2.0, 0.4: 3.0}
     measured = []
     monkeypatch.setattr(planning, "step_seconds", lambda config, data: measured.append(config) or seconds[
         config.masking.mlm_probability])
-    dynamic, late = planning.plan(study)
+    dynamic, late = planning.plan(study, stale)
     assert (dynamic.seconds, late.seconds) == (12 * 2.0, 5 * 2.0 + 15 * 3.0)
     assert [config.branch for config in measured] == [None, None]           # each kind once, from its first step
-    dynamic, late = planning.plan(study, measure=False)
+    dynamic, late = planning.plan(study, stale, measure=False)
     assert late.tokens == pytest.approx(dynamic.tokens * 20 / 12)
     size, length = tiny.settings.tokenizer.vocabulary_size, tiny.settings.examples.max_seq_length
     per_step = {rate: dynamic.tokens / 12 * objective_of(resolve(study, arm)).token.flops_per_token(size, length)
@@ -109,9 +105,24 @@ def test_durations():
     assert [duration(5), duration(240), duration(9000)] == ["5 s", "4 min", "2.5 h"]
 
 
-@pytest.mark.parametrize(("stages", "expected"), [
-    (["pretrain@dynamic-0", "report"], ["dynamic-0"]), (["tokenizer"], None), (["search"], ["static-0"])])
-def test_cells_that_follow_a_stale_stage_are_stale(tiny, monkeypatch, stages, expected):
+CHANGED = [{"changed deps": {"params.yaml": {"model": "modified"}}}]
+LOST = {"changed outs": {"runs/tiny/examples": "not in cache"}}
+MISSING = [{"changed deps": {"runs/tiny/tokenizer": "deleted"}}, LOST]
+NEVER_RUN = ["changed command", LOST]
+
+
+@pytest.mark.parametrize(("stages", "expected", "missing"), [
+    ({"pretrain@dynamic-0": CHANGED, "report": CHANGED}, ["dynamic-0"], []),
+    ({"tokenizer": CHANGED}, None, []),
+    ({"search": CHANGED}, ["static-0"], []),
+    ({"pretrain@dynamic-0": MISSING, "evaluate@static-0": MISSING}, ["dynamic-0", "static-0"],
+     ["dynamic-0", "static-0"]),
+    ({"pretrain@dynamic-0": MISSING, "evaluate@dynamic-0": CHANGED, "evaluate@static-0": MISSING},
+     ["dynamic-0", "static-0"], ["static-0"]),
+    ({"pretrain@dynamic-0": NEVER_RUN, "evaluate@static-0": MISSING}, ["dynamic-0", "static-0"], ["static-0"]),
+    ({"pretrain@dynamic-0": [{"changed outs": {"metrics.jsonl": "deleted"}}]}, ["dynamic-0"], []),
+    ({"tokenizer": CHANGED, "examples": MISSING, "pretrain@dynamic-0": MISSING}, None, [])])
+def test_cells_that_follow_a_stale_stage_are_stale(tiny, monkeypatch, stages, expected, missing):
     monkeypatch.setattr(dvc_commands, "run_dvc", lambda *arguments: None)
     monkeypatch.setattr(dvc_commands, "stale_stages", lambda study: stages)
     for arm, seed in tiny.cells:
@@ -120,7 +131,12 @@ def test_cells_that_follow_a_stale_stage_are_stale(tiny, monkeypatch, stages, ex
             config = config.model_copy(update={"training": config.training.model_copy(update={"steps": 13})})
         tiny.cell(arm, seed).mkdir(parents=True, exist_ok=True)
         (tiny.cell(arm, seed) / "settings.yaml").write_bytes(settings_yaml(config))
-    assert dvc_commands.stale_cells(tiny) == (expected or [f"{arm}-{seed}" for arm, seed in tiny.cells])
+    stale = dvc_commands.stale_cells(tiny)
+    assert stale.names == (expected or [f"{arm}-{seed}" for arm, seed in tiny.cells])
+    assert stale.missing == missing
+    assert stale.to_run(allow_missing=False) == stale.names
+    assert stale.to_run(allow_missing=True) == [name for name in stale.names if name not in missing]
+    assert f"{len(missing)} of the {len(stale.names)} stale cells" in dvc_commands.missing_hint(stale)
 
 
 def test_ctrl_c_starts_no_further_cell(tiny):

@@ -1,4 +1,5 @@
 """Copies of the project in which commands are run: a fresh one, and one whose tiny study is finished."""
+import hashlib
 import os
 import re
 import shutil
@@ -103,6 +104,14 @@ def forget_cells(root: Path, *cells: str) -> None:
     for cell in cells:
         shutil.rmtree(root / "runs/tiny" / cell)
     shutil.rmtree(root / "experiments/tiny/.dvc/cache/runs", ignore_errors=True)
+
+
+def lose_weights(root: Path, cell: str) -> None:
+    """Removes the weights of a cell, and the copies of them in DVC's cache."""
+    for path in (root / "runs/tiny" / cell).glob("*.safetensors"):
+        digest = hashlib.md5(path.read_bytes()).hexdigest()
+        path.unlink()
+        (root / "experiments/tiny/.dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
 
 
 def small_files(root: Path) -> dict[str, bytes]:
