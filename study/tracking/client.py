@@ -5,7 +5,6 @@ import fcntl
 import logging
 import math
 import os
-import re
 import socket
 import sys
 import time
@@ -16,14 +15,16 @@ from pathlib import Path
 from study import StudyError
 from study.config.fingerprint import flat
 from study.config.study import Study
+from study.tracking.redaction import redacted
 from study.tracking.relocation import artifact_folder, relocate
 from study.tracking.views import experiment_tags
 
 BATCH = 1000                                # metric values that MLflow accepts in one call
-# No telemetry, no background jobs, and an error at once if a server is down.
+# No telemetry, no background jobs, no printed addresses (they have the password), and an error at once if a server is
+# down.
 ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
-               "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-               "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+               "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+               "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
 def tracking_uri(study: Study) -> str:
@@ -78,8 +79,8 @@ def wrap_mlflow_errors(study: Study, command: str) -> Iterator[None]:
     except StudyError:
         raise
     except Exception as error:
-        message = f"MLflow at {tracking_uri(study)}: {error!r:.160}; run `study {command}` again"
-        raise StudyError(re.sub(r"://[^@/\s]*@", "://", message)) from None     # a URI can contain a password
+        raise StudyError(f"MLflow at {redacted(tracking_uri(study))}: {redacted(repr(error)):.160}; run `study "
+                         f"{command}` again") from None
 
 
 def _experiment(client, study: Study) -> str:
@@ -110,9 +111,9 @@ def create_cell_run(client, study: Study, experiment: str, cell: dict, start_tim
     from mlflow.entities import Param
 
     arm = cell["arm"]
-    tags = _arm_tags(study, arm) | {"kind": "cell", "seed": str(cell["seed"]), "fingerprint": cell["fingerprint"],
-                                    "mlflow.parentRunId": arm_run(client, study, experiment, arm),
-                                    "status": cell.get("status", "running")}
+    tags = arm_tags(study, arm) | {"kind": "cell", "seed": str(cell["seed"]), "fingerprint": cell["fingerprint"],
+                                   "mlflow.parentRunId": arm_run(client, study, experiment, arm),
+                                   "status": cell.get("status", "running")}
     if cell.get("commit"):
         tags["mlflow.source.git.commit"] = cell["commit"]
     run = client.create_run(experiment, start_time, tags, f"{arm}-{cell['seed']}").info.run_id
@@ -125,10 +126,11 @@ def arm_run(client, study: Study, experiment: str, arm: str) -> str:
     """The id of an arm's run, which is created if needed."""
     if runs := find_runs(client, experiment, kind="arm", arm=arm):
         return runs[0].info.run_id
-    return client.create_run(experiment, tags=_arm_tags(study, arm) | {"kind": "arm"}, run_name=arm).info.run_id
+    return client.create_run(experiment, tags=arm_tags(study, arm) | {"kind": "arm"}, run_name=arm).info.run_id
 
 
-def _arm_tags(study: Study, arm: str) -> dict[str, str]:
+def arm_tags(study: Study, arm: str) -> dict[str, str]:
+    """What the runs of an arm and of its cells say about the arm."""
     return {"arm": arm, "factor": study.arms[arm].factor, "mlflow.note.content": study.arms[arm].description}
 
 
@@ -160,7 +162,7 @@ def serve_ui(study: Study, port: int) -> None:
     """
     uri = tracking_uri(study)
     if uri.startswith(("http://", "https://")):
-        raise StudyError(f"MLFLOW_TRACKING_URI names a server; open {uri} in a browser")
+        raise StudyError(f"MLFLOW_TRACKING_URI names a server; open {redacted(uri)} in a browser")
     file = uri.removeprefix("sqlite:///")
     if file != uri and not Path(file).exists():
         raise StudyError(f"{file}: no runs recorded yet; `study track experiments/wikitext2` adds published "
@@ -169,8 +171,9 @@ def serve_ui(study: Study, port: int) -> None:
     with locked_database(study):
         pass                                # the paths in it are those of this folder now
     print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1",
-                               "--port", str(port), "--workers", "1"], ENVIRONMENT | os.environ)
+    # The address is in the environment, because other users can see the command line, and it may have a password.
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port),
+                               "--workers", "1"], ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri})
 
 
 def _check_port(port: int) -> None:

@@ -7,6 +7,7 @@ import threading
 
 from study.config.study import Study
 from study.tracking.client import create_cell_run, find_runs, locked_experiment, log_curves, now
+from study.tracking.redaction import redacted
 
 DELAY = 40.0                                # seconds of training before the run is created
 FLUSH_INTERVAL = 2.0                        # seconds between batches of metrics
@@ -20,8 +21,8 @@ class LiveRun:
     A background thread does all the work. A slow or failing tracker neither delays the cell nor stops it; `study track`
     adds later what the tracker missed.
 
-    The run is created after `delay` seconds: loading MLflow would add a tenth to the time of a short cell, whose run
-    nobody watches.
+    The run is created with the first record, and not before `delay` seconds: loading MLflow would add a tenth to the
+    time of a short cell, whose run nobody watches.
     """
 
     def __init__(self, study: Study, delay: float = DELAY):
@@ -61,18 +62,21 @@ class LiveRun:
         try:
             self._log_events()
         except Exception as error:          # no error of a tracker may stop the cell
-            _warn(f"{error!r:.160}")
+            _warn(f"{redacted(repr(error)):.160}")
 
     def _log_events(self) -> None:
-        run, last_step, pending = None, -1, []
+        cell, run, last_step, pending = None, None, -1, []
         while True:
             event, content = self.events.get()
             if event == "start":
                 if self.delay and self.ending.wait(self.delay):
                     return
-                client, run, last_step = self._open(content)
-            elif event == "record" and content["step"] > last_step:
-                pending.append(content)
+                cell = content
+            elif event == "record":
+                if run is None:
+                    client, run, last_step = self._open(cell, content["step"])
+                if content["step"] > last_step:
+                    pending.append(content)
             elif event == "status" and run:
                 client.set_tag(run, "status", content)
             if run and pending and (event == "end" or self.events.empty()):
@@ -84,13 +88,20 @@ class LiveRun:
                     client.set_terminated(run, content)
                 return
 
-    def _open(self, cell: dict) -> tuple:
-        """A client, the id of the cell's run (new, or resumed), and the last step that it has."""
+    def _open(self, cell: dict, step: int) -> tuple:
+        """A client, the id of the cell's run (new, or resumed), and the last step that it has.
+
+        step: of the first record. Training that starts at step 0, or after a finished run, resumes nothing. It may be
+        of other code than the run that has the same fingerprint, so it replaces that run.
+        """
         with locked_experiment(self.study) as (client, experiment):
             runs = find_runs(client, experiment, fingerprint=cell["fingerprint"])
-            if not runs:
+            resumable = [run for run in runs if step and run.info.status != "FINISHED"]
+            if not resumable:
+                for run in runs:
+                    client.delete_run(run.info.run_id)
                 return client, create_cell_run(client, self.study, experiment, cell, now()), -1
-        run = runs[0].info.run_id
+        run = resumable[0].info.run_id
         client.set_tag(run, "content", "live")
         client.update_run(run, status="RUNNING")
         return client, run, max((point.step for point in client.get_metric_history(run, "tokens")), default=-1)

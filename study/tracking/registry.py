@@ -66,8 +66,8 @@ def best_cell(study: Study) -> tuple[tuple[str, int], int]:
 def register_best(study: Study) -> str:
     """Registers the best tracked cell as the newest version of the study's model, with alias and model card.
 
-    Does nothing if that cell is registered already. Returns the result in one line. Raises StudyError if there are no
-    weights, if the cell is not in MLflow, or if MLflow fails.
+    If its weights are registered already, only the alias and the card are brought up to date. Returns the result in one
+    line. Raises StudyError if there are no weights, if the cell is not in MLflow, or if MLflow fails.
     """
     (arm, seed), count = best_cell(study)
     fingerprint = read_json(study.cell(arm, seed) / "training.json")["fingerprint"]
@@ -81,21 +81,23 @@ def register_best(study: Study) -> str:
 
 
 def _register(study: Study, client, run: str, arm: str, seed: int, count: int) -> str:
-    """Registers a cell unless it is registered already. Returns the number of its version."""
-    name, fingerprint = model_name(study), read_json(study.cell(arm, seed) / "training.json")["fingerprint"]
+    """Registers a cell unless its weights are registered already. Returns the number of its version."""
+    name, training = model_name(study), read_json(study.cell(arm, seed) / "training.json")
+    fingerprint, weights = training["fingerprint"], training.get("weights", {})     # the hash of each file of weights
+    tags, card = {"fingerprint": fingerprint, "arm": arm} | weights, model_card(study, arm, seed, count)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description=f"Encoders of the study {study.settings.name}.")
     for known in client.search_model_versions(f"name = '{name}'"):
-        if known.tags.get("fingerprint") == fingerprint and known.run_id == run:
+        if tags.items() <= known.tags.items() and known.run_id == run:
+            if known.description != card:
+                client.update_model_version(name, known.version, card)
             client.set_registered_model_alias(name, ALIAS, known.version)
             return known.version
-    artifact = f"encoder-{fingerprint}"
+    artifact = "-".join(["encoder", fingerprint, *(digest[:8] for digest in weights.values())])
     with tempfile.TemporaryDirectory() as folder:
         _save_model(study, arm, seed, Path(folder))
         client.log_artifacts(run, str(Path(folder) / "model"), artifact)
-    created = client.create_model_version(name, f"runs:/{run}/{artifact}", run,
-                                          tags={"fingerprint": fingerprint, "arm": arm},
-                                          description=model_card(study, arm, seed, count))
+    created = client.create_model_version(name, f"runs:/{run}/{artifact}", run, tags=tags, description=card)
     client.set_registered_model_alias(name, ALIAS, created.version)
     return created.version
 

@@ -2,13 +2,14 @@
 
 The files under runs/ are the results, and MLflow is a view of them. Each study is an experiment. Each arm is a
 top-level run that holds means and intervals; its child runs are cells, identified by their fingerprints. The report is
-attached to the baseline's run, and so are the summaries of the data. Replaced runs are marked as deleted; `mlflow gc`
-frees their space.
+attached to the baseline's run, and so are the summaries of the data. Runs that are replaced, or whose cell or arm was
+removed from the study, are marked as deleted; `mlflow gc` frees their space.
 """
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from study.config.study import Study
 from study.data.summary_tables import STAGES
 from study.tracking.client import (
     arm_run,
+    arm_tags,
     create_cell_run,
     database,
     find_runs,
@@ -47,6 +49,7 @@ def track(study: Study) -> int:
     with wrap_mlflow_errors(study, "track"), locked_experiment(study) as (client, experiment):
         written = sum(_track_cell(client, study, experiment, arm, seed) for arm, seed in trained)
         written += sum(_track_arm(client, study, experiment, arm) for arm in dict(trained))
+        _delete_removed(client, study, experiment)
         write_links(study, tracking_uri(study), experiment, find_runs(client, experiment, kind="cell"))
         return written
 
@@ -66,6 +69,18 @@ def rename_experiment(study: Study, old: str) -> None:
             client.rename_registered_model(f"{old}-encoder", f"{name}-encoder")
 
 
+def _delete_removed(client, study: Study, experiment: str) -> None:
+    """Deletes the runs of cells and arms that the study no longer has, except those that hold a registered model."""
+    cells = {(arm, str(seed)) for arm, seed in study.cells}
+    removed = [run.info.run_id for run in find_runs(client, experiment, kind="cell")
+               if (run.data.tags["arm"], run.data.tags["seed"]) not in cells]
+    removed += [run.info.run_id for run in find_runs(client, experiment, kind="arm")
+                if run.data.tags["arm"] not in study.settings.arms]
+    for run in removed:
+        if not client.search_model_versions(f"run_id = '{run}'"):
+            client.delete_run(run)
+
+
 def _content_hash(paths: list[Path], text: str = "") -> str:
     parts = [text.encode(), *(path.name.encode() + path.read_bytes() for path in paths)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
@@ -77,7 +92,7 @@ def _track_cell(client, study: Study, experiment: str, arm: str, seed: int) -> i
 
     folder = study.cell(arm, seed)
     files = [path for name in FILES if (path := folder / name).exists()]
-    content = _content_hash(files, MEASURED)
+    content = _content_hash(files, MEASURED + json.dumps(arm_tags(study, arm)))
     runs = find_runs(client, experiment, kind="cell", arm=arm, seed=str(seed))
     if len(runs) == 1 and runs[0].data.tags.get("content") == content:
         return 0
@@ -147,7 +162,8 @@ def _log_data(client, study: Study, run: str, results: dict[str, dict]) -> None:
 def _track_arm(client, study: Study, experiment: str, arm: str) -> int:
     """Logs means and intervals to an arm's run, and the report and the summaries of the data to the baseline's.
 
-    Returns 1 if it wrote anything.
+    The run is kept, since it may hold a registered model. Metrics that the arm no longer has become NaN. Returns 1 if
+    it wrote anything.
     """
     import pandas as pd
 
@@ -159,10 +175,13 @@ def _track_arm(client, study: Study, experiment: str, arm: str) -> int:
              if arm == study.settings.baseline and path.exists()]
     summaries = [path for stage in STAGES if (path := study.runs / stage / "summary.json").exists()
                  and arm == study.settings.baseline]
-    content, run = _content_hash([*pages, *summaries], json.dumps(row)), arm_run(client, study, experiment, arm)
-    if client.get_run(run).data.tags.get("content") == content:
+    tags, run = arm_tags(study, arm), arm_run(client, study, experiment, arm)
+    content, before = _content_hash([*pages, *summaries], json.dumps([row, tags])), client.get_run(run).data
+    if before.tags.get("content") == content:
         return 0
-    log_curves(client, run, [row | {"step": 0, "time": now()}])
+    log_curves(client, run, [dict.fromkeys(before.metrics, math.nan) | row | {"step": 0, "time": now()}])
+    for key, text in tags.items():
+        client.set_tag(run, key, text)
     for path in pages:
         client.log_artifact(run, str(path), "report")
     for path in summaries:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from study.config.study import Study
+from study.tracking.redaction import redacted
 
 LONGEST_NOTE = 5000                         # characters of a tag, in MLflow
 VIEW = "mlflow.sharedViewState."
@@ -85,13 +86,13 @@ def write_links(study: Study, uri: str, experiment: str, runs: list) -> None:
     from jinja2 import Environment, FileSystemLoader
 
     served = uri.startswith("http")
+    server = redacted(uri).rstrip("/") if served else "http://127.0.0.1:5000"
     cells = sorted((run.data.tags["fingerprint"], run.info.run_name, run.info.run_id) for run in runs)
     folder = Path(__file__).parent.parent / "report" / "templates"
     templates = Environment(loader=FileSystemLoader(folder), autoescape=True)
     study.reports.mkdir(parents=True, exist_ok=True)
     (study.reports / "mlflow.html").write_text(templates.get_template("mlflow.html").render(
-        study=study.settings.name, server=uri.rstrip("/") if served else "http://127.0.0.1:5000", served=served,
-        cells=cells, experiment=experiment))
+        study=study.settings.name, server=server, served=served, cells=cells, experiment=experiment))
 
 
 def _columns(metrics: tuple[str, ...], tags: tuple[str, ...] = (), parameters: tuple[str, ...] = ()) -> list[str]:

@@ -78,7 +78,9 @@ def test_the_registered_files_have_no_pickle_and_the_card_names_the_cell(study, 
     assert f"{perplexity:.2f}" in version.description
     assert "the lowest validation loss of 4 cells" in version.description
     fingerprint = json.loads((study.cell(arm, seed) / "training.json").read_text())["fingerprint"]
-    files = [file.path for file in client.list_artifacts(version.run_id, f"encoder-{fingerprint}/model")]
+    assert version.source.rpartition("/")[2].startswith(f"encoder-{fingerprint}-")
+    folder = f"{version.source.rpartition('/')[2]}/model"
+    files = [file.path for file in client.list_artifacts(version.run_id, folder)]
     assert any(file.endswith(".safetensors") for file in files)
     assert [file for file in files if file.endswith((".bin", ".pkl", ".pt"))] == []
 
@@ -91,6 +93,22 @@ def test_a_version_remains_when_the_runs_of_its_cells_are_replaced(study, client
     track(study)
     assert client.get_run(version.run_id).info.lifecycle_stage == "active"
     assert register_best(study).endswith("is version 1 of tiny-encoder, best")
+
+
+def test_the_card_follows_the_scores_and_other_weights_are_another_version(study, client):
+    folder = study.cell(*best_cell(study)[0])
+    evaluation, training = (json.loads((folder / name).read_text()) for name in ("evaluation.json", "training.json"))
+    evaluation["mask_only"]["perplexity"] = 12.34
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    assert register_best(study).endswith("is version 1 of tiny-encoder, best")
+    first = client.get_model_version_by_alias("tiny-encoder", "best")
+    assert "| 12.34 (" in first.description
+    training["weights"]["encoder.safetensors"] = "a" * 32
+    (folder / "training.json").write_text(json.dumps(training))
+    assert register_best(study).endswith("is version 2 of tiny-encoder, best")
+    second = client.get_model_version_by_alias("tiny-encoder", "best")
+    assert training["weights"].items() <= second.tags.items()
+    assert first.source != second.source
 
 
 def test_views_show_columns_and_charts_that_exist(study, client):

@@ -80,6 +80,7 @@ def test_a_server_that_is_stopped_and_restarted(server, study, monkeypatch, caps
         track(study)
     server.start()
     assert track(study) == len(study.cells) + len(study.settings.arms)
+    assert capsys.readouterr().out == ""    # MLflow would print the address of every run, with the password
     check_complete(study)
     assert track(study) == 0
     check_complete(study)

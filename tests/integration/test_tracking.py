@@ -1,17 +1,21 @@
 """MLflow as a view of the files: repeated calls change nothing, nothing is duplicated, and training never waits."""
+import math
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
+import pandas as pd
 import pytest
 
 from study import StudyError
+from study.config.load import load_study
 from study.data.summary_tables import STAGES
 from study.tracking.client import serve_ui, tracking_uri
 from study.tracking.live import LiveRun
 from study.tracking.runs import FILES, track
-from tests.support.fake_results import compare, fake_cell, fake_study
+from tests.support.fake_results import compare, fake_cell, fake_study, write_params
 from tests.support.mlflow_server import records, runs
 from tests.support.studies import ROOT
 from tests.support.summaries import write_summaries
@@ -48,12 +52,14 @@ def study(tmp_path, monkeypatch):
     return study
 
 
-def log_live(study, lines):
-    """Logs the cell dynamic-0 as training does."""
-    with LiveRun(study, delay=0) as run:
+def log_live(study, lines, end=None):
+    """Logs the cell dynamic-0 as training does. end: an exception that stops it after these lines."""
+    with suppress(KeyboardInterrupt), LiveRun(study, delay=0) as run:
         run.start({"arm": "dynamic", "seed": 0, "fingerprint": "dynamic0", "settings": {"model": {"hidden_size": 8}}})
         for line in lines:
             run.log(line, 100.0)
+        if end:
+            raise end
         run.finish({"status": "finished"})
 
 
@@ -71,7 +77,7 @@ def test_the_baseline_has_the_summaries_of_the_data(study, database):
 def test_a_cell_is_one_run_whether_live_resumed_or_rebuilt(study, database):
     shutil.copy(database, study.root)
     lines = records(study)
-    log_live(study, lines[:2])
+    log_live(study, lines[:2], KeyboardInterrupt())
     log_live(study, lines[1:])              # resumed from a checkpoint before the last record
     client, cells = runs(study, fingerprint="dynamic0")
     assert len(cells) == 1
@@ -121,6 +127,70 @@ def test_only_changed_cells_are_written_again(study, database):
     log_live(study, records(study))         # trained again: no run is added, and the files are authoritative again
     assert track(study) == 1
     assert len(runs(study, kind="cell")[1]) == 4
+
+
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt()])
+def test_a_cell_that_is_trained_again_shows_its_new_curve_only(study, database, end):
+    """As after a change of the code, which is not in the fingerprint."""
+    shutil.copy(database, study.root)
+    lines = records(study)
+    log_live(study, lines, end)
+    log_live(study, [line | {"loss": 9.0} for line in lines[:2]], KeyboardInterrupt())
+    client, (run,) = runs(study, fingerprint="dynamic0")
+    points = client.get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in points] == [(line["step"], 9.0) for line in lines[:2]]
+
+
+def test_training_that_goes_on_after_a_finished_run_is_a_new_run(study, database):
+    """As when `study track` runs on the old result while the cell is trained again, and then training is resumed."""
+    shutil.copy(database, study.root)
+    lines = records(study)
+    log_live(study, lines)
+    log_live(study, lines[1:])
+    client, (run,) = runs(study, fingerprint="dynamic0")
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "loss")] == [line["step"]
+                                                                                             for line in lines[1:]]
+
+
+def test_runs_of_removed_cells_and_arms_are_deleted_but_not_registered_models(study, database):
+    shutil.copy(database, study.root)
+    track(study)
+    client, (arm,) = runs(study, kind="arm", arm="static")
+    client.create_registered_model("tiny-encoder")
+    client.create_model_version("tiny-encoder", f"runs:/{arm.info.run_id}/encoder", arm.info.run_id)
+    smaller = write_params(study.folder, "tiny", ["dynamic"], [0])
+    track(smaller)
+    names = sorted(run.info.run_name for kind in ("arm", "cell") for run in runs(study, kind=kind)[1])
+    assert names == ["dynamic", "dynamic-0", "static"]
+    assert "dynamic-1" not in (study.reports / "mlflow.html").read_text()
+    client.delete_registered_model("tiny-encoder")
+    track(smaller)
+    assert [run.info.run_name for run in runs(study, kind="arm")[1]] == ["dynamic"]
+
+
+def test_a_new_description_of_an_arm_reaches_its_runs(study, database):
+    shutil.copy(database, study.root)
+    track(study)
+    path = study.root / "experiments/arms.yaml"
+    path.write_text(path.read_text().replace("Masks are redrawn in every epoch.", "Masks are drawn anew."))
+    assert track(load_study(study.folder)) == 3         # the arm and its two cells
+    _, described = runs(study, arm="dynamic")
+    assert [run.data.tags["mlflow.note.content"] for run in described] == 3 * ["Masks are drawn anew."]
+
+
+def test_a_metric_that_an_arm_no_longer_has_is_nan(study, database):
+    shutil.copy(database, study.root)
+    track(study)
+    path = study.reports / "tables" / "arms.csv"
+    table = pd.read_csv(path, index_col="arm")
+    table.loc["static", "perplexity_mean"] = None
+    table.drop(columns="probe_accuracy_mean").to_csv(path)
+    assert track(study) == 2
+    for arm, missing in (("static", {"perplexity", "perplexity_mean", "probe_accuracy", "probe_accuracy_mean"}),
+                         ("dynamic", {"probe_accuracy", "probe_accuracy_mean"})):
+        _, (run,) = runs(study, kind="arm", arm=arm)
+        assert {key for key, value in run.data.metrics.items() if math.isnan(value)} == missing
+    assert track(study) == 0
 
 
 def test_cells_that_start_together_share_experiment_and_arm(study):
