@@ -17,6 +17,7 @@ from scipy.special import entr
 from study.analysis.decision_rules import MEMORISED, OVERFIT_NATS
 from study.analysis.ladder import best_count_model
 from study.analysis.results import CellResults, StudyResults
+from study.config.corruption import sees_mask
 from study.config.schema import Masking, RunConfig
 from study.data.plateau import escape_step
 
@@ -106,11 +107,6 @@ def _learning_curve(results: StudyResults, records: list[dict], config: RunConfi
 def on_pairs(config: RunConfig) -> bool:
     """Whether an arm is trained on pairs of segments or sentences."""
     return config.inputs.format.endswith("-pairs")
-
-
-def sees_mask(config: RunConfig) -> bool:
-    """Whether an arm is trained on rows with [MASK]."""
-    return config.objective.token_objective == "mlm" and config.masking.mask > 0
 
 
 def realised(masking: Masking) -> Masking:

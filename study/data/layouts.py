@@ -75,7 +75,8 @@ def single_layout(store: TokenStore, form: str, length: int) -> SingleLayout:
     size = length - 2
     if form == "full-sentences":
         if len(store.ids) < size:
-            raise StudyError(f"the text has {len(store.ids)} tokens: fewer than one row of {size}")
+            raise StudyError(f"inputs.format full-sentences: the text has {len(store.ids)} tokens, fewer than one row "
+                             f"of {size}; choose a smaller examples.max_seq_length or a larger corpus")
         starts = np.minimum(np.arange(-(-len(store.ids) // size)) * size, len(store.ids) - size)
         return SingleLayout(starts, np.full(len(starts), size), padded=False)
     begins, ends = (store.documents[:-1], store.document_ends)
@@ -202,5 +203,6 @@ def pair_layout(store: TokenStore, form: str, length: int, swap: bool) -> PairLa
     begin = np.array(begins)
     begin = begin[after[begin] - begin >= 2]
     if not len(begin) or len(store.documents) < 3:
-        raise StudyError(f"{form}: the text has no two adjacent sentences, or fewer than two documents")
+        raise StudyError(f"{form}: the text has no two adjacent sentences, or fewer than two documents, which this "
+                         f"inputs.format needs")
     return PairLayout(store, ends, begin, after[begin], room=length - 3, swap=swap, single=form == "sentence-pairs")

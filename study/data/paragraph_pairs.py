@@ -55,8 +55,9 @@ def paragraph_pairs(store: TokenStore, length: int, seed: int) -> ParagraphPairs
     second = np.where(label == 1, _random_sentences(paragraph, candidate, seed), first + 1)
     fits = lengths[first] + lengths[second] + SPECIAL_TOKENS <= length
     if not fits.any():
-        raise StudyError(f"inputs.format paragraph-pairs: no two adjacent sentences of a paragraph fit into "
-                         f"examples.max_seq_length {length}; choose a larger length or another format")
+        raise StudyError(f"inputs.format paragraph-pairs: no two adjacent sentences of a paragraph fit into rows of "
+                         f"{length} tokens; choose a larger examples.max_seq_length, a training.curriculum with longer "
+                         f"short rows, if it has one, or another format")
     first, second = first[fits], second[fits]
     return ParagraphPairs(Spans(starts[first], lengths[first], starts[second], lengths[second], label[fits]))
 

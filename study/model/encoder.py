@@ -162,8 +162,8 @@ def initialize(module: nn.Module, settings: Model, generator: torch.Generator) -
 
         bert            normal, standard deviation 0.02; biases 0
         width-aware     normal, standard deviation 1/sqrt(fan_in) in linear layers and 0.1 in embeddings; biases 0
-        torch           PyTorch's defaults: uniform within 1/sqrt(fan_in) in linear layers, biases included; standard
-                        normal in embeddings
+        torch           PyTorch's defaults: uniform within 1/sqrt(fan_in) in linear layers, biases included (but the
+                        decoder's bias stays 0); standard normal in embeddings
         flax            Flax's defaults: truncated normal, standard deviation 1/sqrt(fan_in), in linear layers; normal,
                         1/sqrt(width), in embeddings; biases 0. Flax has no default for position embeddings; they have
                         0.02, as in Dive into Deep Learning

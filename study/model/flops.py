@@ -9,7 +9,7 @@ def flops_per_token(settings: Model, vocabulary_size: int, length: int, projecte
 
     Only matrix products count: 2 operations per multiply-add, and twice the forward pass for the backward pass. The
     output and feed-forward parts of the last layer, and the decoder, are computed for `projected_fraction` of the
-    tokens.
+    tokens. Padding has none of these, but counts as if it had: the result is slightly too high where rows are padded.
     """
     width, layers = settings.hidden_size, settings.num_hidden_layers
     attention = 3 * width**2 + 2 * length * width

@@ -2,12 +2,14 @@
 
 Every run has a token objective (masked_lm.py, causal_lm.py) and may have a sentence objective (sentence_pairs.py). An
 objective owns its batch, its head, its loss, its validation metric and its FLOP count; `TokenObjective` lists the
-methods. No other code asks which objective a run has.
+methods. Other code asks for an objective by its name only in checks of settings, in the export to `transformers`, in
+the analysis, and in `sees_mask` (study/config/corruption.py).
 
 How to add a token objective:
 
 1. Add its name to `Objective.token_objective` in study/config/schema/rows.py, with any setting that it needs.
-2. Add a file here with a class that has the attributes and methods of `TokenObjective`. masked_lm.py is the model.
+2. Add a file here with a class that has the attributes and methods of `TokenObjective`. masked_lm.py is the model. If
+   the targets are tokens of the vocabulary, the head and the loss are those of `VocabularyObjective` (vocabulary.py).
 3. Add the class to TOKEN_OBJECTIVES below.
 
 An arm can then use it: `changes: {objective: {token_objective: NAME}}`. tests/unit/training/test_objectives.py trains

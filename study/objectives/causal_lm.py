@@ -6,23 +6,21 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from study.config.schema import RunConfig
 from study.data.batches import Batch, Rows, predicted, with_targets
 from study.data.evaluation_sets import EvaluationSet
 from study.data.tokenizer import TokenizerInfo
 from study.model.flops import flops_per_token
+from study.objectives.vocabulary import VocabularyObjective
 
 if TYPE_CHECKING:                           # torch is imported where it is used: showing masks does not need it
-    from torch import Tensor, nn
+    from torch import nn
 
 
 @dataclass(frozen=True)
-class CausalLM:
+class CausalLM(VocabularyObjective):
     """A token objective; see study/objectives/__init__.py for what each method returns."""
-    config: RunConfig
     causal: ClassVar = True
     predicts_masked_tokens: ClassVar = False
-    head: ClassVar = "mlm_head"
 
     def make_batch(self, rows: Rows, tokenizer: TokenizerInfo, seed: int, epoch: np.ndarray,
                    example: np.ndarray) -> Batch:
@@ -34,16 +32,6 @@ class CausalLM:
         if self.config.objective.target_fraction < 1:
             has_target &= predicted(self.config.objective.target_fraction, rows.ids.shape[1], seed, epoch, example)
         return with_targets(rows, rows.ids, has_target, following, None)
-
-    def new_head(self, embedding: nn.Embedding) -> nn.Module:
-        from study.model.heads import MLMHead
-
-        return MLMHead(self.config.model, embedding)
-
-    def loss(self, model: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
-        from study.model.kernels import summed_cross_entropy
-
-        return summed_cross_entropy(model.mlm_head(states, model.encoder.token), targets)
 
     def validation_nll(self, model: nn.Module, validation: EvaluationSet, batch_size: int) -> float | None:
         """None: a model that has never seen [MASK] cannot be scored on the mask sets."""

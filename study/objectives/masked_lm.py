@@ -15,18 +15,17 @@ from study.data.evaluation_sets import EvaluationSet, MaskSet
 from study.data.masking import eligible_tokens, mask_rows
 from study.data.tokenizer import TokenizerInfo
 from study.model.flops import flops_per_token
+from study.objectives.vocabulary import VocabularyObjective
 
 if TYPE_CHECKING:                           # torch is imported where it is used: showing masks does not need it
-    from torch import Tensor, nn
+    from torch import nn
 
 
 @dataclass(frozen=True)
-class MaskedLM:
+class MaskedLM(VocabularyObjective):
     """A token objective; see study/objectives/__init__.py for what each method returns."""
-    config: RunConfig
     causal: ClassVar = False
     predicts_masked_tokens: ClassVar = True
-    head: ClassVar = "mlm_head"
 
     def make_batch(self, rows: Rows, tokenizer: TokenizerInfo, seed: int, epoch: np.ndarray,
                    example: np.ndarray) -> Batch:
@@ -40,16 +39,6 @@ class MaskedLM:
             has_target = has_target & predicted(self.config.objective.target_fraction, rows.ids.shape[1], seed, epoch,
                                                 example)
         return with_targets(rows, masked.shown, has_target, rows.ids, masked.corruption)
-
-    def new_head(self, embedding: nn.Embedding) -> nn.Module:
-        from study.model.heads import MLMHead
-
-        return MLMHead(self.config.model, embedding)
-
-    def loss(self, model: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
-        from study.model.kernels import summed_cross_entropy
-
-        return summed_cross_entropy(model.mlm_head(states, model.encoder.token), targets)
 
     def validation_nll(self, model: nn.Module, validation: EvaluationSet, batch_size: int) -> float | None:
         return float(token_nll(model, validation.ids, validation.sets["mask_only"], batch_size).mean())
@@ -75,8 +64,8 @@ def remasked_nll(model: nn.Module, config: RunConfig, paragraphs: Rows, tokenize
     depends on the batch size, and under 80/10/10 it includes the easier kept tokens.
     """
     ids, size = paragraphs.ids, config.training.batch_size
-    masked = mask_rows(ids, tokenizer.is_ordinary[ids], ~tokenizer.is_continuation[ids], tokenizer, config.masking,
-                       seed, step, np.arange(len(ids)))
+    masked = mask_rows(ids, eligible_tokens(ids, tokenizer, config.masking), ~tokenizer.is_continuation[ids], tokenizer,
+                       config.masking, seed, step, np.arange(len(ids)))
     means = [token_nll(model, ids[rows], MaskSet(masked.shown[rows], masked.corruption[rows], None), size,
                        Rows(ids[rows], paragraphs.token_type_ids[rows], paragraphs.attention_mask[rows], None)).mean()
              for rows in blocks(len(ids), size) if masked.selected[rows].any()]

@@ -87,5 +87,8 @@ def new_model(config: RunConfig, vocabulary_size: int, seed: int) -> Pretraining
     with torch.device("cpu"):
         model = PretrainingModel(config, vocabulary_size)
     for number, part in enumerate(model.children()):        # the encoder, mlm_head, sentence_head, any other head
-        initialize(part, config.model, torch.Generator().manual_seed(seed * 3 + min(number, 2)))
+        own_seed = seed * 3 + number
+        if number > 2:                                      # seed * 3 + 3 is that of another cell's encoder
+            own_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+        initialize(part, config.model, torch.Generator().manual_seed(own_seed))
     return model

@@ -7,9 +7,21 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from study.config.schema import Training
+from study import StudyError
+from study.config.schema import RunConfig, Training
 from study.data.count_embeddings import count_embeddings
 from study.model.encoder import Encoder
+
+
+def check_interventions(config: RunConfig, vocabulary_size: int) -> None:
+    """Raises StudyError if embeddings from counts cannot be made in the width of the model."""
+    parts = (config,) if config.branch is None else (config.branch.before, config)
+    at = next((part.training.count_embeddings_at for part in parts
+               if part.training.count_embeddings_at is not None), None)
+    width = config.model.hidden_size
+    if at is not None and width >= vocabulary_size:
+        raise StudyError(f"training.count_embeddings_at {at} needs model.hidden_size {width} below the vocabulary's "
+                         f"{vocabulary_size} tokens; choose a smaller width, or null for training.count_embeddings_at")
 
 
 @torch.no_grad()

@@ -69,5 +69,8 @@ def join() -> Processes:
         return Processes()
     processes = Processes(int(os.environ["RANK"]), count, int(os.environ["LOCAL_RANK"]))
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if processes.device.type == "cuda" else "gloo")
+        if processes.device.type == "cuda":
+            torch.distributed.init_process_group("nccl", device_id=processes.device)
+        else:
+            torch.distributed.init_process_group("gloo")
     return processes

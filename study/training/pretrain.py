@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,8 +24,9 @@ from study.config.fingerprint import fingerprint, read_settings
 from study.config.git import git_commit
 from study.config.schema import RunConfig
 from study.config.study import Study
+from study.data.batches import BatchSource
 from study.data.evaluation_sets import load_evaluation_set
-from study.data.prepared import write_rows
+from study.data.prepared import prepared, write_rows
 from study.data.preview import describe_inputs
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo, load
@@ -36,7 +37,7 @@ from study.objectives import objective_of
 from study.training.checkpoint import Progress
 from study.training.parallel import Processes
 from study.training.schedule import Phase, phases
-from study.training.trainer import SINGLE_PROCESS, Data, Trainer, batch_source, drawn_source
+from study.training.trainer import SINGLE_PROCESS, Data, Trainer, drawn_source
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "optuna", "mlflow", "dvc")
 
@@ -87,13 +88,13 @@ def pretrain(study: Study, arm: str, seed: int, on_start: Callable[[dict], None]
     trainer = Trainer(config, data, training_seed, state, f"{cell_fingerprint}-{data.validation.hash}-{code_hash}",
                       on_record, processes)
     progress = trainer.train()
-    content = identity | _outcome(config, data, trainer.model, progress)
+    sources = [(drawn_source(data, training_seed, phase), steps) for phase, steps in completed_phases(config, progress)]
+    content = identity | _outcome(sources, data, trainer.model, progress)
     if not processes.first:
         return content
     write_cell(study.cell(arm, seed), arm_settings(study, arm).read_bytes(), trainer.model, progress, content)
-    sources = [(batch_source(data, training_seed, phase), steps)
-               for phase, steps in completed_phases(config, progress)]
-    inputs = describe_inputs(sources, load(study.runs / "tokenizer"), study.quotable)
+    inputs = describe_inputs([(prepared(source), steps) for source, steps in sources], load(study.runs / "tokenizer"),
+                             study.quotable)
     write_json(study.cell(arm, seed) / "inputs.json", inputs, ensure_ascii=False)
     shutil.rmtree(state, ignore_errors=True)
     return content
@@ -120,23 +121,29 @@ def completed_phases(config: RunConfig, progress: Progress) -> list[tuple[Phase,
     return [(phase, count) for phase, count in steps if count > 0] or [(phases(config)[0], 0)]
 
 
-def _outcome(config: RunConfig, data: Data, model: nn.Module, progress: Progress) -> dict:
-    """The content of training.json apart from the identity of the cell."""
+def _outcome(sources: list[tuple[BatchSource, int]], data: Data, model: nn.Module, progress: Progress) -> dict:
+    """The content of training.json apart from the identity of the cell. sources: with their numbers of steps."""
     speed = progress.tokens / progress.seconds if progress.seconds else None
     return {"status": progress.status, "steps": progress.step, "tokens": progress.tokens,
             "parameters": parameter_count(model), "data": data.train.sha256,
-            "flops": _flops(config, data.tokenizer.vocabulary_size, progress),
+            "flops": training_flops(sources, data.tokenizer.vocabulary_size, progress.positions),
             "rows_seen": progress.rows,
             "padding_share": 1 - progress.tokens / progress.positions if progress.positions else 0.0,
             "seconds": round(progress.seconds, 3),
             "tokens_per_second": speed and round(speed, 1), "versions": versions(), "hardware": hardware()}
 
 
-def _flops(config: RunConfig, vocabulary_size: int, progress: Progress) -> float:
-    """Floating-point operations of the training, padding included."""
-    full_batches = sum(objective_of(phase.config).token.flops_per_token(vocabulary_size, phase.length) * steps
-                       for phase, steps in completed_phases(config, progress))
-    return full_batches * progress.positions / max(1, progress.step)
+def training_flops(parts: Sequence[tuple[Phase | BatchSource, int]], vocabulary_size: int, positions: int) -> float:
+    """Returns the floating-point operations of training, padding included.
+
+    parts: phases, or the sources of their batches, each with its number of steps. positions: those of all steps.
+    """
+    largest = max(part.batch_size * part.length for part, _ in parts)
+    # steps of the largest batch that have the positions of a part
+    shares = [steps * (part.batch_size * part.length / largest) for part, steps in parts]
+    operations = sum(objective_of(part.config).token.flops_per_token(vocabulary_size, part.length) * share
+                     for (part, _), share in zip(parts, shares, strict=True))
+    return operations * positions / (sum(shares) or 1)
 
 
 def write_cell(folder: Path, settings: bytes, model: nn.Module, progress: Progress, content: dict) -> None:

@@ -14,14 +14,14 @@ def learning_rate(step: int, training: Training) -> float:
 
     Update s of w warm-up steps has (s + 1) / w of the peak, so the first update is not lost; with `warmup_from_zero`
     it has s / w. The last update of a decay to 0 is one step before it. `inverse-sqrt` is the schedule of Vaswani et
-    al. (2017), section 5.3.
+    al. (2017), section 5.3; it counts steps as the warm-up does.
     """
     if step < training.warmup_steps:
         return training.learning_rate * (step + (not training.warmup_from_zero)) / training.warmup_steps
     if training.lr_scheduler_type == "constant":
         return training.learning_rate
     if training.lr_scheduler_type == "inverse-sqrt":
-        return training.learning_rate * math.sqrt(training.warmup_steps / (step + 1))
+        return training.learning_rate * math.sqrt(training.warmup_steps / (step + (not training.warmup_from_zero)))
     done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
     if training.lr_scheduler_type == "linear":
         return training.learning_rate * (1 - done)
@@ -60,6 +60,12 @@ def phases(config: RunConfig) -> list[Phase]:
         parts[index] = replace(phase, first_batch=read[phase.length])
         read[phase.length] += phase.end - phase.begin
     return parts
+
+
+def reads_short_rows(step: int, config: RunConfig) -> bool:
+    """Returns whether update `step`, counted from 0, has the short rows of a length curriculum."""
+    return any(phase.begin <= step < phase.end and phase.length < config.examples.max_seq_length
+               for phase in phases(config))
 
 
 def _phases(config: RunConfig) -> list[Phase]:

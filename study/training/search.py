@@ -21,7 +21,7 @@ from study import StudyError
 from study.config.arms import branch_of, lineage, resolve, resolve_with
 from study.config.fingerprint import kept_settings_yaml, recorded
 from study.config.made_with import MADE_WITH, write_made_with
-from study.config.schema import RunConfig
+from study.config.schema import RunConfig, Training
 from study.config.study import Study
 from study.files import write_atomically, write_json
 from study.model.kernels import configure_processor
@@ -66,7 +66,7 @@ def search(study: Study, progress: Callable = lambda items, **_: items, code_has
 
 def _nearest_tuned(study: Study, arm: str, tuned: dict[str, dict], default: dict) -> dict:
     """The tuned values of the arm or of its nearest ancestor that has any, else `default`."""
-    names = reversed(lineage(study.arms, arm, study.root / "experiments" / "arms.yaml"))
+    names = reversed(lineage(study.arms, arm, study.arms_path))
     return next((tuned[name] for name in names if name in tuned), default)
 
 
@@ -81,7 +81,7 @@ def search_arm(study: Study, arm: str, data: Data, progress: Callable = lambda i
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = study.settings.search
     if arm not in settings.arms:
-        raise StudyError(f"{study.folder / 'params.yaml'}: search.arms: {arm} is not among them "
+        raise StudyError(f"{study.params_path}: search.arms: {arm} is not among them "
                          f"({', '.join(settings.arms) or 'none is tuned'})")
     optuna_study = optuna.create_study(storage=open_storage(study), load_if_exists=True, direction="minimize",
                                        study_name=_name(study, arm, data, code_hash),
@@ -136,12 +136,12 @@ def _score(study: Study, arm: str, data: Data, trial) -> float:
 
 def shortened(config: RunConfig, steps: int) -> RunConfig:
     """Returns a copy of the settings with a different number of steps. Warm-up takes the same fraction of the steps,
-    and there are four validations."""
+    and at least one if there was any; there are four validations."""
     training = config.training
-    training = training.model_copy(update={
-        "steps": steps, "warmup_steps": min(steps, round(training.warmup_steps * (steps / training.steps))),
-        "eval_steps": max(1, steps // 4), "logging_steps": max(1, steps // 4)})
-    return config.model_copy(update={"training": training})
+    warmup_steps = min(steps, round(training.warmup_steps * (steps / training.steps)))
+    changes = {"steps": steps, "warmup_steps": max(warmup_steps, min(1, training.warmup_steps)),
+               "eval_steps": max(1, steps // 4), "logging_steps": max(1, steps // 4)}
+    return config.model_copy(update={"training": Training.model_validate(training.model_dump() | changes)})
 
 
 def short(value: float) -> float:

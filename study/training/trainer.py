@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from study import randomness
+from study.config.corruption import sees_mask
 from study.config.schema import RunConfig
 from study.config.seeds import seeds_of
 from study.data.batches import Batch, BatchSource, micro_batches, prefetch
@@ -29,10 +30,10 @@ from study.objectives import objective_of
 from study.objectives.masked_lm import remasked_nll
 from study.objectives.pretraining_model import new_model
 from study.training.checkpoint import Progress, read_checkpoint, write_checkpoint
-from study.training.interventions import intervene
+from study.training.interventions import check_interventions, intervene
 from study.training.optimizers import Optimizers
 from study.training.parallel import Processes
-from study.training.schedule import Phase, learning_rate, phases, settings_at
+from study.training.schedule import Phase, learning_rate, phases, reads_short_rows, settings_at
 
 SINGLE_PROCESS = Processes()
 ATTENTION_ROWS = 64                         # validation rows whose attention is recorded
@@ -73,8 +74,9 @@ class Trainer:
     `config` has the settings that are in force. Those of a branched cell change once, after the step of the branch.
 
     state: folder of the checkpoints; None writes none. fingerprint: a checkpoint is used only if it has the same.
-    on_record: called with each new record (a line of metrics.jsonl) and the speed in tokens per second; it must not
-    raise. With several processes, each has a trainer with the same arguments, and the first one writes.
+    on_record: called with each new record (a line of metrics.jsonl) and the speed in tokens per second; what it raises
+    ends the training. With several processes, each has a trainer with the same arguments, and the first one writes.
+    Raises StudyError if an intervention of the settings cannot be made.
     """
 
     def __init__(self, config: RunConfig, data: Data, seed: int, state: Path | None = None, fingerprint: str = "",
@@ -82,6 +84,7 @@ class Trainer:
                  processes: Processes = SINGLE_PROCESS):
         self.cell_config, self.data, self.seed, self.state, self.fingerprint = config, data, seed, state, fingerprint
         self.on_record, self.processes, self.device = on_record, processes, processes.device
+        check_interventions(config, data.tokenizer.vocabulary_size)
         self._build(settings_at(0, config))
         self.progress = Progress()
         for is_first in (True, False):      # the first process renames damaged checkpoints before the others read
@@ -244,8 +247,8 @@ class Trainer:
 
     def validate(self, record: dict, speed: float = 0.0) -> None:
         """Adds the validation loss to the record, if the objective has one, and appends the record."""
-        progress, patience = self.progress, self.config.training.patience
-        batch_size = 4 * self.config.training.batch_size
+        progress, training = self.progress, self.config.training
+        batch_size = max(1, 4 * training.batch_size // training.gradient_accumulation_steps)    # as a micro-batch fits
         nll = self.objective.token.validation_nll(self.model, self.data.validation, batch_size)
         if nll is not None and not math.isfinite(nll):
             progress.status = "diverged"    # and the record has no validation_nll
@@ -253,13 +256,15 @@ class Trainer:
             record["validation_nll"] = _rounded(nll)
             record |= self._other_scores(batch_size)
             is_better = progress.best_nll is None or nll < progress.best_nll
-            is_regular = progress.step % self.config.training.eval_steps == 0     # patience ignores the early ones
+            is_regular = progress.step % training.eval_steps == 0                 # patience ignores the early ones
             progress.best_nll = nll if is_better else progress.best_nll
             progress.stale = 0 if is_better else progress.stale + is_regular
+            if reads_short_rows(progress.step - 1, self.cell_config):             # it begins with the full rows
+                progress.best_nll, progress.stale = None, 0
         self.model.train()
         progress.records.append(record)
         self.on_record(record, speed)
-        if progress.status == "running" and patience is not None and progress.stale >= patience and progress.step:
+        if progress.status == "running" and training.patience and progress.stale >= training.patience and progress.step:
             progress.status = "finished" if self._is_below_uniform() else "diverged"
         if progress.status == "running" and self._has_escaped_long_ago():
             progress.status = "finished"
@@ -289,10 +294,10 @@ class Trainer:
         return escape is not None and self.progress.step >= escape + limit
 
     def _is_below_uniform(self) -> bool:
-        """Whether the last validation loss is below that of guessing; the last training loss if there is none."""
-        values = {key: [record[key] for record in self.progress.records if record.get(key) is not None]
-                  for key in ("validation_nll", "loss")}
-        losses = values["validation_nll"] or values["loss"]
+        """Whether the last validation loss is below that of guessing; the last training loss if [MASK], which the
+        validation needs, is never seen in training."""
+        key = "validation_nll" if sees_mask(self.config) else "loss"
+        losses = [record[key] for record in self.progress.records if record.get(key) is not None]
         return not losses or losses[-1] < math.log(self.data.tokenizer.vocabulary_size)
 
     def tensors(self) -> dict[str, Tensor]:

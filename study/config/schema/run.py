@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from study.config.corruption import sees_mask
 from study.config.schema.base import Settings
 from study.config.schema.model import Model
 from study.config.schema.rows import PAIR_FORMATS, SHORTEST_ROW, Examples, Inputs, Masking, Objective, Tokenizer
@@ -32,10 +33,10 @@ class Recipe(Settings):
         if sentence != "none" and causal:
             raise ValueError(f"objective.sentence_objective {sentence} needs objective.token_objective mlm: with "
                              f"causal attention [CLS] sees neither segment")
-        if self.training.patience is not None and causal:
-            raise ValueError("training.patience watches the NLL on [MASK], which objective.token_objective causal does "
-                             "not have")
-        unlike_validation = causal or self.inputs.format in PAIR_FORMATS or self.masking.mask == 0
+        if self.training.patience is not None and not sees_mask(self):
+            raise ValueError("training.patience watches the NLL on [MASK], so it needs objective.token_objective mlm "
+                             "and masking.mask above 0")
+        unlike_validation = not sees_mask(self) or self.inputs.format in PAIR_FORMATS
         if self.training.stop_after_escape is not None and unlike_validation:
             raise ValueError("training.stop_after_escape watches the NLL on [MASK] in rows of one segment, so it needs "
                              "objective.token_objective mlm, an inputs.format without pairs and masking.mask above 0")

@@ -43,7 +43,7 @@ class Training(Settings):
     """Rows per step."""
 
     gradient_accumulation_steps: PositiveInt
-    """Micro-batches per step. The gradient equals that of one large batch."""
+    """Micro-batches per step. Without dropout, the gradient equals that of one large batch."""
 
     data_fraction: PositiveFraction
     """Fraction of the training rows that is used."""
@@ -100,7 +100,8 @@ class Training(Settings):
     """Length curriculum; null: full rows from the first step."""
 
     patience: PositiveInt | None
-    """Training stops after this number of validations without a lower NLL on [MASK]; null: never."""
+    """Training stops after this number of validations without a lower NLL on [MASK]; null: never. With a curriculum,
+    validations count once rows are full."""
 
     stop_after_escape: PositiveInt | None = None
     """Training stops this many steps after the run has left the unigram plateau (study/data/plateau.py); null: never.

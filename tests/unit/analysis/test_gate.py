@@ -7,11 +7,12 @@ import pytest
 
 from study.analysis.comparisons import comparison_table
 from study.analysis.gate import check_curve, failed_gate, shortfall
-from study.analysis.learning import Curve, context_free_nll, overfits, sees_mask, training_curve
+from study.analysis.learning import Curve, context_free_nll, overfits, training_curve
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.tables import cell_table
 from study.config.arms import resolve
+from study.config.corruption import sees_mask
 from study.config.fingerprint import settings_yaml
 from study.config.schema import Masking
 from tests.support.fake_results import TUNED, fake_study

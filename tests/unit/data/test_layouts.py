@@ -2,9 +2,11 @@
 import numpy as np
 import pytest
 
+from study import StudyError
 from study.config.load import load_study
 from study.data.corpus import write_documents
 from study.data.layouts import pair_layout, single_layout
+from study.data.paragraph_pairs import paragraph_pairs
 from study.data.synthetic import Language
 from study.data.token_store import TokenStore, write_store
 from study.data.wordpiece import build_tokenizer
@@ -187,3 +189,15 @@ def store_of_language(tmp_path_factory):
     backend = build_tokenizer(study.settings.tokenizer, list, language.words, ROOT)
     write_store(folder / "train.parquet", backend, backend.token_to_id("[SEP]"), folder / "ids")
     return TokenStore.open(folder / "ids")
+
+
+def test_an_error_names_the_settings_and_the_remedy(store, backend, tokenizer, tmp_path):
+    with pytest.raises(StudyError, match=r"inputs.format full-sentences: .* \d+ tokens, fewer than one row of 99998; "
+                                         r"choose a smaller examples.max_seq_length or a larger corpus"):
+        single_layout(store, "full-sentences", 100_000)
+    write_documents([[["ba de ."]], [["fi go ."]]], tmp_path / "train.parquet", "made up")
+    write_store(tmp_path / "train.parquet", backend, tokenizer.sep_id, tmp_path / "ids")
+    with pytest.raises(StudyError, match="segment-pairs: .* fewer than two documents, which this inputs.format needs"):
+        pair_layout(TokenStore.open(tmp_path / "ids"), "segment-pairs", LENGTH, swap=False)
+    with pytest.raises(StudyError, match=r"fit into rows of 4 tokens; choose .*examples.max_seq_length, .*curriculum"):
+        paragraph_pairs(store, 4, 0)

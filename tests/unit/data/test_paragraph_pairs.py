@@ -124,7 +124,7 @@ def _negative_starts(store, seed: int) -> np.ndarray:
 
 
 def test_rows_that_are_too_short_for_every_pair_are_refused(store):
-    with pytest.raises(StudyError, match="no two adjacent sentences of a paragraph fit into examples.max_seq_length 4"):
+    with pytest.raises(StudyError, match="no two adjacent sentences of a paragraph fit into rows of 4 tokens"):
         paragraph_pairs(store, 4, 0)
 
 

@@ -243,6 +243,7 @@ def test_bfloat16_agrees_with_float32(config, kind, padded):
     {"model": {"positions": "alibi"}, "training": {"position_learning_rate": 3.0}},
     {"objective": {"token_objective": "causal"}, "training": {"stop_after_escape": 5}},
     {"inputs": {"format": "segment-pairs"}, "training": {"stop_after_escape": 5}},
+    {"masking": {"mask": 0.0, "random": 0.5, "keep": 0.5}, "training": {"patience": 5}},
     {"masking": {"mask": 0.0, "random": 0.5, "keep": 0.5}, "training": {"stop_after_escape": 5}}])
 def test_settings_that_have_no_effect_are_refused(config, changes):
     with pytest.raises(ValueError, match=f"{list(list(changes.values())[-1])[-1]}.* needs"):

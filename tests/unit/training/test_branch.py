@@ -7,7 +7,7 @@ import torch
 
 from study.config.schema import Branch
 from study.model.flops import flops_per_token
-from study.training.pretrain import completed_phases
+from study.training.pretrain import completed_phases, training_flops
 from study.training.schedule import learning_rate, phases, settings_at
 from study.training.trainer import Trainer, batches
 from tests.support.studies import changed
@@ -206,12 +206,11 @@ def test_rows_of_one_length_are_read_in_one_order_through_branch_and_curriculum(
 
 
 def test_operations_are_counted_on_both_sides(before, data):
-    from study.training.pretrain import _flops
-
     config = branched(before, {"masking": {"mlm_probability": 0.6}})
     _, progress = trained(config, data)
     size, length = data.tokenizer.vocabulary_size, config.examples.max_seq_length
     per_token = [flops_per_token(config.model, size, length, rate) for rate in (0.15, 0.6)]
     expected = progress.tokens / STEPS * (STEP * per_token[0] + (STEPS - STEP) * per_token[1])
-    assert _flops(config, size, progress) == pytest.approx(expected)
+    parts = completed_phases(config, progress)
+    assert training_flops(parts, size, progress.positions) == pytest.approx(expected)
     assert math.isfinite(expected)

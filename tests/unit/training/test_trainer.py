@@ -9,6 +9,7 @@ import torch
 
 from study import StudyError
 from study.config.fingerprint import settings_yaml
+from study.config.schema import Branch
 from study.data.count_embeddings import count_embeddings
 from study.evaluation.embedding import load_cell
 from study.objectives.masked_lm import token_nll
@@ -172,34 +173,31 @@ def test_a_run_that_ends_above_the_loss_of_guessing_has_diverged(config, data, o
     assert all(math.isfinite(record["loss"]) for record in progress.records if "loss" in record)
 
 
+@pytest.mark.parametrize("masking", [{"random": 1.0, "keep": 0.0}, {"random": 0.2, "keep": 0.8}])
+@pytest.mark.parametrize(("learning_rate", "status"), [(0.003, "finished"), (10.0, "diverged")])
+def test_a_run_without_mask_is_judged_by_its_training_loss(config, data, monkeypatch, masking, learning_rate, status):
+    """Its NLL on [MASK], which it never sees, may be above that of guessing, or below."""
+    bound = math.log(data.tokenizer.vocabulary_size)
+    monkeypatch.setattr(VALIDATION, lambda *_: bound + (1 if status == "finished" else -1))
+    unmasked = changed(config, masking={"mask": 0.0} | masking,
+                       training={"steps": 30, "learning_rate": learning_rate, "warmup_steps": 0, "logging_steps": 5})
+    _, progress = trained(unmasked, data)
+    assert (progress.status, progress.step) == (status, 30)
+
+
 def test_validations_are_at_powers_of_two_until_they_are_regular(config, data):
     _, progress = trained(changed(config, training={"steps": 26, "eval_steps": 10, "logging_steps": 5}), data)
     assert [r["step"] for r in progress.records if "validation_nll" in r] == [0, 1, 2, 4, 8, 10, 20, 26]
     assert [r["step"] for r in progress.records] == [0, 1, 2, 4, 5, 8, 10, 15, 20, 25, 26]
 
 
-@pytest.mark.parametrize(("values", "patience", "last", "status"), [
-    ([3.0, 2.9, 2.95, 2.8, 2.85, 2.9, 2.7], 2, 5, "finished"),
-    ([3.0, 2.9, 2.95, 2.8, 2.85, 2.9, 2.7], 3, 6, "finished"),
-    ([3.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0], 1, 1, "finished"), ([3.0, 90.0, 2.0, 2.0, 2.0, 2.0, 2.0], 1, 1, "diverged"),
-    ([3.0, math.inf, 2.0, 2.0, 2.0, 2.0, 2.0], 1, 1, "diverged")])
-def test_patience_counts_validations_since_the_best(config, data, monkeypatch, values, patience, last, status):
-    measured = iter(values)
-    monkeypatch.setattr(VALIDATION, lambda *_: next(measured))
-    patient = changed(config, training={"steps": 6, "logging_steps": 1, "eval_steps": 1, "patience": patience})
-    _, progress = trained(patient, data)
-    assert (progress.step, progress.status) == (last, status)
-
-
-@pytest.mark.parametrize(("escape", "limit", "last"), [(3, 4, 7), (3, 1, 5), (None, 1, 12), (9, 4, 12)])
-def test_a_run_can_stop_some_steps_after_it_has_left_the_plateau(config, data, monkeypatch, escape, limit, last):
-    """An escape is known only after three validations, and the last step comes first."""
-    level = data.validation.unigram_nll
-    values = iter([level - (0.2 if escape is not None and step >= escape else 0.05) for step in range(13)])
-    monkeypatch.setattr(VALIDATION, lambda *_: next(values))
-    stopping = changed(config, training={"steps": 12, "warmup_steps": 0, "logging_steps": 1, "eval_steps": 1,
-                                         "stop_after_escape": limit})
-    assert trained(stopping, data)[1].step == last
+@pytest.mark.parametrize(("rows", "parts", "expected"), [(8, 1, 32), (8, 2, 16), (8, 8, 4), (5, 5, 4)])
+def test_validation_needs_no_more_memory_than_micro_batches(config, data, monkeypatch, rows, parts, expected):
+    sizes = []
+    monkeypatch.setattr(VALIDATION, lambda *arguments: sizes.append(arguments[-1]) or 3.0)
+    Trainer(changed(config, training={"batch_size": rows, "gradient_accumulation_steps": parts}), data, 0).validate(
+        {"step": 0, "tokens": 0})
+    assert sizes == [expected]
 
 
 def test_a_record_has_the_extremes_of_its_steps(config, data):
@@ -233,6 +231,20 @@ def test_count_embeddings_replace_those_of_the_tokens_in_the_text_at_their_step(
     assert len(absent)
 
 
+@pytest.mark.parametrize("is_branched", [False, True])
+def test_count_embeddings_need_a_width_below_the_vocabulary(config, data, is_branched):
+    size = data.tokenizer.vocabulary_size
+    width = 4 * math.ceil(size / 4)
+    wide = changed(config, model={"hidden_size": width}, training={"steps": 3, "warmup_steps": 0})
+    settings = changed(wide, training={"count_embeddings_at": 2})
+    if is_branched:
+        settings = wide.model_copy(update={"branch": Branch(step=2, before=settings)})
+    with pytest.raises(StudyError, match=f"training.count_embeddings_at 2 needs model.hidden_size {width} below the "
+                                         f"vocabulary's {size} tokens; choose"):
+        Trainer(settings, data, 0)
+    Trainer(wide, data, 0)
+
+
 def test_the_unigram_level_is_that_of_the_references(tiny):
     ladder = json.loads((tiny.runs / "examples" / "references.json").read_text())["ladder"]["validation"]
     expected = next(rung["nll"] for rung in ladder if rung["name"] == "unigram")
@@ -247,13 +259,6 @@ def test_validations_record_the_attention_if_asked(config, data):
         assert np.shape(record["attention_offsets"]) == (model.num_hidden_layers, model.num_attention_heads, 5)
     plain, _ = trained(changed(recording, training={"attention_offsets": False}), data)
     assert all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(trainer).values(), strict=True))
-
-
-def test_patience_ignores_early_validations(config, data, monkeypatch):
-    measured = {0: 3.0, 1: 3.1, 2: 3.2, 4: 3.3, 5: 2.9, 10: 2.95, 15: 1.0}
-    monkeypatch.setattr(VALIDATION, lambda *_: measured[trainer.progress.step])
-    trainer = Trainer(changed(config, training={"steps": 15, "eval_steps": 5, "patience": 1}), data, 0)
-    assert trainer.train().step == 10
 
 
 def test_a_validation_loss_that_is_not_finite_ends_the_run(config, data, monkeypatch):

@@ -114,6 +114,14 @@ def test_the_validation_is_the_mean_of_batch_means_over_new_masks(config, tokeni
         model, config, paragraphs, tokenizer, 5, 500)
 
 
+def test_the_validation_masks_unknown_words_if_training_does(config, tokenizer, paragraphs):
+    unknown = Rows(np.where(paragraphs.attention_mask, tokenizer.unk_id, paragraphs.ids), *[
+        getattr(paragraphs, name) for name in ("token_type_ids", "attention_mask", "label")])
+    config = changed(config, masking=COLLATOR | {"unknown": True, "mlm_probability": 0.5})
+    model = new_model(config, tokenizer.vocabulary_size, 0)
+    assert np.isfinite(remasked_nll(model, config, unknown, tokenizer, 5, 500))
+
+
 def test_the_validation_is_recorded_at_its_steps_and_changes_no_weight(config, data, paragraphs):
     from dataclasses import replace
 
