@@ -132,6 +132,9 @@ def resolve(study: Study, arm: str, tuned: dict[str, Any] | None = None,
     embeddings = config.training.count_embeddings_at
     if embeddings not in (None, before.training.count_embeddings_at) and embeddings < branch.step:
         raise StudyError(f"{where}: training.count_embeddings_at {embeddings} is earlier; it must not be")
+    curricula = before.training.curriculum, config.training.curriculum
+    if None not in curricula and curricula[0].keep != curricula[1].keep:
+        raise StudyError(f"{where}: training.curriculum.keep cannot change here: the arm would read some rows again")
     return config.model_copy(update={"branch": Branch(step=branch.step, before=before)})
 
 

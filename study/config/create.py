@@ -10,6 +10,7 @@ from study import StudyError
 from study.config.load import load_study, study_name
 from study.config.study import Study
 
+HEAD_COMMENT = re.compile(r"\A(?:(?:#.*)?\n)+")
 DVC_CONFIG = """\
 [core]
     analytics = false
@@ -26,7 +27,8 @@ DVC_IGNORE = "# compiled Python files next to the modules that the stage `code` 
 def create_study(source: Study, name: str) -> Path:
     """Creates experiments/<name>, a DVC repository with the settings of `source`, and returns the folder.
 
-    Links to its runs/<name> and reports/<name> appear in the folders of that name in the root.
+    The comment at the head of the source's params.yaml is left out: it describes the source. Links to the new study's
+    runs/<name> and reports/<name> appear in the folders of that name in the root.
 
     Raises StudyError if the name is invalid or taken.
     """
@@ -34,7 +36,7 @@ def create_study(source: Study, name: str) -> Path:
     if not (source.root / "dvc.yaml").exists():
         raise StudyError(f"{source.root / 'dvc.yaml'}: no such file; a new study gets a copy of the project's pipeline")
     folder = source.root / "experiments" / name
-    text = source.params_path.read_text(encoding="utf-8")
+    text = HEAD_COMMENT.sub("", source.params_path.read_text(encoding="utf-8"))
     text = re.sub(r"^(name|study):.*$", rf"\1: {name}", text, count=1, flags=re.M)
     text = re.sub(r"^root:.*$", "root: ../..", text, count=1, flags=re.M)
     folder.mkdir()

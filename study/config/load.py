@@ -17,8 +17,8 @@ NAME_LINE = re.compile(r"^(?:name|study):\s*(\S+)", re.M)       # the key is `st
 def load_study(folder: str | Path = ".") -> Study:
     """Returns the study in a folder, which may also be given as its params.yaml or dvc.yaml.
 
-    Raises StudyError if the settings or arms are invalid, two arms are the same, or the study's name or pipeline
-    conflicts with another study's.
+    Raises StudyError if the settings or arms are invalid, two arms or cells are the same, or the study's name or
+    pipeline conflicts with another study's.
     """
     folder = Path(folder)
     folder = folder.parent if folder.suffix == ".yaml" else folder
@@ -28,7 +28,7 @@ def load_study(folder: str | Path = ".") -> Study:
     if not arms_path.exists():
         raise StudyError(f"{path}: root {settings.root!r} does not lead to experiments/arms.yaml")
     study = Study(folder=folder, settings=settings, arms=load_arms(arms_path))
-    for check in (_check_arms, _check_search, _check_pipeline, _check_name):
+    for check in (_check_arms, _check_seeds, _check_search, _check_pipeline, _check_name):
         check(study)
     return study
 
@@ -47,6 +47,23 @@ def _check_arms(study: Study) -> None:
         if (twin := first_with.setdefault(config.model_dump_json(), name)) != name:
             raise StudyError(f"{study.params_path}: arms: {name} is the same as {twin} under this study's settings; "
                              f"remove one of them")
+
+
+def _check_seeds(study: Study) -> None:
+    """No cell may repeat the run of another one, or have the seed of the search. The seed of a run is that of its cell
+    plus the arm's `training.seed_offset`."""
+    first_with: dict[tuple[str, int], str] = {}
+    for arm in study.settings.arms:
+        config = resolve(study, arm)
+        recipe = config.model_dump_json(exclude={"training": {"seed_offset"}})
+        for seed in study.settings.seeds:
+            cell, seed_of_run = f"{arm}-{seed}", seed + config.training.seed_offset
+            if seed_of_run == study.settings.search.seed:
+                raise StudyError(f"{study.params_path}: search.seed {seed_of_run} is one of the reported seeds, that "
+                                 f"of {cell} with its training.seed_offset; choose another")
+            if (twin := first_with.setdefault((recipe, seed_of_run), cell)) != cell:
+                raise StudyError(f"{study.params_path}: seeds: {cell} repeats {twin}, since both have the seed "
+                                 f"{seed_of_run} with their training.seed_offset; choose other seeds")
 
 
 def _check_search(study: Study) -> None:
@@ -82,4 +99,4 @@ def _check_name(study: Study) -> None:
 def study_name(path: Path) -> str | None:
     """Returns the name in a params.yaml without checking the file; None if it does not exist or has no name."""
     name = NAME_LINE.search(path.read_text(encoding="utf-8")) if path.exists() else None
-    return name[1] if name else None
+    return name[1].strip("\"'") if name else None

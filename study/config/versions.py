@@ -45,9 +45,16 @@ def upgraded(content: dict, where: str) -> dict:
 
 def _to_version_2(content: dict) -> dict:
     content = _renamed(content, _RENAMED_IN_2)
-    if isinstance(content.get("arms"), list):           # the arm `again` was renamed at the same time
-        content["arms"] = ["dynamic-reseeded" if arm == "again" else arm for arm in content["arms"]]
+    for section in (content, content.get("search")):
+        if isinstance(section, dict) and isinstance(section.get("arms"), list):
+            section["arms"] = [_arm_of_version_2(arm) for arm in section["arms"]]
+    if "baseline" in content:
+        content["baseline"] = _arm_of_version_2(content["baseline"])
     return content
+
+
+def _arm_of_version_2(arm: str) -> str:
+    return "dynamic-reseeded" if arm == "again" else arm
 
 
 def _renamed(content: dict, names: dict[str, str], prefix: str = "") -> dict:

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
 from study import StudyError
+from study.config.validation_errors import explained
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
@@ -50,35 +51,12 @@ _UniqueKeyLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^
 
 
 def validated(model: type[Model], content: Any, where: str) -> Model:
-    """Returns `content` as an instance of `model`. Raises StudyError for the first error, with the key and `where`.
-
-    Unknown keys are reported before missing ones, since a missing key is usually an unknown one misspelt.
-    """
+    """Returns `content` as an instance of `model`. Raises StudyError for the first error, with the key and `where`."""
+    text = json.dumps(content, default=str)
     try:
-        return model.model_validate_json(json.dumps(content, default=str), strict=True)
+        return model.model_validate_json(text, strict=True)
     except pydantic.ValidationError as error:
-        errors = sorted(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
-        _raise(model, errors[0], where)
-
-
-def _raise(model: type[pydantic.BaseModel], details: dict, where: str) -> NoReturn:
-    """Raises the StudyError that explains one error of pydantic."""
-    location = details["loc"]
-    if location[:1] == ("corpus",):         # pydantic inserts the corpus's kind: corpus.<kind>.key
-        location = location[:1] + location[2:]
-    key = ".".join(map(str, location)) or "settings"
-    if details["type"] == "extra_forbidden":
-        raise StudyError(f"{where}: unknown key {key}{nearest(str(location[-1]), _known_keys(model), '; remove it')}")
-    if details["type"] == "missing":
-        raise StudyError(f"{where}: missing key {key}; add it (study/config/schema describes every key)")
-    message = details["msg"].removeprefix("Value error, ")
-    raise StudyError(f"{where}: {key}: {message} (found {details['input']!r:.80})")
-
-
-def _known_keys(model: type[pydantic.BaseModel]) -> list[str]:
-    schema = model.model_json_schema()
-    parts = [schema, *schema.get("$defs", {}).values()]
-    return sorted({key for part in parts for key in part.get("properties", {})})
+        raise StudyError(f"{where}: {explained(model, error, json.loads(text))}") from None
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:

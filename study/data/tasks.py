@@ -43,8 +43,13 @@ def write_task(study: Study, task: ProbeTask, folder: Path, topic_rows: Callable
 def check_labels(task: ProbeTask, split: str, frame: DataFrame, section: str = "probe.tasks") -> None:
     """Raises StudyError unless every class occurs. section: of the settings, with the task."""
     if absent := sorted(set(range(len(task.labels))) - set(frame.label)):
-        raise StudyError(f"task {task.name} ({split}): labels {sorted(set(frame.label.tolist()))} do not match the "
-                         f"{len(task.labels)} names in {section}.labels: no row of {task.labels[absent[0]]}")
+        rows = task.train_rows if split == "train" else task.test_rows
+        all_used = rows is None or len(frame) < rows
+        remedy = "name another split in `splits`" if all_used else f"raise {section}.{split}_rows ({rows})"
+        raise StudyError(f"{task.local or task.path} ({split}): task {task.name}: labels "
+                         f"{sorted(set(frame.label.tolist()))} do not match the {len(task.labels)} names in "
+                         f"{section}.labels: no row of {task.labels[absent[0]]}; {remedy} in params.yaml, or remove "
+                         f"the name")
 
 
 def write_pairs(study: Study, task: MinimalPairs, folder: Path) -> dict[str, int]:

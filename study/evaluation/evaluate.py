@@ -30,6 +30,7 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     config, model = load_cell(study, arm, seed)
     heldout = load_evaluation_set(study.runs / "examples" / "test.npz")
     backend = load(study.runs / "tokenizer")
+    predictions = examples(study, model, heldout, backend)      # first, because a sentence may be unusable
     result: dict = {"hash": heldout.hash, **dict.fromkeys((*SETS, PAIR_SET, "nsp", "sop"))}
     arrays: dict[str, np.ndarray] = {}
     for scores in (mask_scores(model, heldout, TokenizerInfo.of(backend).is_continuation, settings.batch_size),
@@ -52,7 +53,7 @@ def evaluate(study: Study, arm: str, seed: int) -> dict:
     (folder / EVALUATED_WITH).unlink(missing_ok=True)       # the probes write it, when all scores are there
     save_arrays(arrays, folder / "evaluation.npz")
     result = with_null(result)
-    write_json(folder / "predictions.json", with_null(examples(study, model, heldout, backend)), ensure_ascii=False)
+    write_json(folder / "predictions.json", with_null(predictions), ensure_ascii=False)
     write_json(folder / "evaluation.json", result)
     return result
 

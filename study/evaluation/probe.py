@@ -50,6 +50,7 @@ def _probe(study: Study, arm: str, seed: int, config: RunConfig, model: Pretrain
         frames = {split: read_task(study, task, split) for split in ("train", "test")}
         labels = {split: frame.label.to_numpy() for split, frame in frames.items()}
         draws = training_rows(task, labels["train"], seed)
+        dtype = np.min_scalar_type(len(task.labels) - 1)
         scores = {"rows": {"train": len(draws[0]), "test": len(frames["test"])}, "draws": len(draws),
                   "labels": task.labels}
         for name, encoder in (("trained", model), ("untrained", untrained)):
@@ -67,11 +68,11 @@ def _probe(study: Study, arm: str, seed: int, config: RunConfig, model: Pretrain
                     scores[pooling]["untrained_accuracy"] = of_encoder[pooling]["accuracy"]
             others = {key: value for key, value in of_encoder.items() if key not in settings.poolings}
             scores.setdefault("more", {})[name] = others
-            arrays |= {f"{task.name}/{key}/{name}/predicted": row.astype(np.uint8) for key, row in predicted.items()}
+            arrays |= {f"{task.name}/{key}/{name}/predicted": row.astype(dtype) for key, row in predicted.items()}
             cls = vectors["test"][-1].cls[:settings.plane_rows]
             arrays[f"{task.name}/cls/{name}/plane"] = principal_plane(cls)
             arrays |= {f"{task.name}/cls/{name}/{kind}": project(cls, kind) for kind in settings.projections}
-        arrays[f"{task.name}/label"] = labels["test"].astype(np.uint8)
+        arrays[f"{task.name}/label"] = labels["test"].astype(dtype)
         result[task.name] = scores | baselines(study, task)
     save_arrays(arrays, folder / "probe.npz")
     write_json(folder / "probe.json", result)
@@ -232,17 +233,22 @@ def principal_plane(vectors: np.ndarray) -> np.ndarray:
     """
     from sklearn.decomposition import PCA
 
-    if not np.isfinite(vectors).all() or np.ptp(vectors, axis=0).max() < 1e-6:
+    if not _spread_out(vectors):
         return np.zeros((len(vectors), 2), np.float32)
     return PCA(2, svd_solver="full").fit_transform(vectors.astype(np.float64)).astype(np.float32)
 
 
+def _spread_out(vectors: np.ndarray) -> bool:
+    return bool(np.isfinite(vectors).all()) and np.ptp(vectors, axis=0).max() >= 1e-6
+
+
 def project(vectors: np.ndarray, kind: str) -> np.ndarray:
-    """Returns vectors (N, H) in two dimensions by `tsne` or `umap`, (N, 2) float32; all zeros if they are not finite.
+    """Returns vectors (N, H) in two dimensions by `tsne` or `umap`, (N, 2) float32; all zeros if they are alike or not
+    finite.
 
     Raises StudyError if UMAP is asked for and its package is missing.
     """
-    if not np.isfinite(vectors).all():
+    if not _spread_out(vectors):
         return np.zeros((len(vectors), 2), np.float32)
     if kind == "tsne":
         from sklearn.manifold import TSNE

@@ -65,7 +65,8 @@ def finetune(study: Study, arm: str, seed: int) -> dict:
         started = time.perf_counter()
         scores, predicted = finetune_task(study, task, backend, plans)
         result[task.name] = scores
-        arrays |= {f"{task.name}/{key}": array.astype(np.uint8) for key, array in predicted.items()}
+        kind = np.min_scalar_type(len(task.labels) - 1)
+        arrays |= {f"{task.name}/{key}": array.astype(kind) for key, array in predicted.items()}
         seconds[task.name] = round(time.perf_counter() - started, 3)
     save_arrays(arrays, folder / "finetune.npz")
     write_json(folder / "finetune_time.json", {"seconds": seconds})

@@ -3,9 +3,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt, model_validator
 
 from study.config.schema.base import TRAIN_TEST, TRAIN_VALIDATION_TEST, Fraction, RelativePath, Settings
+
+
+def _some_weight(value: tuple) -> tuple:
+    if not any(value):
+        raise ValueError("at least one weight must be greater than 0")
+    return value
+
+
+def _ascending(value: tuple) -> tuple:
+    if value[0] > value[1]:
+        raise ValueError(f"the smallest number comes first; write [{value[1]}, {value[0]}]")
+    return value
 
 
 class Synthetic(Settings):
@@ -14,7 +26,7 @@ class Synthetic(Settings):
     kind: Literal["synthetic"]
     """Always `synthetic`."""
 
-    seed: int
+    seed: NonNegativeInt
     """Seed of the language and of its documents."""
 
     topics: PositiveInt
@@ -32,7 +44,7 @@ class Synthetic(Settings):
     thematic: PositiveInt
     """Words per word class that belong to one theme of one topic."""
 
-    mixture: tuple[Fraction, Fraction, Fraction]
+    mixture: Annotated[tuple[Fraction, Fraction, Fraction], AfterValidator(_some_weight)]
     """Weights of the general, topical and thematic word lists."""
 
     advance: Fraction
@@ -50,7 +62,7 @@ class Synthetic(Settings):
     probe_documents: Annotated[dict[Literal["train", "test"], PositiveInt], TRAIN_TEST]
     """Rows per split of the probe task. Its classes are the topics."""
 
-    probe_sentences: tuple[PositiveInt, PositiveInt]
+    probe_sentences: Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
     """Smallest and largest number of sentences in a row of the probe task."""
 
 

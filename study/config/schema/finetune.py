@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from study.config.schema.base import Fraction, Name, Settings
 from study.config.schema.probe import ProbeTask
+from study.config.validation_errors import explained
 
 ENCODERS = ("trained", "untrained")         # names of the recipe's own scores; no variant may have one
 SHARED = ("train_sizes", "seeds", "validation_fraction", "untrained")       # what variants may not change: they are
@@ -133,11 +134,11 @@ class Finetune(Settings):
                 raise ValueError(f"variants: {name}: {fixed[0]} is the same in all variants; remove it")
             if not changes:
                 raise ValueError(f"variants: {name} changes no setting; remove it")
+            recipe = self.recipe.model_dump() | changes
             try:
-                FinetuneRecipe.model_validate(self.recipe.model_dump() | changes)
+                FinetuneRecipe.model_validate(recipe)
             except ValidationError as error:
-                detail = error.errors()[0]
-                raise ValueError(f"variants: {name}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}") from None
+                raise ValueError(f"variants: {name}: {explained(FinetuneRecipe, error, recipe)}") from None
         return self
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from study.config.schema.base import Fraction, PositiveFraction, RelativePath, Settings
 
@@ -73,7 +73,7 @@ class Examples(Settings):
     """Where the rows of the evaluation sets are from. `document`: each is inside one document, so shorter documents are
     left out. `text`: they run through the text, with [SEP] between documents, as training rows do."""
 
-    seed: int
+    seed: NonNegativeInt
     """Seed of the masks of the evaluation sets."""
 
     remasked: Remasked | None = None

@@ -1,9 +1,9 @@
 """Settings of a study (params.yaml) and of an arm (experiments/arms.yaml)."""
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from study.config.schema.base import Name, Settings, unique
 from study.config.schema.corpus import Synthetic, Text
@@ -45,7 +45,7 @@ class Search(Settings):
     steps: PositiveInt
     """Training steps per trial."""
 
-    seed: int
+    seed: NonNegativeInt
     """Seed of the trials and of the sampler. It must not be the seed of a reported cell."""
 
     space: dict[str, SearchRange]
@@ -82,8 +82,6 @@ class StudyConfig(Recipe):
     def _arms_and_seeds_fit(self):
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
             raise ValueError("seeds and arms must not repeat")
-        if self.search.seed in self.seeds:
-            raise ValueError(f"search.seed {self.search.seed} is one of the reported seeds")
         if missing := [arm for arm in (self.baseline, *self.search.arms) if arm not in self.arms]:
             raise ValueError(f"{missing[0]} (baseline or search.arms) is not among the study's arms")
         return self
@@ -103,15 +101,29 @@ class StudyConfig(Recipe):
 
     @model_validator(mode="after")
     def _searched_settings_exist(self):
-        for key in self.search.space:
+        for key, searched in self.search.space.items():
             section, _, name = key.partition(".")
             if section not in Recipe.model_fields or name not in type(getattr(self, section)).model_fields:
                 raise ValueError(f"search.space: {key} is not a setting; write section.name, for example "
                                  f"training.learning_rate")
-            annotation = type(getattr(self, section)).model_fields[name].annotation
-            if float not in (annotation, *get_args(annotation)):
+            settings = getattr(self, section)
+            if not _holds_a_float(type(settings).model_fields[name].annotation):
                 raise ValueError(f"search.space: {key} is not a float; only settings of type float can be searched")
+            for bound, value in (("low", searched.low), ("high", searched.high)):
+                try:
+                    type(settings).model_validate(settings.model_dump() | {name: value})
+                except ValidationError as error:
+                    message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                    raise ValueError(f"search.space: {key}: {bound} {value:g} is not a value of this setting: "
+                                     f"{message}") from None
         return self
+
+
+def _holds_a_float(annotation: Any) -> bool:
+    """Whether a type is float, or a union with a float, which may have bounds."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation is float or any(map(_holds_a_float, get_args(annotation)))
 
 
 class From(Settings):

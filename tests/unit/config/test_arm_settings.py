@@ -73,7 +73,7 @@ def test_changes_of_an_arm_override_tuned_values(study):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"masking": {"mlm_probabilty": 0.4}}, "unknown key masking.mlm_probabilty; did you mean mlm_probability?"),
+    ({"masking": {"mlm_probabilty": 0.4}}, "unknown key masking.mlm_probabilty; did you mean masking.mlm_probability?"),
     ({"maskin": {"mlm_probability": 0.4}}, "unknown key maskin; did you mean masking?"),
     ({"training": {"steps": {"times": "fast"}}}, "training.steps"),
     ({"training": {"learning_rate": float("inf")}}, "training.learning_rate"),

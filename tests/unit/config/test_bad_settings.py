@@ -20,7 +20,7 @@ from tests.support.studies import ROOT
 
 arm = partial(edited_entry, "arms.yaml")
 SETTINGS = [
-    ("unknown key", edited("training", learning_rat=1), "learning_rat; did you mean learning_rate?"),
+    ("unknown key", edited("training", learning_rat=1), "training.learning_rat; did you mean training.learning_rate?"),
     ("wrong type", edited("training", learning_rate="fast"), "training.learning_rate"),
     ("half a step", edited("training", steps=1.5), "training.steps"),
     ("no rate", edited("masking", mlm_probability=0), "masking.mlm_probability"),
@@ -68,7 +68,7 @@ SETTINGS = [
     ("arm without baseline", arm("static", baseline="dynamik"),
      "static.baseline: unknown arm 'dynamik'; did you mean"),
     ("arm of itself", arm("dynamic", baseline="static"), "baselines form a cycle"),
-    ("arm's unknown key", arm("static", changes={"masking": {"schedul": "static"}}), "did you mean schedule?"),
+    ("arm's unknown key", arm("static", changes={"masking": {"schedul": "static"}}), "did you mean masking.schedule?"),
     ("arm's impossible value", arm("static", changes={"masking": {"mlm_probability": 3}}), "static.changes"),
     ("arm that changes nothing", arm("static", changes={}), "does not differ from its baseline dynamic"),
 ]

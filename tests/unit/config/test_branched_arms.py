@@ -106,7 +106,7 @@ REFUSED = {
                      "odd.from: all-mask-from-1000 starts from another arm itself"),
     "itself": (arm(ALL_MASK, {"arm": "odd", "step": 6}), "odd.from: odd starts from another arm itself"),
     "step 0": (arm(ALL_MASK, {"arm": "dynamic", "step": 0}), "odd: from.step"),
-    "unknown key": (arm(ALL_MASK, START | {"stepp": 6}), "odd: unknown key from.stepp; did you mean step?"),
+    "unknown key": (arm(ALL_MASK, START | {"stepp": 6}), "odd: unknown key from.stepp; did you mean from.step?"),
     "no step": (arm(ALL_MASK, {"arm": "dynamic"}), "odd: missing key from.step"),
     "an ancestor's setting": (arm(ALL_MASK, START, baseline="pre-ln"), "odd: model.norm cannot change at a branch"),
     "scaled": (arm({"training": {"batch_size": {"times": 2}}}, START), "odd: training.batch_size cannot change"),
@@ -151,7 +151,9 @@ def test_a_fixed_setting_may_differ_from_the_study_s_if_both_arms_have_it(tmp_pa
      "0 steps"),
     (arm(ALL_MASK | {"training": {"steps": 5}}, START), "step 6: must come before the end of training, but odd has 5"),
     (arm({"masking": {"mask": 0.8}}, START), "step 6: nothing changes here, so the arm is dynamic"),
-    (arm({"training": {"count_embeddings_at": 5}}, START), "step 6: training.count_embeddings_at 5 is earlier")])
+    (arm({"training": {"count_embeddings_at": 5}}, START), "step 6: training.count_embeddings_at 5 is earlier"),
+    (arm({"training": {"curriculum": {"step_fraction": 0.5, "length_fraction": 0.5, "keep": "rows"}}},
+         {"arm": "short-first-half", "step": 6}), "step 6: training.curriculum.keep cannot change here")])
 def test_a_branch_that_does_not_fit_the_study_is_refused(study, content, message):
     with pytest.raises(StudyError) as error:
         resolve(with_arms(study, odd=content), "odd")

@@ -44,12 +44,17 @@ INVALID = {
     "a warm-up of more than all steps": (recipe(warmup_fraction=1.5), "warmup_fraction"),
     "an unknown pooling": (recipe(pooling="max"), "pooling"),
     "a negative number of frozen layers": (recipe(frozen_layers=-1), "frozen_layers"),
-    "a variant with an unknown setting": (lambda f: f.update(variants={"a": {"epoch": 3}}), "variants: a: epoch"),
+    "most of the layers": (recipe(frozen_layers="most"),
+                           "finetune.recipe.frozen_layers: Input should be a valid integer or 'all' (found 'most')"),
+    "a variant with most of the layers": (lambda f: f.update(variants={"a": {"frozen_layers": "most"}}),
+                                          "variants: a: frozen_layers: Input should be a valid integer"),
+    "a variant with an unknown setting": (lambda f: f.update(variants={"a": {"epoch": 3}}),
+                                          "variants: a: unknown key epoch; did you mean epochs?"),
     "a variant with an impossible value": (lambda f: f.update(variants={"a": {"epochs": 0}}), "variants: a: epochs"),
     "a variant without changes": (lambda f: f.update(variants={"a": {}}), "variants: a changes no setting"),
     "a variant with other rows": (lambda f: f.update(variants={"a": {"train_sizes": [40]}}), "train_sizes is the same"),
     "a variant named as an encoder": (lambda f: f.update(variants={"untrained": {"epochs": 3}}), "choose another"),
-    "an unknown key": (recipe(learning_rate=1e-3), "did you mean"),
+    "an unknown key": (recipe(learning_rate=1e-3), "did you mean finetune.recipe.learning_rates?"),
 }
 
 

@@ -30,12 +30,12 @@ from study.config.yaml_files import parse_yaml
 from tests.support.studies import ROOT, changed
 
 BEFORE_VERSION_2 = {                        # a file of version 1, with each of its sections
-    "study": "old", "arms": ["dynamic", "again"], "corpus": {"kind": "synthetic", "stray": 0.1},
+    "study": "old", "baseline": "again", "arms": ["dynamic", "again"], "corpus": {"kind": "synthetic", "stray": 0.1},
     "examples": {"length": 32}, "masking": {"rate": 0.15, "duplicates": 1, "schedule": "static"},
     "objective": {"kind": "mlm", "pair": "none", "pair_weight": 1.0, "predicted_share": 1.0},
     "training": {"accumulation": 1, "data_share": 1.0, "schedule": "linear", "beta1": 0.9, "clip_norm": None,
                  "curriculum": {"share": 0.5, "length": 0.25}},
-    "search": {"space": {"training.clip_norm": {"low": 0.1, "high": 1.0, "log": True}}},
+    "search": {"arms": ["again", "dynamic"], "space": {"training.clip_norm": {"low": 0.1, "high": 1.0, "log": True}}},
 }
 
 
@@ -56,7 +56,8 @@ def test_every_committed_settings_file_loads():
 def test_names_of_version_1_are_upgraded():
     content = upgraded(BEFORE_VERSION_2, "params.yaml")
     assert content == {
-        "name": "old", "arms": ["dynamic", "dynamic-reseeded"], "corpus": {"kind": "synthetic", "smoothing": 0.1},
+        "name": "old", "baseline": "dynamic-reseeded", "arms": ["dynamic", "dynamic-reseeded"],
+        "corpus": {"kind": "synthetic", "smoothing": 0.1},
         "examples": {"max_seq_length": 32},
         "masking": {"mlm_probability": 0.15, "dupe_factor": 1, "schedule": "static"},
         "objective": {"token_objective": "mlm", "sentence_objective": "none", "sentence_weight": 1.0,
@@ -64,7 +65,8 @@ def test_names_of_version_1_are_upgraded():
         "training": {"gradient_accumulation_steps": 1, "data_fraction": 1.0, "lr_scheduler_type": "linear",
                      "adam_beta1": 0.9, "max_grad_norm": None,
                      "curriculum": {"step_fraction": 0.5, "length_fraction": 0.25}},
-        "search": {"space": {"training.max_grad_norm": {"low": 0.1, "high": 1.0, "log": True}}}}
+        "search": {"arms": ["dynamic-reseeded", "dynamic"],
+                   "space": {"training.max_grad_norm": {"low": 0.1, "high": 1.0, "log": True}}}}
     assert upgraded(content | {"version": VERSION}, "params.yaml") == content
 
 

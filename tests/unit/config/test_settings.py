@@ -12,7 +12,8 @@ from tests.support.quick_yaml import dump_yaml, load_yaml
 from tests.support.studies import ROOT
 
 INVALID = [
-    ("training", {"learning_rat": 1}, "did you mean learning_rate"), ("model", {"hiden_size": 1}, "hidden_size"),
+    ("training", {"learning_rat": 1}, "did you mean training.learning_rate?"),
+    ("model", {"hiden_size": 1}, "did you mean model.hidden_size?"),
     ("training", {"learning_rate": None}, "training.learning_rate"), ("training", {"learning_rate": "fast"}, "found"),
     ("model", {"num_attention_heads": 5}, "multiple of num_attention_heads"),
     ("masking", {"mlm_probability": 0}, "masking.mlm_probability"),
@@ -33,6 +34,23 @@ INVALID = [
     ("model", {"hidden_size": True}, "hidden_size"), ("model", {"hidden_act": "swish"}, "model.hidden_act"),
     ("model", {"layer_norm_eps": 0.0}, "model.layer_norm_eps"), ("masking", {"unknown": "often"}, "masking.unknown"),
     ("training", {"steps": 1.5}, "steps"),
+    ("model", {"learning_rate": 1}, "unknown key model.learning_rate; did you mean training.learning_rate?"),
+    ("model", {"train_rows": 1}, "unknown key model.train_rows; did you mean probe.tasks.train_rows?"),
+    ("corpus", {"column": "text"}, "unknown key corpus.column; remove it"),
+    ("search", {"space": {"training.learning_rate": {"low": 1, "higher": 2, "log": False}}},
+     "space.training.learning_rate.higher; did you mean search.space.training.learning_rate.high?"),
+    ("corpus", {"documents": {"trian": 1}}, "corpus.documents.trian: Input should be 'train'"),
+    ("corpus", {"mixture": [0, 0, 0]}, "corpus.mixture: at least one weight must be greater than 0"),
+    ("corpus", {"probe_sentences": [3, 1]}, "corpus.probe_sentences: the smallest number comes first; write [1, 3]"),
+    ("corpus", {"seed": -1}, "corpus.seed"), ("examples", {"seed": -1}, "examples.seed"),
+    ("search", {"seed": -1}, "search.seed"),
+    ("search", {"space": {"model.dropout": {"low": 0.1, "high": 1.5, "log": False}}},
+     "model.dropout: high 1.5 is not a value of this setting: Input should be less than 1"),
+    ("search", {"space": {"training.weight_decay": {"low": -1, "high": 1, "log": False}}}, "weight_decay: low -1"),
+    ("search", {"space": {"training.max_grad_norm": {"low": 0, "high": 1, "log": False}}}, "max_grad_norm: low 0"),
+    ("search", {"space": {"masking.mask": {"low": 0.8, "high": 0.9, "log": False}}},
+     "masking.mask: high 0.9 is not a value of this setting: mask + random + keep must be 1"),
+    ("search", {"seed": 617}, "search.seed 617 is one of the reported seeds, that of dynamic-reseeded-117"),
 ]
 
 
@@ -62,6 +80,13 @@ def test_an_invalid_setting_is_one_line_with_file_key_and_remedy(project, sectio
     assert "params.yaml" in str(error.value)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+    assert "(found {" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["training.max_grad_norm", "model.layer_norm_eps", "masking.mlm_probability"])
+def test_every_setting_with_a_decimal_value_can_be_searched(project, key):
+    searched = {key: {"low": 1e-9, "high": 0.5, "log": True}}
+    assert load_study(project(lambda content: content["search"].update(space=searched))).settings.search.space[key].log
 
 
 def test_missing_and_repeated_keys(project, tmp_path):
@@ -79,7 +104,7 @@ def test_a_misspelt_key_is_reported_before_the_missing_one(project):
     def misspell(content):
         content["training"]["learning_rte"] = content["training"].pop("learning_rate")
 
-    with pytest.raises(StudyError, match=r"unknown key training\.learning_rte; did you mean learning_rate\?"):
+    with pytest.raises(StudyError, match=r"unknown key training\.learning_rte; did you mean training\.learning_rate\?"):
         load_study(project(misspell))
     with pytest.raises(StudyError, match=r"unknown key model\.depht; remove it"):
         load_study(project(lambda content: content["model"].update(depht=3)))
@@ -115,6 +140,18 @@ def without_leaf(content, path):
     if rest:
         return content | {head: without_leaf(content[head], rest)}
     return {key: value for key, value in content.items() if key != head}
+
+
+def test_a_key_misspelt_in_a_probe_task_is_named_with_its_place(project):
+    with pytest.raises(StudyError, match=r"key probe\.tasks\.0\.lable; did you mean probe\.tasks\.0\.label\?"):
+        load_study(project(lambda content: content["probe"]["tasks"][0].update(lable="topic")))
+
+
+def test_every_member_of_a_union_is_named_in_one_message(project):
+    with pytest.raises(StudyError) as error:
+        load_study(project(lambda content: content["probe"]["tasks"][0].update(label_values=[1.5])))
+    assert str(error.value).endswith("probe.tasks.0.label_values.0: Input should be a valid integer or a valid string "
+                                     "(found 1.5)")
 
 
 @pytest.mark.parametrize("key", ["text", "label", "name", "splits"])
@@ -163,6 +200,34 @@ def test_two_studies_of_one_name_are_refused(project, tmp_path):
     (new / "params.yaml").write_text((new / "params.yaml").read_text().replace("name: mine", "name: quick"))
     with pytest.raises(StudyError, match=r"the name quick is taken by .*params\.yaml"):
         load_study(new)
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_quoted_name_is_taken_as_well(project, quote):
+    folder = project()
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("name: quick", f"name: {quote}quick{quote}"))
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(StudyError, match="study quick already exists"):
+        create_study(load_study(folder), "quick")
+
+
+def test_a_new_study_has_no_comment_about_its_source(project):
+    folder = project()
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(f"# The quick study.\n\n# It is quick.\n{text}# The end.\n")
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    new = create_study(load_study(folder), "mine")
+    expected = text.replace("name: quick", "name: mine").replace("root: .\n", "root: ../..\n")
+    assert (new / "params.yaml").read_text() == f"{expected}# The end.\n"
+
+
+def test_a_cell_that_repeats_another_one_is_refused(project):
+    """The arm `dynamic-reseeded` adds 500 to the seed of the cell."""
+    message = r"params\.yaml: seeds: dynamic-reseeded-0 repeats dynamic-500, .*; choose other seeds"
+    with pytest.raises(StudyError, match=message):
+        load_study(project(lambda content: content.update(seeds=[0, 500])))
+    assert load_study(project(lambda content: content.update(seeds=[0, 501]))).settings.seeds == [0, 501]
 
 
 def test_two_equal_arms_are_refused(project):

@@ -8,6 +8,7 @@ from study import StudyError
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
 from study.config.load import load_study
+from study.config.made_with import EVALUATED_WITH
 from study.data.tokenizer import TokenizerInfo, load
 from study.evaluation.baselines import write_baselines
 from study.evaluation.evaluate import evaluate
@@ -117,12 +118,15 @@ def test_the_file_of_a_cell_has_rows_of_the_test_set_and_the_typed_sentences(stu
     assert json.loads((study.cell("left-to-right", 0) / "predictions.json").read_text()) == []
 
 
-def test_a_sentence_that_is_too_long_is_named_with_its_setting(study):
+def test_a_sentence_that_is_too_long_is_named_with_its_setting_before_anything_is_written(study):
     text = "magoku " * 90 + "[MASK]"
     evaluation = study.settings.evaluation.model_copy(update={"sentences": [text]})
     other = study.model_copy(update={"settings": study.settings.model_copy(update={"evaluation": evaluation})})
+    (study.cell("all-mask", 0) / EVALUATED_WITH).write_text("of earlier scores\n")
     with pytest.raises(StudyError, match=r"params.yaml: evaluation.sentences: 'magoku .*\[MASK\]': 1 of the 1"):
-        evaluate(other, "dynamic", 0)
+        evaluate(other, "all-mask", 0)
+    assert (study.cell("all-mask", 0) / EVALUATED_WITH).exists()
+    assert not (study.cell("all-mask", 0) / "evaluation.npz").exists()
 
 
 def test_a_sentence_without_a_mask_is_no_setting(tmp_path, study):

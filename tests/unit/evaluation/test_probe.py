@@ -3,12 +3,15 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from study import StudyError
+from study.config.arms import resolve
+from study.evaluation import probe as probe_module
 from study.evaluation.baselines import training_rows
-from study.evaluation.embedding import embed_layers, tokenize
+from study.evaluation.embedding import PooledStates, embed_layers, tokenize
 from study.evaluation.probe import (
     learning_curve,
     linear_probe,
@@ -19,6 +22,7 @@ from study.evaluation.probe import (
     tutorial_probe,
 )
 from study.objectives.pretraining_model import new_model
+from tests.support.studies import changed
 
 
 @pytest.fixture
@@ -122,6 +126,7 @@ def test_tsne_keeps_clusters_apart_and_is_the_same_every_time():
     np.testing.assert_array_equal(plane, project(points, "tsne"))
     assert not project(np.full((50, 4), np.nan, np.float32), "tsne").any()
     assert project(points[:5], "tsne").shape == (5, 2)
+    assert project(points[:1], "tsne").tolist() == [[0, 0]]
 
 
 def test_umap_is_used_where_its_package_is_installed(monkeypatch):
@@ -142,6 +147,27 @@ def test_umap_is_used_where_its_package_is_installed(monkeypatch):
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_vectors_that_are_alike_or_not_finite_have_no_plane(value):
     assert not principal_plane(np.full((50, 4), value, np.float32)).any()
+    assert not project(np.full((50, 4), value, np.float32), "tsne").any()
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(256, np.uint8), (257, np.uint16)])
+def test_the_file_of_a_cell_holds_every_class(study, tmp_path, monkeypatch, classes, dtype):
+    labels = np.arange(classes)
+    states = PooledStates(cls=np.zeros((classes, 4), np.float32), mean=np.zeros((classes, 4), np.float32))
+    accuracies = {pooling: {"accuracy": 1.0} for pooling in study.settings.probe.poolings}
+    for name, value in {"load": None, "read_task": pd.DataFrame({"text": "a", "label": labels}),
+                        "training_rows": [labels], "_vectors": [states], "baselines": {}, "write_made_with": None,
+                        "_scores": (accuracies, dict.fromkeys(accuracies, labels))}.items():
+        monkeypatch.setattr(probe_module, name, lambda *_, value=value: value)
+    task = task_of(study, labels=[str(label) for label in labels])
+    settings = changed(study.settings, probe={"tasks": [task], "train_sizes": []})
+    other = study.model_copy(update={"folder": tmp_path, "settings": settings})
+    other.cell("dynamic", 0).mkdir(parents=True)
+    probe_module._probe(other, "dynamic", 0, resolve(study, "dynamic"), None, None)
+    arrays = np.load(other.cell("dynamic", 0) / "probe.npz")
+    for name in ("label", "mean/trained/predicted"):
+        assert arrays[f"{task.name}/{name}"].dtype == dtype
+        assert (arrays[f"{task.name}/{name}"] == labels).all()
 
 
 # ---- several draws of training rows, and the nearest neighbour

@@ -107,7 +107,8 @@ def test_a_failed_gate_is_a_detail_and_a_reason(rows):
 
 def test_the_page_leaves_out_what_repeats_the_outcome_or_belongs_to_the_terminal(rows):
     decided = next(row for row in rows.values() if row["outcome"] in ("holds", "reversed") and row.get("margin"))
-    assert {"Reason", "Detects", "Scope", "Rules", "On its own"}.isdisjoint(decided["on_page"])
+    assert {"Reason", "Detects", "Rules", "On its own"}.isdisjoint(decided["on_page"])
+    assert decided["on_page"]["Scope"] == decided["scope"]
     assert {"Reason", "Test"} <= decided["details"].keys()
     open_one = decided | {"outcome": "undecided", "result": decided["result"] | {"flags": ["imprecise"]}}
     assert {"Reason", "Detects"} <= for_page(open_one).keys()

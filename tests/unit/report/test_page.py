@@ -222,11 +222,15 @@ def test_the_registration_is_shown_with_commit_and_hash(tmp_path, undrawn):
     (registration,) = read_registrations(study)
     text = pages(study)["README.md"].decode()
     assert (f"Registered on {entry['date']} at commit 0123456789: {len(entry['claims'])} claims, hash "
-            f"{registration.hash}.\nExploratory (not registered before its arms were trained): none.") in text
+            f"{registration.hash}.\nExploratory (not registered, or changed since): none. ") in text
+    waiting = re.search(r"Registered, but not tested \(\[why\]\(tables/claims.csv\)\): (.*?)\. ", text)[1].split(", ")
+    assert waiting
+    assert set(waiting) < set(entry["claims"])
+    assert not any(re.search(rf"^\| {re.escape(name)} \|", text, re.M) for name in waiting)
     del entry["claims"]["L2"]
     path.write_text(json.dumps([entry]))
     text = pages(study)["README.md"].decode()
-    assert "were trained): L2." in text
+    assert "changed since): L2." in text
     assert re.search(r"^\| L2 \| .* \| [a-z ]+, exploratory \|", text, re.M)
     path.unlink()
     assert "No claim was registered before the first run." in pages(study)["README.md"].decode()

@@ -67,7 +67,7 @@ def test_what_is_measured_after_training_is_left_out(fake, undrawn):
 
 def test_other_studies_have_no_such_section(tmp_path):
     results = StudyResults(fake_study(tmp_path))
-    assert plateau_section(results, escape_table(results)) is None
+    assert plateau_section(results, {"frames": {"escape": escape_table(results)}, "claims": []}) is None
 
 
 def test_only_the_share_at_a_neighbour_counts():

@@ -9,6 +9,7 @@ from study.analysis.results import StudyResults
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
 from study.files import save_arrays
+from study.report import remasked
 from study.report.page import write_report
 from study.report.planes import plane_figure
 from study.report.remasked import published_bands, remasked_section
@@ -62,7 +63,19 @@ def test_each_published_step_has_a_row_with_a_number_per_seed(study):
     assert row["published"] == pytest.approx((50, 100), rel=1e-3)
     assert row["remasked"] == pytest.approx([math.exp(5.0), math.exp(5.01)])
     assert row["fixed"] == pytest.approx([math.exp(5.5)] * 2)
-    assert published_bands(StudyResults(study))[5000] == pytest.approx((20, 40), rel=1e-3)
+    assert rows["tutorial-rotary", 1000]["published"] is None
+    assert published_bands(StudyResults(study))["tutorial", 5000] == pytest.approx((20, 40), rel=1e-3)
+
+
+def test_a_run_without_a_validation_and_one_that_diverged_are_no_obstacle(study, monkeypatch):
+    """A run can diverge before its first validation, and an NLL of 800 nats has no perplexity."""
+    curves = {"tutorial": {500: (800.0, 6.0)}, "tutorial-rotary": {}}
+    results = StudyResults(study)
+    arms = {id(cell.records): cell.arm for cell in results.cells}
+    monkeypatch.setattr(remasked, "_validations", lambda records: curves[arms[id(records)]])
+    rows = remasked_section(results)["rows"]
+    assert [(row["arm"], row["step"]) for row in rows] == [("tutorial", 500)]
+    assert rows[0]["remasked"] == [math.exp(remasked.MOST_NLL)] * 2
 
 
 def test_the_report_shows_bands_numbers_and_both_projections(study):
