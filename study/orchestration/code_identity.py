@@ -37,8 +37,10 @@ ENTRIES = {
     "report": ("study.report.page",), "track": ("study.tracking.runs",),
 }
 # Settings that DVC would otherwise have to read for every cell. Lists of arms are left out: they decide which cells
-# there are, and not what is in them.
-SETTINGS = {"evaluate": ("evaluation", "probe"), "finetune": ("finetune", "baseline")}
+# there are, and not what is in them. Scores depend on those of the text even if its tokens stay the same: they may
+# quote it, and they record its settings (study/config/made_with.py).
+SETTINGS = {"evaluate": ("corpus", "tokenizer", "examples", "evaluation", "probe"),
+            "finetune": ("finetune", "baseline")}
 # Settings that a params.yaml may lack, which DVC would not accept. They count unless they are at their default.
 LATER_SETTINGS = dict.fromkeys(("corpus", "examples"), (("evaluation", "minimal_pairs"),))
 # In addition, for the synthetic corpus.

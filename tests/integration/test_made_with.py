@@ -157,7 +157,9 @@ def test_a_stage_depends_on_the_settings_that_dvc_yaml_lists():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for stage in ("corpus", "tokenizer", "examples", "search"):
         assert {*SECTIONS[stage], "name"} == {*stages[stage]["params"], "name"}
-    assert SECTIONS["evaluate"] == SETTINGS["evaluate"]
+    before = [section.partition(".")[0] for stage in READS["evaluate"] for section in SECTIONS[stage]]
+    assert set(SETTINGS["evaluate"]) == {*SECTIONS["evaluate"], *before}
+    assert set(stages["code"]["params"]) == {"name", "arms", "finetune", *SETTINGS["evaluate"]}
     assert set(stages["compare"]["params"]) <= set(SECTIONS["compare"])
     listed = {name.partition(".")[0] for names in SECTIONS.values() for name in names}
     assert listed | {"name", "root"} == set(StudyConfig.model_fields)
