@@ -44,10 +44,14 @@ def pair_table(results: StudyResults) -> pd.DataFrame:
             parts = {ALL: _by_paradigm(correct, arrays[f"{key}/paradigm"])} | {
                 name: correct[:, arrays[f"{key}/phenomenon"] == name] for name in names}
             counts = {ALL: correct.shape[1]} | {name: part.shape[1] for name, part in parts.items() if name != ALL}
-            rows += [{"task": task.name, "arm": arm, "phenomenon": name, "pairs": counts[name], "n": len(cells),
-                      **_mean_and_interval(part), **_levels(levels, name)} for name, part in parts.items()]
-    return pd.DataFrame(rows, columns=["task", "arm", "phenomenon", "pairs", "n", "accuracy", "low", "high",
-                                       *BASELINES])
+            paradigm = arrays[f"{key}/paradigm"]
+            paradigms = {name: len(set(paradigm[arrays[f"{key}/phenomenon"] == name])) for name in names}
+            paradigms[ALL] = len(set(paradigm))
+            rows += [{"task": task.name, "arm": arm, "phenomenon": name, "paradigms": paradigms[name],
+                      "pairs": counts[name], "n": len(cells), **_mean_and_interval(part), **_levels(levels, name)}
+                     for name, part in parts.items()]
+    return pd.DataFrame(rows, columns=["task", "arm", "phenomenon", "paradigms", "pairs", "n", "accuracy", "low",
+                                       "high", *BASELINES])
 
 
 def _by_paradigm(correct: np.ndarray, paradigm: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from study.analysis.results import read_json
 from study.analysis.verdict import OUTCOMES
 from study.config.study import Study
 from study.report import figures
-from study.report.details import DIFFERENCES, claim_details, for_page
+from study.report.details import DIFFERENCES, arms_and_metric, claim_details, for_page
 from study.report.formatting import in_unit, unit_of
 
 NOT_TESTABLE, CONTROL = OUTCOMES[-1], "A/A"
@@ -83,9 +83,10 @@ def claim_figure(row: dict) -> dict | None:
     if row["baseline"]:
         values = [a - b for a, b in zip(values, result["values"][row["baseline"]], strict=True)]
     numbers = [unit.scale * result[key] for key in ("effect", "low", "high")] + [unit.scale * row["margin"]]
-    label = f"{row['treatment']}{' − ' + row['baseline'] if row['baseline'] else ''} ({unit.name})"
     seeds = [unit.scale * value for value in values if math.isfinite(value)]
-    return {"svg": figures.claim(numbers, seeds, label), "alt": f"{row['id']}: every seed"}
+    return {"svg": figures.claim(numbers, seeds, f"{arms_and_metric(row)} ({unit.name})"),
+            "alt": f"{row['id']}: the difference at each seed, in {unit.name}; mean {measured(row)}, margin "
+                   f"{numbers[-1]:g}"}
 
 
 def outcome_counts(rows: list[dict]) -> dict[str, int]:

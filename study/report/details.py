@@ -1,20 +1,19 @@
 """What is shown of a claim beyond its line in the table of outcomes: source, test, second look and precision."""
 from __future__ import annotations
 
-import re
-
 from study.analysis.along_training import Course
 from study.analysis.metrics import METRICS
 from study.analysis.reasons import Flag
 from study.analysis.verdict import DECIDED
 from study.report.formatting import in_unit, p_value, signed, unit_of
 
+NO_NUMBER = "no number"                     # `published` of claims whose source measures nothing
 DIFFERENCES = ("direction", "equal")        # claim types whose number is a difference
 GATE = (Flag.NEVER_ESCAPED, Flag.TRAINED_TOO_SHORT, Flag.ABOVE_COUNT_MODEL)
 PLAIN = {Flag.AS_CLAIMED, Flag.OPPOSITE, Flag.BELOW_MARGIN, Flag.WITHIN_MARGIN, Flag.BEYOND_MARGIN}
 # labels that the report leaves to `study claims ID` and to tables/claims.csv
 TERMINAL_ONLY = ("Source", "Rules", "On its own", "Learning gate", "Correlation", "Along training", "In numbers",
-                 "Scope", "Opposite claims")
+                 "Opposite claims")
 COURSES = {
     Course.NONE: "no difference that the seeds can show, at a quarter of the steps or at the end",
     Course.HEAD_START: "a head start, with no difference left that the seeds can show",
@@ -56,9 +55,9 @@ def _quotation(row: dict) -> str:
 
 
 def _published(row: dict) -> str:
-    """The published numbers; empty if the quotation has them all."""
-    numbers = re.findall(r"\d+", row["published"])
-    return "" if row["quote"] and all(number in row["quote"] for number in numbers) else row["published"]
+    """The published numbers; empty if the quotation says the same or if there are none."""
+    published = row["published"]
+    return "" if published in (row["quote"] or "", NO_NUMBER) else published
 
 
 def arms_and_metric(row: dict) -> str:

@@ -11,10 +11,18 @@ from study.analysis.along_training import Course, summary
 from study.analysis.claims import load_sources
 from study.analysis.learning import FAILED
 from study.analysis.questions import question_of_factor
-from study.analysis.registration import read_registrations
+from study.analysis.registration import Registration, read_registrations, registered_hashes
 from study.analysis.results import StudyResults, headline_probe, read_json
 from study.data.summary_tables import summary_tables, warnings_of
-from study.report.claims import NOT_TESTABLE, by_question, claim_rows, failed_runs, outcome_counts, with_runs
+from study.report.claims import (
+    NOT_TESTABLE,
+    by_question,
+    claim_rows,
+    failed_runs,
+    natural,
+    outcome_counts,
+    with_runs,
+)
 from study.report.discussion import cited_claims, discussion
 from study.report.features import further_tasks
 from study.report.further import pair_rows, table_names, variance_rows
@@ -44,8 +52,10 @@ def gather(results: StudyResults) -> dict:
     facts |= {"summaries": summary_tables(data.get("summaries", {})),
               "data_warnings": warnings_of(data.get("summaries", {}))}
     facts |= _claims(results, facts["arms"])
-    facts |= {"registrations": read_registrations(study), "further": further_tasks(results, facts),
-              "minimal_pairs": pair_rows(study, frames), "variances": variance_rows(frames)}
+    registrations = read_registrations(study)
+    facts |= {"registrations": registrations, "waiting": waiting(registrations, facts["claims"]),
+              "further": further_tasks(results, facts), "minimal_pairs": pair_rows(study, frames),
+              "variances": variance_rows(frames)}
     baseline = next(arm for arm in facts["arms"] if arm["arm"] == settings.baseline)
     facts |= {"baseline": baseline, "ladder": ladder_rows(data["references"], baseline)}
     return facts | {"discussion": discussion(results, facts)}
@@ -86,6 +96,12 @@ def _claims(results: StudyResults, arms: list[dict]) -> dict:
             "sources": titles(tested, load_sources(results.study))}
 
 
+def waiting(registrations: list[Registration], rows: list[dict]) -> list[str]:
+    """Ids of the registered claims that no run tests, for example because an arm is not trained yet."""
+    tested = {row["id"] for row in with_runs(rows)}
+    return sorted(registered_hashes(registrations).keys() - tested, key=natural)
+
+
 def titles(rows: list[dict], sources: dict[str, str]) -> dict[str, str]:
     """The short names among the sources of claims, of which one claim can have several, with their titles."""
     names = {name for row in rows for name in row["source"].split("; ")}
@@ -114,8 +130,8 @@ def _joined(records: list[dict]) -> dict:
     """Each key of the first record with its value, or with all values if the records differ."""
     joined = {}
     for key, value in records[0].items():
-        values = sorted({str(record.get(key)) for record in records})
-        joined[key] = value if len(values) == 1 else ", ".join(values)
+        values = sorted({str(record[key]) for record in records if record.get(key) is not None})
+        joined[key] = value if len(values) < 2 else ", ".join(values)
     return joined
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,12 @@ from study.report.canvas import (
     reference_level,
 )
 
-CURVES_TOP = 2.5                            # times the unigram level: values above it belong to the first steps
+CURVES_TOP = 2.5                            # times the unigram level, or the end of the best arm if that is higher
 FULL_COLOR = 1.0                            # nats: a difference of this size has the full colour
 STEP = 0.1                                  # nats between two colours
 ROW = 0.2                                   # inches that a row of a forest plot or of the ladder takes
 FAR = 4.0                                   # an effect so many times the median one may be off the scale
+LABEL_WIDTH = 60                            # characters in a line of the label of a claim's axis
 
 
 def validations(records: list[dict]) -> list[tuple[int, int, float]]:
@@ -36,7 +38,7 @@ def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], levels:
     to the highest seed. records: arm -> one list of records per seed. levels: name -> perplexity, drawn as dashed
     lines; among them `unigram`.
 
-    An arm that ends above the figure is named at its top edge.
+    A line is thin where some of its runs have ended. An arm that ends above the figure is named at its top edge.
     """
     patterns = dashes(colors)
 
@@ -47,14 +49,16 @@ def curves(records: dict[str, list[list[dict]]], colors: dict[str, str], levels:
             if not runs:
                 continue
             points = pd.DataFrame([record for run in runs for record in run[1:]], columns=["step", "tokens", "nll"])
-            perplexity = np.exp(points.nll.clip(upper=30)).groupby(points.step).agg(["mean", "min", "max"])
+            perplexity = np.exp(points.nll.clip(upper=30)).groupby(points.step).agg(["mean", "min", "max", "size"])
             lowest.append(perplexity["min"].min())
-            tokens = points.groupby("step").tokens.mean() / 1e6
-            axes.plot(tokens, perplexity["mean"], color=colors[arm], linewidth=1.6, linestyle=patterns[arm])
+            tokens, together = points.groupby("step").tokens.mean() / 1e6, int((perplexity["size"] == len(runs)).sum())
+            for part, width in ((slice(together), 1.6), (slice(max(0, together - 1), None), 0.7)):
+                axes.plot(tokens[part], perplexity["mean"][part], color=colors[arm], linewidth=width,
+                          linestyle=patterns[arm])
             axes.fill_between(tokens, perplexity["min"], perplexity["max"], color=colors[arm], alpha=0.1, linewidth=0)
             ends.append((tokens.iloc[-1], perplexity["mean"].iloc[-1], arm))
         axes.set_yscale("log")
-        axes.set_ylim(0.75 * min(lowest), CURVES_TOP * levels["unigram"])
+        axes.set_ylim(0.75 * min(lowest), CURVES_TOP * max(levels["unigram"], min(end for _, end, _ in ends)))
         for name, level in levels.items():
             reference_level(axes, level, name)
         name_line_ends(axes, ends, colors)
@@ -92,7 +96,7 @@ def forest(groups: dict[str, list[dict]], colors: dict[str, str], label: str, di
 
     groups: name -> rows with treatment, baseline, effect, low, high and gated, whether an arm fails the learning gate
     (drawn hollow). noise: the interval of the A/A control, as a band. An effect off the scale is drawn as a triangle
-    at its edge; the numbers are on the right.
+    at its edge, an interval that goes on as a small one; the numbers are on the right.
     """
     rows = [row for name, part in groups.items() for row in ({"heading": name}, *part)]
     limits = forest_limits([row for part in groups.values() for row in part], noise)
@@ -114,8 +118,8 @@ def forest(groups: dict[str, list[dict]], colors: dict[str, str], label: str, di
 
 
 def forest_limits(rows: list[dict], noise: tuple[float, float] | None) -> tuple[float, float]:
-    """The ends of the axis of a forest plot: all intervals, without effects that are FAR times the median one or
-    more."""
+    """The ends of the axis of a forest plot: zero, the noise and all intervals, each at most 1.5 times as far out as
+    the furthest effect that is shown. That one is at most FAR times the median effect."""
     sizes = [abs(row["effect"]) for row in rows]
     reach = max(FAR * float(np.median(sizes)), max(map(abs, noise or (0.0,))))
     near = [row for row in rows if abs(row["effect"]) <= reach] or rows
@@ -131,6 +135,9 @@ def _effect(axes, place: int, row: dict, color: str, limits: tuple[float, float]
     bounds = ""
     if math.isfinite(row["low"]):
         axes.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.8, solid_capstyle="butt")
+        for cut, end, marker in ((row["low"] < limits[0], limits[0], "<"), (row["high"] > limits[1], limits[1], ">")):
+            if cut and inside:
+                axes.plot(end, place, marker, color=color, markersize=3.5, clip_on=False)
         bounds = f" [{row['low']:+z.{digits}f}, {row['high']:+z.{digits}f}]"
     marker = "o" if inside else "<" if row["effect"] < 0 else ">"
     axes.plot(min(max(row["effect"], limits[0]), limits[1]), place, marker, color=color, markersize=5.5,
@@ -155,9 +162,10 @@ def _beside(axes, place: float, text: str, color: str) -> None:
 def claim(numbers: list[float], seeds: list[float], label: str) -> str:
     """One claim: the mean effect with its interval (dot and bar), the seeds' differences (rings) and the margin (band).
 
-    numbers: effect, low, high, margin.
+    numbers: effect, low, high, margin. label: of the axis; a long one takes several lines.
     """
     effect, low, high, margin = numbers
+    lines = textwrap.wrap(label, LABEL_WIDTH)
 
     def paint(axes) -> None:
         axes.axvspan(-margin, margin, color=LIGHT, alpha=0.35, linewidth=0)
@@ -167,9 +175,9 @@ def claim(numbers: list[float], seeds: list[float], label: str) -> str:
         axes.plot(seeds, stacked(seeds, 0.5, 0.2), "o", color="black", markersize=4.5, fillstyle="none")
         axes.set_ylim(-0.7, 1.1)
         axes.set_yticks([0, 0.5], ["mean", "seeds"])
-        axes.set_xlabel(label)
+        axes.set_xlabel("\n".join(lines), fontsize=8)
 
-    return draw(3.8, 1.25, paint)
+    return draw(3.8, 1.1 + 0.14 * len(lines), paint)
 
 
 def stacked(values: list[float], level: float, step: float) -> list[float]:

@@ -92,6 +92,10 @@ def measurement(row: dict) -> str:
     if row["claim_type"] == "spread":
         return (f"two runs of {row['arm']} differ in {label} by {in_unit(row['metric'], result, signed=False)} (root "
                 "mean square)")
+    if row["claim_type"] == "point":
+        mean, low, high = (f"{unit.scale * result[key]:,.{unit.digits}f}" for key in ("effect", "low", "high"))
+        return (f"{label} of {row['arm']} is {mean} {unit.name} on average, and one more run would be between {low} "
+                f"and {high}")
     if row["claim_type"] not in ("direction", "equal"):
         return f"{label} of {row['arm']} is {in_unit(row['metric'], result, signed=False)}"
     if row["baseline"] is None:

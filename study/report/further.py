@@ -55,7 +55,8 @@ def pair_rows(study: Study, frames: dict[str, pd.DataFrame]) -> list[dict]:
         rows = table[(table.task == task.name) & (table.phenomenon == ALL)].to_dict("records")
         if rows:
             tasks.append({"name": task.name, "rows": rows, "pairs": rows[0]["pairs"],
-                          "frequency": rows[0]["word-frequency"], "bigram": rows[0]["bigram"]})
+                          "paradigms": rows[0]["paradigms"], "frequency": rows[0]["word-frequency"],
+                          "bigram": rows[0]["bigram"]})
     return tasks
 
 

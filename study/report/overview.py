@@ -144,7 +144,8 @@ def curve_figures(results: StudyResults, data: dict) -> dict[str, dict[str, Figu
 def _curves(results: StudyResults, arms: list[str], levels: dict[str, float], question: str) -> Figure:
     records = {arm: [cell.records for cell in results.of_arm(arm)] for arm in arms}
     return Figure("Learning curves", figures.curves(records, own_colors(arms, results.study.settings.baseline), levels),
-                  "Means over seeds; the band spans the seeds. Dashed: references on the validation tokens.",
+                  "Means over seeds, thin where some runs have ended; the band spans the seeds. Dashed: references on "
+                  "the validation tokens.",
                   f"Learning curves: {question}")
 
 

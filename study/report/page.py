@@ -42,7 +42,7 @@ def write_report(study: Study, results: StudyResults | None = None) -> Path:
     """
     results = results or StudyResults(study)
     facts = gather(results)
-    plateau, curves = plateau_section(results, facts["frames"]["escape"]), curve_figures(results, facts["data"])
+    plateau, curves = plateau_section(results, facts), curve_figures(results, facts["data"])
     figures = _figures(results, facts, short=plateau is not None)
     finetuned = None if plateau else finetuned_section(results, facts["arms"])
     if finetuned and finetuned["figure"]:

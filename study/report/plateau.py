@@ -13,6 +13,7 @@ from study.analysis.questions import QUESTIONS
 from study.analysis.results import CellResults, StudyResults
 from study.config.study import Study
 from study.report.canvas import COLORS
+from study.report.claims import with_runs
 from study.report.formatting import whole
 from study.report.overview import MOST_CURVES, Figure, of_question
 from study.report.plateau_figures import around_escape, survival
@@ -20,9 +21,10 @@ from study.report.plateau_figures import around_escape, survival
 NEIGHBOURS = (1, 3)                         # places of the offsets -1 and +1 in `attention_offsets` of metrics.jsonl
 
 
-def plateau_section(results: StudyResults, table: pd.DataFrame) -> dict | None:
-    """The context of plateau.md: rows of escape.csv, and figures. None if runs do not end after their escape."""
-    study = results.study
+def plateau_section(results: StudyResults, facts: dict) -> dict | None:
+    """The context of plateau.md: rows of escape.csv, the arms whose comparison is a registered claim, and figures. None
+    if runs do not end after their escape."""
+    study, table = results.study, facts["frames"]["escape"]
     if study.settings.training.stop_after_escape is None:
         return None
     others = [arm for arm in table.arm if arm != study.settings.baseline]
@@ -32,7 +34,9 @@ def plateau_section(results: StudyResults, table: pd.DataFrame) -> dict | None:
                    "interval": _interval(row)} for row in table.to_dict("records")]
     parts = _together(study, table.arm.tolist())
     drawn = _survival_figures(results, parts, colors) | _attention_figures(results, parts, colors)
-    return {"rows": rows, "figures": drawn, "limit": study.settings.training.steps,
+    registered = [row["treatment"] for row in with_runs(facts["claims"])
+                  if row.get("metric") == "escape_step" and row.get("treatment") and not row["exploratory"]]
+    return {"rows": rows, "registered": registered, "figures": drawn, "limit": study.settings.training.steps,
             "stop": study.settings.training.stop_after_escape}
 
 
@@ -48,8 +52,8 @@ def _together(study: Study, arms: list[str]) -> list[list[str]]:
 def _survival_figures(results: StudyResults, parts: list[list[str]], colors: dict[str, str]) -> dict[str, Figure]:
     return {_numbered("plateau-survival", place): Figure(
         title="Runs that are still on the plateau",
-        alt="Share of the runs of each arm that are still on the unigram plateau, by step",
-        caption="Kaplan-Meier curves, one per arm. A cross is a run that ended on the plateau.",
+        alt=f"Share of runs that are still on the unigram plateau, by step, for {', '.join(arms)}",
+        caption=f"Kaplan-Meier curves of {', '.join(arms)}. A cross is a run that ended on the plateau.",
         svg=survival({arm: escapes(results, results.of_arm(arm)) for arm in arms}, colors))
         for place, arms in enumerate(parts)}
 
@@ -59,7 +63,8 @@ def _attention_figures(results: StudyResults, parts: list[list[str]], colors: di
     aligned = [{arm: lines for arm in arms if (lines := _aligned(results, arm))} for arms in parts]
     return {_numbered("plateau-attention", place): Figure(
         title="Attention to a neighbour, before and after the escape",
-        alt="Validation NLL and the largest share of attention to a neighbour, by steps since the escape",
+        alt="Validation NLL and the largest share of attention to a neighbour, by steps since the escape, for "
+            f"{', '.join(lines)}",
         caption="Means over the runs of an arm that leave the plateau and have a validation there. Above: "
                 "validation NLL minus that of unigram frequencies. Below: the largest share of attention that any "
                 "head pays to the token on its left or to the one on its right.",

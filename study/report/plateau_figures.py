@@ -17,7 +17,7 @@ def survival(arms: dict[str, Escapes], colors: dict[str, str]) -> str:
     def paint(axes) -> None:
         ends, last = [], max(max(runs.step) for runs in arms.values())
         axes.set_ylim(-3, 104)
-        axes.set_xlim(0, last)
+        axes.set_xlim(0, 1.03 * last)       # the last drop is not on the frame
         for place, (arm, runs) in enumerate(arms.items()):
             curve = stats.ecdf(stats.CensoredData(uncensored=runs.step[runs.escaped],
                                                   right=runs.step[~runs.escaped])).sf

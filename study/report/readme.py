@@ -15,7 +15,7 @@ from study.report.findings import findings
 from study.report.formatting import render
 from study.report.plateau import plateau_section
 
-FIGURES = {"plateau-survival": "Share of the runs of each arm that are still on the unigram plateau, by step",
+FIGURES = {"plateau-survival": "Share of the runs of each shown arm that are still on the unigram plateau, by step",
            "effects-nll": "Difference in NLL on [MASK] that each change makes, with 95 % intervals",
            "ladder": "NLL on [MASK] of the baseline and of references that need no encoder"}
 VERDICTS = "# Outcomes\n\nThe published claims and what this project's training runs show, study by study.\n"
@@ -44,7 +44,7 @@ def verdicts_block(study: Study) -> str:
 def plateau_block(study: Study) -> str:
     """The table of escape steps for docs/plateau.md; empty for a study whose runs do not end after their escape."""
     results = StudyResults(study)
-    section = plateau_section(results, gather(results)["frames"]["escape"])
+    section = plateau_section(results, gather(results))
     return render("plateau_table.md", {"plateau": section}) if section else ""
 
 
