@@ -103,7 +103,7 @@ def forget_cells(root: Path, *cells: str) -> None:
     """Removes the results of cells, and DVC's cache of commands that have run, from which it would restore them."""
     for cell in cells:
         shutil.rmtree(root / "runs/tiny" / cell)
-    shutil.rmtree(root / "experiments/tiny/.dvc/cache/runs", ignore_errors=True)
+    shutil.rmtree(root / ".dvc/cache/runs", ignore_errors=True)
 
 
 def lose_weights(root: Path, cell: str) -> None:
@@ -111,7 +111,7 @@ def lose_weights(root: Path, cell: str) -> None:
     for path in (root / "runs/tiny" / cell).glob("*.safetensors"):
         digest = hashlib.md5(path.read_bytes()).hexdigest()
         path.unlink()
-        (root / "experiments/tiny/.dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
+        (root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
 
 
 def small_files(root: Path) -> dict[str, bytes]:
