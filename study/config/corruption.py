@@ -2,8 +2,6 @@
 
 
 def sees_mask(config) -> bool:
-    """Whether a run is trained on rows with [MASK], so that its NLL on [MASK] says how it learns.
-
-    config: a RunConfig, or its sections while they are validated.
-    """
+    """Whether a run with these settings (a RunConfig) is trained on rows with [MASK], so that its NLL on [MASK] says
+    how it learns."""
     return config.objective.token_objective == "mlm" and config.masking.mask > 0
