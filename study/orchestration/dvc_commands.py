@@ -41,11 +41,6 @@ def make_inputs(study: Study) -> None:
     run_dvc(study, "repro", "search", *_task_rows(study))
 
 
-def make_code_identity(study: Study) -> None:
-    """Brings the hashes of the code that every stage depends on up to date. Raises StudyError if DVC fails."""
-    run_dvc(study, "repro", "--quiet", "--single-item", "code")
-
-
 def _task_rows(study: Study) -> tuple[str, ...]:
     return (TASK_ROWS,) if study.settings.finetune.tasks else ()
 
@@ -104,7 +99,7 @@ class StaleCells:
 
 def stale_cells(study: Study) -> StaleCells:
     """The cells that have a stage to run. Raises StudyError if DVC fails."""
-    make_code_identity(study)
+    run_dvc(study, "repro", "--quiet", "--single-item", "code")
     return _cells_of(study, stale_stages(study))
 
 

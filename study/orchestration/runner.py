@@ -21,9 +21,7 @@ from study.orchestration.dvc_commands import (
     DVC,
     STUDY,
     cell_stages,
-    changed_stages,
     environment,
-    make_code_identity,
     make_inputs,
     missing_hint,
     run_dvc,
@@ -84,8 +82,6 @@ def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda c
     """
     with only_run(study), preloaded(threads_per_job(jobs)):
         repair_rwlock(study.folder)
-        if allow_missing and _only_missing(study):
-            return []
         _search(study, workers, jobs, watch)
         make_inputs(study)
         stale = stale_cells(study)
@@ -97,12 +93,6 @@ def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda c
         _raise_if_failed(cells, "cells")
         run_dvc(study, "repro", *(["--allow-missing"] if allow_missing else []))
         return cells
-
-
-def _only_missing(study: Study) -> bool:
-    """Whether all that is stale merely lacks files that Git does not hold. Then even the text is not needed."""
-    make_code_identity(study)
-    return not changed_stages(stale_stages(study))
 
 
 @contextmanager
