@@ -85,8 +85,7 @@ def claim_figure(row: dict) -> dict | None:
     numbers = [unit.scale * result[key] for key in ("effect", "low", "high")] + [unit.scale * row["margin"]]
     seeds = [unit.scale * value for value in values if math.isfinite(value)]
     return {"svg": figures.claim(numbers, seeds, f"{arms_and_metric(row)} ({unit.name})"),
-            "alt": f"{row['id']}: the difference at each seed, in {unit.name}; mean {measured(row)}, margin "
-                   f"{numbers[-1]:g}"}
+            "alt": f"{row['id']}: every seed"}
 
 
 def outcome_counts(rows: list[dict]) -> dict[str, int]:

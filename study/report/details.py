@@ -1,6 +1,8 @@
 """What is shown of a claim beyond its line in the table of outcomes: source, test, second look and precision."""
 from __future__ import annotations
 
+import re
+
 from study.analysis.along_training import Course
 from study.analysis.metrics import METRICS
 from study.analysis.reasons import Flag
@@ -13,7 +15,7 @@ GATE = (Flag.NEVER_ESCAPED, Flag.TRAINED_TOO_SHORT, Flag.ABOVE_COUNT_MODEL)
 PLAIN = {Flag.AS_CLAIMED, Flag.OPPOSITE, Flag.BELOW_MARGIN, Flag.WITHIN_MARGIN, Flag.BEYOND_MARGIN}
 # labels that the report leaves to `study claims ID` and to tables/claims.csv
 TERMINAL_ONLY = ("Source", "Rules", "On its own", "Learning gate", "Correlation", "Along training", "In numbers",
-                 "Opposite claims")
+                 "Predicted", "Opposite claims")
 COURSES = {
     Course.NONE: "no difference that the seeds can show, at a quarter of the steps or at the end",
     Course.HEAD_START: "a head start, with no difference left that the seeds can show",
@@ -39,12 +41,14 @@ def claim_details(row: dict, along: list[dict]) -> dict[str, str]:
 
 
 def for_page(row: dict) -> dict[str, str]:
-    """The details that the report shows: the reason where it does not only repeat the outcome, and the detectable
-    effect where the outcome is open."""
+    """The details that the report shows: the reason where it does not only repeat the outcome, the scope of an outcome,
+    and the detectable effect where the outcome is open."""
     left_out = {*TERMINAL_ONLY}
     if row["outcome"] in DECIDED:
         left_out.add("Detects")
         left_out |= {"Reason"} if PLAIN.issuperset(row["result"]["flags"]) else set()
+    else:
+        left_out.add("Scope")
     return {label: text for label, text in row["details"].items() if label not in left_out}
 
 
@@ -55,9 +59,10 @@ def _quotation(row: dict) -> str:
 
 
 def _published(row: dict) -> str:
-    """The published numbers; empty if the quotation says the same or if there are none."""
-    published = row["published"]
-    return "" if published in (row["quote"] or "", NO_NUMBER) else published
+    """The published numbers; empty if there are none, or if the quotation has them all and is at least as long."""
+    published, quote = row["published"], row["quote"] or ""
+    quoted = len(quote) >= len(published) and all(number in quote for number in re.findall(r"\d+", published))
+    return "" if quoted or published == NO_NUMBER else published
 
 
 def arms_and_metric(row: dict) -> str:

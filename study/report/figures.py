@@ -96,7 +96,7 @@ def forest(groups: dict[str, list[dict]], colors: dict[str, str], label: str, di
 
     groups: name -> rows with treatment, baseline, effect, low, high and gated, whether an arm fails the learning gate
     (drawn hollow). noise: the interval of the A/A control, as a band. An effect off the scale is drawn as a triangle
-    at its edge, an interval that goes on as a small one; the numbers are on the right.
+    at its edge, an interval that continues beyond it as a small one; the numbers are on the right.
     """
     rows = [row for name, part in groups.items() for row in ({"heading": name}, *part)]
     limits = forest_limits([row for part in groups.values() for row in part], noise)

@@ -172,10 +172,10 @@ def test_a_new_description_of_an_arm_reaches_its_runs(study, database):
     shutil.copy(database, study.root)
     track(study)
     path = study.root / "experiments/arms.yaml"
-    path.write_text(path.read_text().replace("Masks are redrawn in every epoch.", "Masks are drawn anew."))
+    path.write_text(path.read_text().replace("Masks are redrawn in every epoch.", "Masks are drawn again."))
     assert track(load_study(study.folder)) == 3         # the arm and its two cells
     _, described = runs(study, arm="dynamic")
-    assert [run.data.tags["mlflow.note.content"] for run in described] == 3 * ["Masks are drawn anew."]
+    assert [run.data.tags["mlflow.note.content"] for run in described] == 3 * ["Masks are drawn again."]
 
 
 def test_a_metric_that_an_arm_no_longer_has_is_nan(study, database):
