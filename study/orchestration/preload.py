@@ -19,7 +19,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -107,8 +107,10 @@ class Command(socketserver.BaseRequestHandler):
         self.request.sendall(bytes([status]))
 
     def _end_with_client(self) -> None:
-        if not self.request.recv(1):
-            os._exit(1)
+        with suppress(ConnectionResetError):    # the client was killed before it had read all that was sent
+            if self.request.recv(1):
+                return
+        os._exit(1)
 
 
 def exit_status(main: Callable[[], None]) -> int:

@@ -1,9 +1,11 @@
 """Commands in a preloaded process do what they would do by themselves, and end with the process that sent them."""
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -108,6 +110,18 @@ def test_a_killed_command_leaves_no_process(sleeper):
     wait_for(lambda: children(server.pid))
     client.kill()
     client.wait()
+    wait_for(lambda: not children(server.pid))
+
+
+def test_a_command_ends_if_its_client_is_killed_before_it_has_read_the_answer(sleeper):
+    """The server's side of the connection is then reset, not closed."""
+    server, environment = sleeper
+    request = {"arguments": ["study", "where"], "folder": str(ROOT), "environment": environment}
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(environment[preload.ADDRESS])
+        socket.send_fds(client, [b"."], [0, 1, 2])
+        client.sendall(json.dumps(request).encode() + b"\n")
+        assert client.recv(1, socket.MSG_PEEK) == preload.ACCEPTED
     wait_for(lambda: not children(server.pid))
 
 
