@@ -17,7 +17,7 @@ $(shell rm -f $(BIN)/.installed)
 endif
 endif
 
-.PHONY: help install tools study lint check test docs bench soak audit ui lock
+.PHONY: help install tools study lint check test test-extras docs bench calibration soak audit ui lock
 
 help:                       ## this list of targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -53,6 +53,10 @@ check: lint                 ## ruff, the import rules and the unit tests (under 
 test: lint                  ## ruff, the import rules and every test (about 10 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-extras: tools          ## sentence-transformers, which is in no lock, and the tests that need it
+	$(BIN)/pip install $(PIP_OPTIONS) --no-compile --constraint requirements.lock --editable '.[sentences]'
+	$(BIN)/python -m pytest tests/integration/test_export.py $(PYTEST_ARGS)
+
 docs: tools                 ## the documentation as web pages, into site/
 	$(BIN)/python -m sphinx --fail-on-warning --quiet docs site
 	@echo $(CURDIR)/site/index.html
@@ -61,6 +65,9 @@ bench: tools                ## training speed and pipeline costs, into reports/b
 	$(BIN)/python -m tests.benchmarks.harness
 	$(BIN)/python -m tests.benchmarks.precision
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
+
+calibration: tools          ## how often outcomes are wrong in simulated studies, into reports/calibration.md (minutes)
+	$(BIN)/python -m tests.benchmarks.calibration
 
 soak: tools                 ## over an hour of kills, restarts and tracker failures (SOAK_ARGS="--minutes 10")
 	STUDY_KILLS=200 $(BIN)/python -m pytest tests/integration/test_crash.py -n 0

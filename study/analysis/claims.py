@@ -23,15 +23,16 @@ MinSeeds = Annotated[int, Field(ge=2)]
 
 
 FIDELITIES = ("same recipe", "same question", "proxy")
-OWN_SOURCE = "this study"                   # the source of the A/A control, which nobody has published
+OWN_SOURCE = "this study"                   # the source of claims that we make ourselves, such as the A/A control
 
 
 class Claim(Settings):
     """The fields that every claim has. They describe it and decide nothing."""
     statement: str                          # the claim, in our words
     source: str
-    quote: str = ""                         # a few words of the source
+    quote: str = ""                         # a few words of the source, which every published claim needs
     place: str = ""                         # where in the source they are
+    unquoted: str = ""                      # in place of a quote: why the source's words cannot be quoted
     published: str                          # the published numbers
     expected: str = ""                      # the outcome that was predicted before any run
     scope: str = ""                         # what the test here can and cannot show
@@ -43,7 +44,8 @@ class TrainingClaim(Claim):
 
     Fidelity says how close the test is to the source. `same recipe`: its architecture, inputs, objective, optimiser,
     budget and measure, perhaps on another text. `same question`: the same factor and kind of measure at another scale.
-    `proxy`: another measure, such as NLL where the source fine-tunes.
+    `proxy`: another measure, such as NLL where the source fine-tunes, or a claim of our own that goes with a published
+    one.
     """
     fidelity: Literal[FIDELITIES]
     differs: str                            # what differs from the source, in a sentence
@@ -73,6 +75,7 @@ class ComparisonClaim(TrainingClaim):
     family: Literal[FAMILIES]
     margin: Annotated[float, Field(gt=0)]   # differences below it count as none; in the metric's unit
     min_seeds: MinSeeds
+    shortest_row: Annotated[int, Field(ge=1)] | None = None     # the fewest tokens that the treatment's rows may have
     secondary: Secondary | None = None
     positive_control: PositiveControl | None = None
 
@@ -169,7 +172,7 @@ CLAIM_TYPES: dict[str, type[Claim]] = {
     "exact": ExactClaim, "out of scope": UntestedClaim, "untested": UntestedClaim}
 DECIDING = ("claim_type", "treatment", "baseline", "arm", "metric", "direction", "family", "margin", "min_seeds", "low",
             "high", "number", "rounding", "studies", "check", "claimed", "actual", "tolerance", "secondary",
-            "positive_control")
+            "positive_control", "shortest_row")
 
 
 def claims_path(study: Study) -> Path:
@@ -181,6 +184,7 @@ def load_claims(study: Study) -> dict[str, AnyClaim]:
     path = claims_path(study)
     claims = {name: _parse(content, f"{path}: {name}") for name, content in read_yaml(path).items() if name != SOURCES}
     for name, claim in claims.items():
+        _check_quotation(claim, f"{path}: {name}")
         _check_references(study, claims, claim, f"{path}: {name}")
         _check_unit(claim, f"{path}: {name}")
     return claims
@@ -191,6 +195,23 @@ def _parse(content: object, where: str) -> AnyClaim:
     if claim_type not in CLAIM_TYPES:
         raise StudyError(f"{where}: claim_type: {claim_type!r} is not one of {', '.join(CLAIM_TYPES)}")
     return validated(CLAIM_TYPES[claim_type], content, where)
+
+
+def _check_quotation(claim: AnyClaim, where: str) -> None:
+    """A published claim has words of its source and their place, or the reason why not; our own claims have neither."""
+    quote, place, unquoted = claim.quote.strip(), claim.place.strip(), claim.unquoted.strip()
+    if claim.source == OWN_SOURCE:
+        given = [key for key in ("quote", "place", "unquoted") if getattr(claim, key).strip()]
+        if given:
+            raise StudyError(f"{where}: {given[0]}: the source is {OWN_SOURCE}, which has no words to quote; remove "
+                             f"{given[0]}, or name the source that makes the statement")
+    elif quote and unquoted:
+        raise StudyError(f"{where}: unquoted: the claim has a quote; remove unquoted")
+    elif not quote and not unquoted:
+        raise StudyError(f"{where}: quote: missing; give a few words of the source, or say under unquoted why they "
+                         f"cannot be quoted")
+    elif quote and not place:
+        raise StudyError(f"{where}: place: missing; say where in the source the quote is")
 
 
 def _check_references(study: Study, claims: dict[str, AnyClaim], claim: AnyClaim, where: str) -> None:
@@ -247,5 +268,8 @@ def claim_hash(claim: AnyClaim) -> str:
     are None. A field added later therefore leaves the hash of older claims as it was.
     """
     deciding = claim.model_dump(mode="json", include=set(DECIDING), exclude_none=True)
-    content = {"claim": deciding, "rules": rule_constants(claim.claim_type, getattr(claim, "metric", None))}
+    metric = METRICS.get(getattr(claim, "metric", None))
+    rules = rule_constants(claim.claim_type) if metric is None else rule_constants(
+        claim.claim_type, metric.name, gated=not metric.defined_on_plateau, accuracy=metric.unit == "points")
+    content = {"claim": deciding, "rules": rules}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -73,14 +73,23 @@ def compare_arms(results: StudyResults, treatment: str, baseline: str | None, me
     if any(value is None for value in second):
         return None
     values = [np.array([value.cell for value in arm]) for arm in (first, second)]
-    over_seeds = estimate = statistics.t_estimate(values[0] - values[1])
-    if all(value.texts is not None for value in (*first, *second)):
-        if len({len(value.texts) for value in (*first, *second)}) > 1:
-            raise StudyError(f"{results.study.runs}: {treatment} and {baseline} were scored on different texts; run "
-                             f"`dvc repro`")
-        estimate = statistics.two_way_estimate(np.stack([a.texts - b.texts
-                                                         for a, b in zip(first, second, strict=True)]))
-    return Comparison(treatment, baseline, metric, estimate, over_seeds, *values)
+    if len({len(value.texts) for value in (*first, *second) if value.texts is not None}) > 1:
+        raise StudyError(f"{results.study.runs}: {treatment} and {baseline} were scored on different texts; run "
+                         f"`dvc repro`")
+    differences = first if baseline is None else [a - b for a, b in zip(first, second, strict=True)]
+    return Comparison(treatment, baseline, metric, estimate_of(differences, values[0] - values[1]),
+                      statistics.t_estimate(values[0] - values[1]), *values)
+
+
+def estimate_of(values: list[Value], numbers: np.ndarray) -> Estimate:
+    """The mean of one value per seed: over seeds and texts if each has numbers per text or the size of its sample, else
+    over seeds alone. numbers (n,): of the cells."""
+    if all(value.texts is not None for value in values):
+        return statistics.two_way_estimate(np.stack([value.texts for value in values]))
+    if all(value.sample is not None for value in values):
+        return statistics.t_estimate(numbers, float(np.mean([value.sample.variance for value in values])),
+                                     values[0].sample.rows)
+    return statistics.t_estimate(numbers)
 
 
 def _compare_escapes(results: StudyResults, treatment: str, baseline: str) -> Comparison:

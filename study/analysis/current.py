@@ -4,7 +4,16 @@ from __future__ import annotations
 from study import StudyError
 from study.analysis.claims import load_claims
 from study.analysis.results import CellResults, StudyResults, read_json
-from study.config.made_with import EVALUATED_WITH, MADE_WITH, arm_difference, check_arm, check_made_with
+from study.config.made_with import (
+    EVALUATED_WITH,
+    FINETUNED_WITH,
+    MADE_WITH,
+    arm_difference,
+    check_arm,
+    check_made_with,
+    check_record_exists,
+    made_with_difference,
+)
 from study.config.study import Study
 from study.files import file_sha256
 
@@ -18,11 +27,12 @@ def check_comparable(results: StudyResults) -> None:
             raise StudyError(f"{results.study.runs}: {first.name} and {cell.name} were scored on different evaluation "
                              f"sets; run `dvc repro` to score all cells on the same one")
     check_cells(results, results.cells)
+    _check_all_finetuned(results)
 
 
 def check_cells(results: StudyResults, cells: list[CellResults]) -> None:
-    """Raises StudyError if one of the cells was trained or scored with other settings than the study has now, or on
-    other examples."""
+    """Raises StudyError if one of the cells was trained, scored or fine-tuned with other settings than the study has
+    now, or trained on other examples."""
     for cell in cells:
         difference = arm_difference(results.study, cell.arm, cell.settings, results.tuned)
         if difference is not None:
@@ -32,7 +42,34 @@ def check_cells(results: StudyResults, cells: list[CellResults]) -> None:
         scores = cell.folder / EVALUATED_WITH
         if scores.exists():                 # earlier versions did not write it
             check_made_with(results.study, "evaluate", scores, f"study evaluate --arm {cell.arm} --seed {cell.seed}")
+        _check_finetuned(results.study, cell)
     check_examples(results.study, cells)
+
+
+def _check_all_finetuned(results: StudyResults) -> None:
+    """Raises StudyError if some cells of an arm were fine-tuned and others were not."""
+    for arm in results.study.settings.finetune.arms:
+        cells = results.of_arm(arm)
+        missing = [cell for cell in cells if not (cell.folder / "finetune.json").exists()]
+        if 0 < len(missing) < len(cells):
+            raise StudyError(f"{missing[0].folder / 'finetune.json'}: no such file, but other cells of {arm} have it; "
+                             f"run `study finetune --arm {arm} --seed {missing[0].seed}` (or `dvc repro`) first")
+
+
+def _check_finetuned(study: Study, cell: CellResults) -> None:
+    """Raises StudyError if a cell was fine-tuned with other settings than the study has now. Results of tasks are not
+    used in a study without tasks."""
+    finetune, scores, record = study.settings.finetune, cell.folder / "finetune.json", cell.folder / FINETUNED_WITH
+    if not finetune.tasks or not scores.exists():
+        return
+    if cell.arm in finetune.arms:
+        command = f"study finetune --arm {cell.arm} --seed {cell.seed}"
+        check_record_exists(record, "fine-tuned this cell", command)
+        check_made_with(study, "finetune", record, command)
+    elif not record.exists() or made_with_difference(study, "finetune", record) is not None:
+        raise StudyError(f"{scores}: {cell.name} was fine-tuned with other settings than the study has now, and "
+                         f"{cell.arm} is no longer among finetune.arms; add it in {study.params_path}, or delete this "
+                         f"file")
 
 
 def check_trained_cell(study: Study, arm: str, seed: int) -> None:

@@ -7,6 +7,8 @@ ALPHA = 0.05            # error rate of every test, adjusted by Holm within a fa
 RULES = 2               # raised when a rule changes that has no constant of its own
 ESCAPE_BAND_RULES = 1   # of a band on escape steps: a run that never escapes has a lower bound
 ALL_EQUAL_RULES = 1     # of a difference in counts: decides nothing if it is the same at every seed
+NUMBER_GATE_RULES = 1   # of one arm's number: undecided if a run of the arm fails the learning gate
+BAND_NOISE_RULES = 1    # of a band on an accuracy: the test rows count as a sample
 TIMES_ESCAPE = 10       # a run has to train for so many times its escape step
 SPIKE_NATS = 1.0        # a loss so far above the mean of the logging interval before is a spike
 MAJORITY = 0.5          # rate of divergence that a rate claim must exceed
@@ -27,14 +29,20 @@ _USED_BY = {
 }
 
 
-def rule_constants(claim_type: str, metric: str | None = None) -> dict[str, float]:
+def rule_constants(claim_type: str, metric: str | None = None, gated: bool = False,
+                   accuracy: bool = False) -> dict[str, float]:
     """The constants that decide claims of a type about a metric, by name; empty if none does.
 
-    Arms are compared on escape steps by a log-rank test, which has not changed since the first one.
+    gated: the learning gate applies to the metric. accuracy: the metric is one. Arms are compared on escape steps by a
+    log-rank test, which has not changed since the first one.
     """
     used = set(_USED_BY.get(claim_type, ()))
     if metric == "loss_spikes":
         used.add("SPIKE_NATS")
+    if gated and claim_type in ("range", "point", "spread"):
+        used |= {"NUMBER_GATE_RULES", *_GATE}
+    if accuracy and claim_type == "range":
+        used.add("BAND_NOISE_RULES")
     if metric in COUNTS and claim_type in ("direction", "equal"):
         used.add("ALL_EQUAL_RULES")
     if metric in ("escape_step", "escape_tokens"):

@@ -9,7 +9,7 @@ from study.analysis.claims import ComparisonClaim, EqualClaim
 from study.analysis.comparisons import Comparison
 from study.analysis.conditions import control_estimate, disagreements
 from study.analysis.decision_rules import ALPHA
-from study.analysis.gate import failed_gate
+from study.analysis.gate import gate_verdict
 from study.analysis.metrics import METRICS, display_unit
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
@@ -39,12 +39,7 @@ def obstacle(results: StudyResults, claim: ComparisonClaim, comparison: Comparis
     n = len(comparison.differences)
     if n < claim.min_seeds:
         return too_few(n, claim.min_seeds)
-    if failure := _failed_control(results, claim):
-        return failure
-    if METRICS[claim.metric].defined_on_plateau:
-        return None
-    failure = failed_gate(results, comparison.arms)
-    return failure and Verdict("undecided", failure.reason, flags=failure.flags)
+    return _failed_control(results, claim) or gate_verdict(results, comparison.arms, claim.metric)
 
 
 def _failed_control(results: StudyResults, claim: ComparisonClaim) -> Verdict | None:
@@ -107,12 +102,15 @@ def _decide_test(test: ClaimTest, p_holm: float, divisor: int) -> Verdict:
     verdict = test.obstacle or (decide(claim, estimate, p_holm, divisor) if by_t else
                                 decide_escape(claim, estimate, p_holm))
     alpha = ALPHA / divisor
-    low, high = estimate.interval(1 - 2 * alpha if Flag.WITHIN_MARGIN in verdict.flags else 1 - alpha)
+    levels = (1 - 2 * alpha if Flag.WITHIN_MARGIN in verdict.flags else 1 - alpha, 1 - ALPHA)
+    # a difference that is the same at every seed has no interval
+    intervals = [statistics.UNKNOWN if estimate.error == 0 else estimate.interval(level) for level in levels]
+    (low, high), (plain_low, plain_high) = intervals
     values = {arm: numbers.tolist()
               for arm, numbers in zip(comparison.arms, (comparison.first, comparison.second), strict=False)}
     return replace(
-        verdict, n=len(comparison.differences), effect=estimate.mean, low=low, high=high, plain_low=estimate.low,
-        plain_high=estimate.high, p=test.p, p_holm=math.nan if test.obstacle else p_holm,
+        verdict, n=len(comparison.differences), effect=estimate.mean, low=low, high=high, plain_low=plain_low,
+        plain_high=plain_high, p=test.p, p_holm=math.nan if test.obstacle else p_holm,
         smallest_detectable_effect=estimate.smallest_detectable(alpha=alpha) if by_t else math.nan,
         seeds_needed=statistics.seeds_needed(estimate, claim.margin, alpha) if by_t else None,
         correlation=comparison.correlation, values=values)

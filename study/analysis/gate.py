@@ -2,7 +2,8 @@
 
 A run passes if it trained for at least TIMES_ESCAPE times its escape step and ended below the best count model. Before
 that, a difference between two arms shows which of them started first. A run that overfits has learnt: it may pass by
-its training loss instead. Runs without training pass, and so do diverged ones, because divergence is a result.
+its training loss instead. Runs without training pass. A diverged run fails: its divergence is a result, which metrics
+of stability measure, but its last NLL says nothing of what the arm learns.
 """
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ from dataclasses import dataclass, replace
 
 from study.analysis.decision_rules import TIMES_ESCAPE
 from study.analysis.learning import Curve, learning_curve, overfits, run_status, training_curve
+from study.analysis.metrics import METRICS
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import CellResults, StudyResults
+from study.analysis.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,10 @@ class Shortfall:
     last NLL and the level that this should be below, in nats. measure: what the NLL is, in words."""
     flag: Flag
     steps: int
-    escape: int | None
-    nll: float
-    level: float
-    measure: str
+    escape: int | None = None
+    nll: float = math.nan
+    level: float = math.nan
+    measure: str = ""
 
     @property
     def distance(self) -> float:
@@ -46,7 +49,9 @@ class GateFailure:
 def shortfall(results: StudyResults, cell: CellResults) -> Shortfall | None:
     """What a run lacks; None if it passes."""
     steps = cell.training["steps"]
-    if steps == 0 or run_status(results, cell) == "diverged":
+    if run_status(results, cell) == "diverged":
+        return Shortfall(Flag.RUN_DIVERGED, steps)
+    if steps == 0:
         return None
     failed = check_curve(learning_curve(results, cell), steps)
     if failed and overfits(results, cell):
@@ -86,3 +91,11 @@ def failed_gate(results: StudyResults, arms: Iterable[str]) -> GateFailure | Non
                                   measure=worst.measure))
             flags.add(flag)
     return GateFailure(frozenset(flags), "; ".join(parts), runs) if parts else None
+
+
+def gate_verdict(results: StudyResults, arms: Iterable[str], metric: str) -> Verdict | None:
+    """The verdict if these arms fail the gate and the metric asks for it; else None."""
+    if METRICS[metric].defined_on_plateau:
+        return None
+    failure = failed_gate(results, arms)
+    return failure and Verdict("undecided", failure.reason, flags=failure.flags)

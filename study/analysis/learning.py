@@ -21,7 +21,7 @@ from study.config.corruption import sees_mask
 from study.config.schema import Masking, RunConfig
 from study.data.plateau import escape_step
 
-FAILED = ("diverged", "overfitted")         # statuses of runs that are scored at the unigram level
+FAILED = ("diverged", "overfitted")         # statuses of runs that end worse than a uniform guess on held-out text
 
 
 @dataclass(frozen=True)

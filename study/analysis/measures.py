@@ -16,14 +16,23 @@ from study.analysis.results import CellResults, StudyResults, headline_probe
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Test rows whose results are not known one by one: their number, and the largest variance that they may add to a
+    metric. It is that of a binomial share, and of the sum of two for a difference."""
+    variance: float
+    rows: int
+
+
+@dataclass(frozen=True)
 class Value:
     """A metric of one cell. `texts` (N,) holds one number per document, with mean `cell`, where there are such numbers.
 
     A comparison with numbers per document treats both seeds and documents as random. The rows of one document are not
-    independent, so they share a number.
+    independent, so they share a number. Where only the number of test rows is known, `sample` is what they add.
     """
     cell: float
     texts: np.ndarray | None = None
+    sample: Sample | None = None
 
     @classmethod
     def of_texts(cls, texts: np.ndarray) -> Value:
@@ -43,9 +52,11 @@ class Value:
         return cls(mean, mean + len(sums) * (sums - mean * counts) / counts.sum())
 
     def __sub__(self, other: Value) -> Value:
-        if self.texts is None or other.texts is None:
-            return Value(self.cell - other.cell)
-        return Value.of_texts(self.texts - other.texts)
+        if self.texts is not None and other.texts is not None:
+            return Value.of_texts(self.texts - other.texts)
+        samples = self.sample, other.sample
+        variance = None if None in samples else sum(sample.variance for sample in samples)
+        return Value(self.cell - other.cell, sample=variance and Sample(variance, self.sample.rows))
 
 
 Measure = Callable[[StudyResults, CellResults], Value | None]
@@ -62,12 +73,13 @@ def difference(first: Measure, second: Measure) -> Measure:
 # ---- masked language modelling
 
 def nll(masks: str) -> Measure:
-    """NLL in nats on one of the fixed sets of masks. A diverged run scores no worse than unigram frequencies."""
-    def measure(_: StudyResults, cell: CellResults) -> Value | None:
+    """NLL in nats on one of the fixed sets of masks. A diverged run scores no worse than unigram frequencies; one that
+    overfits keeps its NLL."""
+    def measure(results: StudyResults, cell: CellResults) -> Value | None:
         scores = cell.evaluation[masks]
         if scores is None:
             return None
-        if cell.training["status"] == "diverged":
+        if learning.run_status(results, cell) == "diverged":
             return Value(min(scores["nll"] or math.inf, scores["unigram_nll"]))
         arrays, rows = cell.evaluation_arrays, "nsp/documents" if masks.endswith("_pairs") else "documents"
         value = Value.of_rows(arrays[f"{masks}/nll"], arrays[f"{masks}/tokens"], arrays.get(rows))
@@ -185,20 +197,23 @@ def selectivity(results: StudyResults, cell: CellResults) -> Value | None:
     """Probe accuracy minus that of a probe trained on shuffled labels (Hewitt and Liang 2019)."""
     task, pooling = headline_probe(results.study)           # the last layer, as the control
     shuffled = _control(cell, task, "trained", "shuffled")
-    return None if shuffled is None else Value(cell.probe[task][pooling]["accuracy"] - shuffled)
+    return None if shuffled is None else Value(cell.probe[task][pooling]["accuracy"] - shuffled["accuracy"])
 
 
 def tutorial_probe(encoder: str) -> Measure:
     """Accuracy of the probe as the common tutorial builds it, as a share."""
     def measure(results: StudyResults, cell: CellResults) -> Value | None:
-        accuracy = _control(cell, headline_probe(results.study).task, encoder, "tutorial")
-        return None if accuracy is None else Value(accuracy)
+        scores = _control(cell, headline_probe(results.study).task, encoder, "tutorial")
+        if scores is None:
+            return None
+        accuracy, (_, rows) = scores["accuracy"], scores["rows"]
+        return Value(accuracy, sample=Sample(accuracy * (1 - accuracy) / rows, rows))
     return measure
 
 
-def _control(cell: CellResults, task: str, encoder: str, name: str) -> float | None:
-    controls = cell.probe[task].get("more", {}).get(encoder, {})
-    return controls[name]["accuracy"] if name in controls else None
+def _control(cell: CellResults, task: str, encoder: str, name: str) -> dict | None:
+    """The scores of a control of the probe; None if it was not probed."""
+    return cell.probe[task].get("more", {}).get(encoder, {}).get(name)
 
 
 def plane_share(results: StudyResults, cell: CellResults) -> Value:

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from study.analysis.results import CellResults, HeadlineProbe, headline_probe
+from study.analysis.results import CellResults, HeadlineProbe, StudyResults, headline_probe
 from study.analysis.statistics import rate_interval
 from study.config.fingerprint import flat, recorded
 from study.config.study import Study
@@ -66,6 +66,9 @@ probes. The mean of a `Pooling` module alone includes both; `1_WordWeights` leav
 """
 
 
+BUILT_IN = "the built-in language"
+
+
 class Score(NamedTuple):
     """One line of the scores. values: value and interval. column: of arms.csv, None if it has none. metric, task, data:
     the measure, the kind of task and the data set in the header."""
@@ -84,8 +87,6 @@ def model_card(study: Study, arm: str, seed: int, class_name: str) -> str:
     """
     cell = CellResults(study.cell(arm, seed), arm, seed)
     config, training, scores = cell.settings, cell.training, _scores(study, cell)
-    corpus = study.settings.corpus
-    text = "the built-in language" if corpus.kind == "synthetic" else corpus.path
     head = yaml.safe_dump(_metadata(study, cell, scores, class_name), sort_keys=False, allow_unicode=True)
     lines = [f"| {score.label} | {_interval(*score.values)} | {_recipe_mean(study, arm, score.column)} |"
              for score in scores]
@@ -93,7 +94,7 @@ def model_card(study: Study, arm: str, seed: int, class_name: str) -> str:
         name=cell.name, study=study.settings.name, description=study.arms[arm].description, class_name=class_name,
         parameters=training["parameters"], layers=config.model.num_hidden_layers, length=config.examples.max_seq_length,
         hidden_size=config.model.hidden_size, fingerprint=training["fingerprint"], tokens=training["tokens"],
-        data=f"Trained on {text}, SHA-256 of the token ids {training['data'][:16]}.",
+        data=f"Trained on {_text(study)}. SHA-256 of the token ids: {training['data'][:16]}.",
         views=f"{training['rows_seen']:,} rows were seen." if training.get("rows_seen") else "",
         training=f"{training['status'].capitalize()} after {training['steps']:,} steps; seed {seed}.",
         scores="\n".join(lines) or "| not evaluated | | |",
@@ -109,22 +110,39 @@ def _metadata(study: Study, cell: CellResults, scores: list[Score], class_name: 
     if "MaskedLM" in class_name or "PreTraining" in class_name:
         content["pipeline_tag"] = "fill-mask"
     if corpus.kind != "synthetic":
-        content |= {"language": corpus.language, "datasets": [corpus.path]}
+        content["language"] = corpus.language
+        if corpus.local is None:            # a local folder need not hold what the hub has under that name
+            content["datasets"] = [corpus.path]
     results = [{"task": {"type": score.task}, "dataset": {"type": score.data, "name": score.data},
                 "metrics": [{"type": score.metric, "name": score.label, "value": round(score.values[0], 4)}]}
                for score in scores]
     return content | {"model-index": [{"name": cell.name, "results": results}]}
 
 
+def _text(study: Study) -> str:
+    """What the encoder was trained on, and how much that is if the corpus stage has counted it."""
+    corpus, summary = study.settings.corpus, StudyResults(study).summaries.get("corpus")
+    if corpus.kind == "synthetic":
+        text = BUILT_IN
+    elif corpus.local is None:
+        text = f"the data set `{corpus.path}` of the Hugging Face hub"
+    else:
+        text = f"text of a local folder, `{corpus.local}`"
+    if summary is None:
+        return text
+    return text + ": {documents:,} documents with {words:,} words".format_map(summary["splits"]["train"])
+
+
 def _scores(study: Study, cell: CellResults) -> list[Score]:
     corpus, rows = study.settings.corpus, []
-    data = "the built-in language" if corpus.kind == "synthetic" else corpus.path
+    data = BUILT_IN if corpus.kind == "synthetic" else corpus.local or corpus.path
     if (cell.folder / "evaluation.json").exists() and cell.evaluation["mask_only"]:
         rows.append(Score("perplexity on [MASK], test", _perplexity(cell), column="perplexity", metric="perplexity",
                           task="fill-mask", data=data))
     if not (cell.folder / "probe.json").exists():
         return rows
-    paths = {task.name: data if task.path == "corpus" else task.path for task in study.settings.probe.tasks}
+    paths = {task.name: data if task.path == "corpus" else task.local or task.path
+             for task in study.settings.probe.tasks}
     for task, scores in cell.probe.items():
         count = int(cell.probe_arrays[f"{task}/label"].size)
         for pooling in study.settings.probe.poolings:

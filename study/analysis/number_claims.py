@@ -8,8 +8,10 @@ import numpy as np
 
 from study.analysis import statistics
 from study.analysis.claims import ExactClaim, PointClaim, RangeClaim, RateClaim, SpreadClaim
+from study.analysis.comparisons import estimate_of
 from study.analysis.decision_rules import ALPHA, MAJORITY
 from study.analysis.escape import escapes
+from study.analysis.gate import gate_verdict
 from study.analysis.metrics import cell_metric
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
@@ -36,25 +38,28 @@ def decide_exact(claim: ExactClaim, checks: dict[str, dict]) -> Verdict:
 def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verdict:
     """The verdict on a band or a published number, from one number per run.
 
-    A run that never leaves the plateau has a lower bound of its escape step: its last step. With such a run, an upper
-    limit of a band can be found to be exceeded, and all else is undecided.
+    The interval of a mean takes the test rows as a sample. A run that never leaves the plateau has a lower bound of its
+    escape step: its last step. With such a run, an upper limit of a band can be found to be exceeded, and all else is
+    undecided.
     """
-    cells = results.of_arm(claim.arm)
-    never = 0
+    cells, never = results.of_arm(claim.arm), 0
     if claim.metric in ("escape_step", "escape_tokens"):
         runs = escapes(results, cells)
         values, never = runs.step.astype(float), int((~runs.escaped).sum())
         if claim.metric == "escape_tokens":
             values *= [cell.training["tokens"] / max(1, cell.training["steps"]) for cell in cells]
+        estimate = statistics.t_estimate(values)
     else:
         numbers = [cell_metric(results, cell, claim.metric) for cell in cells]
         if any(number is None for number in numbers):
             return not_measured(results, [claim.arm], claim.metric)
         values = np.array([number.cell for number in numbers])
-    estimate, n = statistics.t_estimate(values), len(values)
-    low, high = estimate.low, estimate.high
+        estimate = estimate_of(numbers, values)
+    n, low, high = len(values), estimate.low, estimate.high
     if n < claim.min_seeds:
         verdict = too_few(n, claim.min_seeds)
+    elif failure := gate_verdict(results, [claim.arm], claim.metric):
+        verdict = failure
     elif isinstance(claim, PointClaim):
         low, high = statistics.prediction_interval(values, 1 - ALPHA)
         inside = low - claim.rounding <= claim.number <= high + claim.rounding
@@ -81,7 +86,9 @@ def decide_spread(results: StudyResults, claim: SpreadClaim) -> Verdict:
     if len(values) < claim.min_seeds:
         return replace(too_few(len(values), claim.min_seeds), n=len(values), values={claim.arm: values.tolist()})
     effect, low, high = (math.sqrt(2) * value for value in deviation_interval(values, 1 - ALPHA))
-    if low > claim.margin:
+    if failure := gate_verdict(results, [claim.arm], claim.metric):
+        verdict = failure
+    elif low > claim.margin:
         verdict = because("holds", Flag.RUNS_DIFFER)
     elif high < claim.margin:
         verdict = because("reversed", Flag.RUNS_ALIKE)

@@ -36,7 +36,8 @@ class Flag(StrEnum):
     ALL_EQUAL = auto()
     DIVERGED = auto()
     TOO_FEW_SEEDS = auto()
-    NEVER_ESCAPED = auto()                  # of the learning gate (gate.py)
+    RUN_DIVERGED = auto()                   # of the learning gate (gate.py)
+    NEVER_ESCAPED = auto()
     TRAINED_TOO_SHORT = auto()
     ABOVE_COUNT_MODEL = auto()
     CONTROL_FAILED = auto()                 # of the positive control
@@ -46,6 +47,7 @@ class Flag(StrEnum):
     NOT_FINETUNED = auto()
     OTHER_STUDIES = auto()
     ENDS_EARLY = auto()
+    ROWS_TOO_SHORT = auto()
 
 
 _SENTENCES = {
@@ -73,6 +75,7 @@ _SENTENCES = {
     Flag.ALL_EQUAL: "every seed gives the same number, so no interval can be computed",
     Flag.DIVERGED: "{failing} of {n} runs of {arm} diverged, and {metric} is unknown for them",
     Flag.TOO_FEW_SEEDS: "too few seeds: {n}, but the claim requires {min_seeds}",
+    Flag.RUN_DIVERGED: "{failing} of {n} runs of {arm} diverged",
     Flag.NEVER_ESCAPED: "{failing} of {n} runs of {arm} never left the unigram plateau",
     Flag.TRAINED_TOO_SHORT: "{failing} of {n} runs of {arm} trained for less than {times} times the escape step "
                             "(escape at step {escape:,} of {steps:,})",
@@ -91,6 +94,7 @@ _SENTENCES = {
     Flag.NOT_FINETUNED: "this study does not fine-tune {arms}",
     Flag.OTHER_STUDIES: "not at this scale: it is tested in {studies}",
     Flag.ENDS_EARLY: "the runs of this study end soon after they have left the plateau",
+    Flag.ROWS_TOO_SHORT: "{arm} has rows of {tokens} tokens here, but the claim requires {wanted} or more",
 }
 
 

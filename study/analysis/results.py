@@ -17,7 +17,7 @@ from study.config.fingerprint import read_settings
 from study.config.schema import RunConfig
 from study.config.study import Study
 from study.config.yaml_files import read_yaml
-from study.data.summary_tables import read_summaries
+from study.data.summary_tables import read_summaries, summarised_tasks
 
 
 def read_json(path: Path) -> Any:
@@ -172,9 +172,9 @@ class StudyResults:
 
     @cached_property
     def summaries(self) -> dict[str, dict]:
-        """The summary.json of each stage that prepares data; empty if an older version wrote the data."""
+        """The summary.json of each stage and task that prepares data; empty if an older version wrote the data."""
         recorded = self.study.reports / "data.json"
-        found = read_summaries(self.study.runs)
+        found = read_summaries(self.study.runs, summarised_tasks(self.study))
         return found or (read_json(recorded).get("summaries", {}) if recorded.exists() else {})
 
     @cached_property

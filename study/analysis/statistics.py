@@ -129,13 +129,19 @@ def t_test_power(effect: float, df: float, alpha: float = 0.05) -> float:
     return float(stats.nct.sf(critical, df, effect) + np.nan_to_num(stats.nct.cdf(-critical, df, effect)))
 
 
-def t_estimate(values: np.ndarray) -> Estimate:
-    """The mean of values (n,) with its standard error; without an error for fewer than two values."""
+def t_estimate(values: np.ndarray, text_variance: float = 0.0, texts: int = 1) -> Estimate:
+    """The mean of values (n,) with its standard error; without an error for fewer than two values.
+
+    text_variance: what the sample of `texts` texts that all values share adds to the variance of the mean.
+    """
     values = np.asarray(values, float)
     if len(values) < 2:
         return Estimate(float(values.mean()) if len(values) else math.nan, *UNKNOWN)
-    error = float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    return Estimate(float(values.mean()), error, len(values) - 1, Components(len(values), 1, error**2))
+    seed_variance = float(np.var(values, ddof=1)) / len(values)
+    components = Components(len(values), texts, seed_variance, text_variance)
+    if text_variance == 0:
+        return Estimate(float(values.mean()), math.sqrt(seed_variance), len(values) - 1, components)
+    return Estimate(float(values.mean()), math.sqrt(components.variance), components.df, components)
 
 
 def two_way_estimate(differences: np.ndarray) -> Estimate:

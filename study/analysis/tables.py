@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,12 @@ from study.analysis.measures import chosen_layer, last_layer, probe
 from study.analysis.metrics import cell_metric
 from study.analysis.results import CellResults, StudyResults, headline_probe
 
+STABILITY = {               # metrics of stability (stability.py) -> the largest possible value
+    "largest_gradient_norm": math.inf, "clipped_share": 1.0, "loss_spikes": math.inf, "loss_above_start": 1.0}
 ARM_COLUMNS = {             # columns of cells.csv that arms.csv averages -> the largest possible value; None: no bounds
     "nll": math.inf, "nll_pairs": math.inf, "probe_accuracy": 1.0, "untrained_accuracy": 1.0,
     "last_layer_accuracy": 1.0, "finetuned_accuracy": 1.0, "finetuned_untrained": 1.0, "share_closed": None,
-    "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf}
+    "nsp_accuracy": 1.0, "sop_accuracy": 1.0, "escape_step": math.inf} | STABILITY
 TOKEN_GROUPS = (("kind", "mixed"), ("decile", "mask_only"), ("piece", "mask_only"), ("place", "mask_only"))
 
 
@@ -27,10 +30,10 @@ def cell_table(results: StudyResults) -> pd.DataFrame:
 
 def _cell_row(results: StudyResults, cell: CellResults) -> dict:
     training, mask_only = cell.training, cell.evaluation["mask_only"] or {}
-    nll = cell_metric(results, cell, "nll")
-    capped = training["status"] == "diverged" and nll is not None
+    nll, status = cell_metric(results, cell, "nll"), learning.run_status(results, cell)
+    capped = status == "diverged" and nll is not None
     row = {"study": results.study.settings.name, "arm": cell.arm, "seed": cell.seed,
-           "status": learning.run_status(results, cell),
+           "status": status,
            "perplexity": math.exp(nll.cell) if capped else mask_only.get("perplexity"),
            "nll": None if nll is None else nll.cell}
     row |= {key: mask_only.get(key) for key in ("unigram_perplexity", "floor_perplexity", "excess_nll",
@@ -41,13 +44,18 @@ def _cell_row(results: StudyResults, cell: CellResults) -> dict:
     row["gate"] = failed.flag if failed else "passed"
     row |= _pair_columns(results, cell)
     row |= _probe_columns(results, cell)
-    row |= _finetune_columns(results, cell)
+    row |= _finetune_columns(results, cell) | _measured(results, cell, STABILITY)
     return row | {key: training[key] for key in ("steps", "tokens", "flops", "parameters", "fingerprint")}
 
 
+def _measured(results: StudyResults, cell: CellResults, metrics: Iterable[str]) -> dict[str, float | None]:
+    """Metrics of a cell by name; None for those that it lacks."""
+    values = {metric: cell_metric(results, cell, metric) for metric in metrics}
+    return {metric: None if value is None else value.cell for metric, value in values.items()}
+
+
 def _pair_columns(results: StudyResults, cell: CellResults) -> dict:
-    nll = cell_metric(results, cell, "nll_pairs")
-    row = {"nll_pairs": None if nll is None else nll.cell}
+    row = _measured(results, cell, ["nll_pairs"])
     for task in ("nsp", "sop"):
         row |= {f"{task}_{key}": (cell.evaluation[task] or {}).get(key) for key in ("accuracy", "ceiling")}
     return row

@@ -5,10 +5,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from study.analysis.claims import AnyClaim, UntestedClaim, arms_of, fidelity_of
+from study.analysis.claims import OWN_SOURCE, AnyClaim, UntestedClaim, arms_of, fidelity_of
 from study.analysis.metrics import METRICS, cell_metric
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
+from study.config.arms import resolve
 from study.config.study import Study
 
 OUTCOMES = ("holds", "reversed", "no difference", "split", "undecided", "not testable here")
@@ -42,9 +43,9 @@ def because(outcome: str, *flags: Flag, **facts: object) -> Verdict:
 
 
 def verdict_on(claim: AnyClaim, outcome: str) -> str:
-    """What the outcome says of the claim itself: supported or contradicted. Empty if it is neither, or if the test is
-    not the source's own recipe."""
-    if fidelity_of(claim) != "same recipe":
+    """What the outcome says of the claim itself: supported or contradicted. Empty if it is neither, if the test is not
+    the source's own recipe, or if the claim is our own."""
+    if claim.source == OWN_SOURCE or fidelity_of(claim) != "same recipe":
         return ""
     return {"holds": "supported", "reversed": "contradicted", "no difference": "contradicted"}.get(outcome, "")
 
@@ -86,4 +87,14 @@ def why_untested(study: Study, claim: AnyClaim) -> Verdict | None:
     studies = getattr(claim, "studies", None)
     if studies is not None and study.settings.name not in studies:
         return because("not testable here", Flag.OTHER_STUDIES, studies=", ".join(studies))
+    wanted = getattr(claim, "shortest_row", None)
+    if wanted is not None and (tokens := _shortest_row(study, claim.treatment)) < wanted:
+        return because("not testable here", Flag.ROWS_TOO_SHORT, arm=claim.treatment, tokens=tokens, wanted=wanted)
     return None
+
+
+def _shortest_row(study: Study, arm: str) -> int:
+    """The tokens in the arm's shortest rows: those at the start of its length curriculum, if it has one."""
+    settings = resolve(study, arm)
+    curriculum = settings.training.curriculum
+    return round(settings.examples.max_seq_length * (curriculum.length_fraction if curriculum else 1))

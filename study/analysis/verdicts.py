@@ -12,8 +12,8 @@
 
 Anything else is undecided. So is a claim with too few seeds, with an arm that fails the learning gate (gate.py), or
 whose positive control fails. A difference that changes its sign under the arms' own conditions, or that a second metric
-contradicts, is split (conditions.py). A diverged run is a result: it counts in stability claims and, at the unigram
-level, in comparisons of NLL. The learning gate does not apply to metrics of the course of training itself.
+contradicts, is split (conditions.py). The learning gate does not apply to metrics of the course of training itself,
+such as escape steps and divergence. A diverged run fails it; where its NLL is shown, it is at most the unigram level.
 
 Every comparison claim of a family has two tests, that there is a difference and that it is inside the margin (or, of an
 `equal` claim, inside and outside). At most one of the two null hypotheses is true, and a claim that is decided by one

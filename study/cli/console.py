@@ -16,6 +16,7 @@ console = Console(stderr=True)
 PLAIN_WIDTH = 120                           # columns of a table that is written to a file or a pipe
 CLAIMS_WIDTH = 100                          # columns of the table of outcomes, and of all else about claims
 LOG_INTERVAL = 30                           # seconds between progress lines without a terminal
+EFFECT_WIDTH = 24                           # columns of an effect in that table
 OUTCOME_COLOURS = {"holds": "green", "reversed": "red", "no difference": "blue", "split": "magenta"}
 
 
@@ -263,7 +264,8 @@ def show_claims(rows: list[dict]) -> None:
 
     table, shown = Table(box=SIMPLE_HEAD, expand=True), with_runs(rows)
     for name in ("claim", "statement", "outcome", "effect", "fidelity"):
-        table.add_column(name, no_wrap=name == "claim", ratio=1 if name == "statement" else None)
+        table.add_column(name, no_wrap=name == "claim", ratio=1 if name == "statement" else None,
+                         max_width=EFFECT_WIDTH if name == "effect" else None)
     for question, part in by_question(shown).items():
         table.add_row("", f"[bold]{escape(question.capitalize())}[/bold]")
         for row in part:
@@ -285,6 +287,6 @@ def show_claim(row: dict) -> None:
     for label, text in row["details"].items():
         _print_narrow(f"{label.lower()}: {escape(text)}")
     if row["exploratory"]:
-        _print_narrow("exploratory: not registered before its arms were trained")
+        _print_narrow("exploratory: not registered before its arms were trained, or changed since")
     for arm, values in row["result"]["values"].items():
         _print_narrow(f"{escape(arm)}, per seed: {', '.join(f'{value:.4g}' for value in values)}")

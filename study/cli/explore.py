@@ -87,7 +87,7 @@ def predict(study: Study,
 @command
 def minimal_pairs(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", help="Cell, such as dynamic-0.")],
                   task: Annotated[Path, typer.Option(
-                      metavar="FILE", help="Parquet, CSV or JSON-lines file with sentence_good and sentence_bad.")],
+                      metavar="FILE", help="Parquet, CSV, TSV or JSON file with sentence_good and sentence_bad.")],
                   phenomenon: Annotated[str | None, typer.Option(
                       metavar="COLUMN", show_default="linguistics_term, if the file has it",
                       help="Column that names what a pair tests.")] = None,
@@ -107,7 +107,7 @@ def minimal_pairs(study: Study, cell: Annotated[str, typer.Argument(metavar="CEL
     from study.analysis.current import check_tokenizer
     from study.analysis.further_tables import one_cell_rows
     from study.cli.console import show_minimal_pairs
-    from study.data.minimal_pairs import read_file
+    from study.data.pair_files import read_file
     from study.evaluation.minimal_pairs import judge
 
     arm, seed = study.parse_cell_name(cell)

@@ -28,11 +28,11 @@ def check_cell(study: Study, arm: str, seed: int, stage_name: str) -> None:
     check_inputs(study, stage_name)
 
 
-def _show_summary(study: Study, stage_name: str) -> None:
+def _show_summary(study: Study, stage_name: str, *tasks: str) -> None:
     from study.cli.console import show_summary
     from study.data.summary_tables import read_summaries
 
-    show_summary(stage_name, read_summaries(study.runs)[stage_name])
+    show_summary(stage_name, read_summaries(study.runs, tasks)[stage_name])
 
 
 @stage
@@ -224,11 +224,9 @@ def tasks(study: Study, task: Annotated[str, typer.Option(help="Task, as named i
     if study.settings.corpus.kind == "synthetic":
         from study.data.corpus_synthetic import topic_rows
 
-    remarks: list[str] = []
     with atomic_folder(task_folder(study, task_named(study, task))) as folder:
-        counts = write_task_rows(study, task, folder, topic_rows, remarks)
-    for remark in remarks:
-        echo(f"note: {remark}")
+        counts = write_task_rows(study, task, folder, topic_rows)
+    _show_summary(study, "tasks", task)
     echo(f"tasks: {task}, " + ", ".join(f"{count:,} {split} rows" for split, count in counts.items()))
 
 
@@ -237,7 +235,7 @@ def finetune(study: Study,
              cell: Annotated[str | None, typer.Argument(metavar="CELL", help="Cell, such as dynamic-0.")] = None,
              arm: OptionalArm = None, seed: OptionalSeed = None,
              task: Annotated[Path | None, typer.Option(
-                 metavar="FILE", help="Labelled texts: .csv, .jsonl or .parquet with text, label and perhaps text_pair."
+                 metavar="FILE", help="Labelled texts: Parquet, CSV, TSV or JSON with text, label, perhaps text_pair."
                  )] = None,
              test: Annotated[Path | None, typer.Option(
                  metavar="FILE", help="Test rows in the same form.", show_default="a fifth of the task's rows")] = None,
@@ -248,7 +246,8 @@ def finetune(study: Study,
                  metavar="FOLDER", help="Write the classifier as a `transformers` model.")] = None):
     """Fine-tune a cell on the tasks of the study (--arm and --seed), or by hand on a file (CELL and --task).
 
-    Writes: finetune.json, finetune_time.json and finetune.npz to runs/STUDY/ARM-SEED. By hand: only FOLDER.
+    Writes: finetune.json, finetune_time.json, finetune.npz and finetuned_with.yaml to runs/STUDY/ARM-SEED. By hand:
+    only FOLDER.
 
     Example: study finetune dynamic-0 --task reviews.csv --set epochs=5 --export classifier --study experiments/tiny
     """

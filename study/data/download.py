@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from study import StudyError
 from study.config.schema import MinimalPairs, Text
 from study.config.study import Study
+from study.data.local_files import quiet_datasets
 from study.data.sources import (
     DOWNLOADED,
     Source,
@@ -16,7 +17,6 @@ from study.data.sources import (
     load_from_hub,
     local_name,
     local_sources,
-    quiet_datasets,
 )
 from study.data.tasks import configurations
 from study.files import PART

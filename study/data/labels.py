@@ -2,8 +2,8 @@
 
     in the data                    its class
     0, 1, ...                      that number
-    words                          the name that is the same word
-    0, 1, ... with names in the data (ClassLabel)    the name that is the same; the orders of the two may differ
+    words                          the name that is the same, or differs in upper case and punctuation only
+    0, 1, ... with names in the data (ClassLabel)    as for words; the orders of the two may differ
     anything else                  its place in `label_values`
 """
 from __future__ import annotations
@@ -44,11 +44,12 @@ def class_numbers(task: ProbeTask, labels: Series, names: list[str] | None, wher
 
 
 def renamed(task: ProbeTask, names: list[str] | None) -> str | None:
-    """Returns a remark on a data set whose own names of the classes are other words than those of the settings."""
-    if names is None or task.label_values is not None or set(map(_key, names)) & set(map(_key, task.labels)):
+    """Returns a remark on a data set that has another name for the one class that `_by_name` found by its place."""
+    if names is None or task.label_values is not None or set(map(_key, names)) >= set(map(_key, task.labels)):
         return None
-    pairs = ", ".join(f"{name} is called {label}" for name, label in zip(names, task.labels, strict=False))
-    return f"{task.name}: the data has other names of the classes: {pairs}"
+    pairs = [f"{name} is called {label}" for name, label in zip(names, task.labels, strict=False)
+             if _key(name) != _key(label)]
+    return f"{task.name}: the data has another name of a class: {', '.join(pairs)}" if pairs else None
 
 
 def _plain(task: ProbeTask, labels: Series, where: str) -> list[Hashable]:
@@ -71,32 +72,69 @@ def _mapping(task: ProbeTask, names: list[str] | None, values: list[Hashable], w
         classes: dict[Hashable, int] = {value: number for number, value in enumerate(task.label_values)}
         by_name = {index: classes[name] for index, name in enumerate(names or ()) if name in classes}
         return by_name or classes
-    if any(isinstance(value, str) for value in set(values) - set(task.ignored_labels)):
-        return {name: number for number, name in enumerate(task.labels)}
+    words = [value for value in dict.fromkeys(values) if isinstance(value, str) and value not in task.ignored_labels]
+    if words:
+        return _by_word(task.labels, words)
     if names is not None:
         return _by_name(task, names, where, section)
     return {number: number for number in range(len(task.labels))}
 
 
+def _by_word(labels: list[str], words: list[str]) -> dict[Hashable, int]:
+    """Word in the data -> class: of the same name, else of the only name that differs in upper case and punctuation
+    only. Words that differ from each other in no more than that must be names themselves."""
+    ours, theirs = Counter(map(_key, labels)), Counter(map(_key, words))
+    only = {_key(label): number for number, label in enumerate(labels) if ours[_key(label)] == 1}
+    near = {word: only[_key(word)] for word in words if theirs[_key(word)] == 1 and _key(word) in only}
+    return near | {name: number for number, name in enumerate(labels)}
+
+
 def _by_name(task: ProbeTask, names: list[str], where: str, section: str) -> dict[Hashable, int]:
     """Number in the data -> class, by the names of both: by the same names, else by names that differ in upper case and
-    punctuation only."""
+    punctuation only. If all names but one agree and are in the same places, that one is found by its place."""
     exact = {name: number for number, name in enumerate(names)}
     if exact.keys() >= set(task.labels):
         return {exact[label]: number for number, label in enumerate(task.labels)}
     ours = {_key(label): number for number, label in enumerate(task.labels)}
     theirs = {_key(name): number for number, name in enumerate(names)}
     both = f"the data calls its classes {', '.join(names)}, and {section}.labels are {', '.join(task.labels)}"
+    remedy = f"use the names of the data, or {_say_which(task.labels, names)}"
     if len(ours) < len(task.labels) or len(theirs) < len(names):
-        raise StudyError(f"{where}: {both}: some differ in punctuation only; use the names of the data, or say which "
-                         f"is which with `label_values: {list(range(len(task.labels)))}`, in the order of the names")
+        raise StudyError(f"{where}: {both}: some differ in punctuation only; {remedy}")
     if theirs.keys() >= ours.keys():
         return {theirs[key]: number for key, number in ours.items()}
-    moved = [key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]]
-    if moved:
-        raise StudyError(f"{where}: {both}: {names[theirs[moved[0]]]} is not in the same place; use the names of the "
-                         f"data")
+    if not (same := ours.keys() & theirs.keys()):
+        raise StudyError(f"{where}: {both}: none is the same; {remedy}")
+    if moved := [key for key in ours if key in same and ours[key] != theirs[key]]:
+        raise StudyError(f"{where}: {both}: {names[theirs[moved[0]]]} is not in the same place; {remedy}")
+    other_names, other_labels = (len(keys) - len(same) for keys in (theirs, ours))
+    if other_names > 1 or other_names == 1 and other_labels > 1:
+        raise StudyError(f"{where}: {both}: several differ; {remedy}")
     return {number: number for number in range(len(task.labels))}
+
+
+def _say_which(labels: list[str], values: list[Hashable]) -> str:
+    """The setting that gives values of the data to the classes. Values that resemble a name come to its place, the
+    others in their order to the places that are left. If a value resembles several names, or names and values differ in
+    number, no values are listed."""
+    places: dict[int, Hashable] = {}
+    rest = list(values)
+    for form in (str, str.casefold, _key):
+        words = Counter(form(value) for value in rest if isinstance(value, str))
+        free = {number: form(label) for number, label in enumerate(labels) if number not in places}
+        for number, word in free.items():
+            if words[word] == 1 and list(free.values()).count(word) == 1:
+                places[number] = next(value for value in rest if isinstance(value, str) and form(value) == word)
+        rest = [value for value in rest if value not in places.values()]
+    names = {_key(label) for label in labels}
+    if len(labels) != len(values) or any(isinstance(value, str) and _key(value) in names for value in rest):
+        return "say which is which with `label_values`, in the order of the names"
+    listed = [places[number] if number in places else rest.pop(0) for number in range(len(labels))]
+    meant = [f"{value} is {label}" for value, label in zip(listed, labels, strict=True)]
+    more = ", ..." if len(meant) > SHOWN_LABELS else ""
+    values_in_yaml = ", ".join(json.dumps(value, ensure_ascii=False) for value in listed)   # YAML reads `yes` as true
+    return (f"say which is which with `label_values: [{values_in_yaml}]`, in the order of the names "
+            f"({', '.join(meant[:SHOWN_LABELS])}{more})")
 
 
 def _key(name: str) -> str:
@@ -122,8 +160,7 @@ def _no_class(task: ProbeTask, found: Counter, unknown: list[Hashable], where: s
         if not all(isinstance(value, (int, str)) and not isinstance(value, bool) for value in rest):
             remedies.append(f"convert the column {task.label!r} to whole numbers or words")
         elif len(rest) == len(task.labels):
-            listed = ", ".join(json.dumps(value, ensure_ascii=False) for value in rest)     # YAML reads `yes` as true
-            remedies.append(f"say which is which with `label_values: [{listed}]`, in the order of the names")
+            remedies.append(_say_which(task.labels, rest))
         else:
             remedies.append(f"give {section}.labels a name for each of the {len(rest)}, and `label_values` in the "
                             f"same order")

@@ -203,6 +203,6 @@ def pair_layout(store: TokenStore, form: str, length: int, swap: bool) -> PairLa
     begin = np.array(begins)
     begin = begin[after[begin] - begin >= 2]
     if not len(begin) or len(store.documents) < 3:
-        raise StudyError(f"{form}: the text has no two adjacent sentences, or fewer than two documents, which this "
-                         f"inputs.format needs")
+        raise StudyError(f"the text has no {form}: these need two sentences in a row in one document, and a second "
+                         f"document")
     return PairLayout(store, ends, begin, after[begin], room=length - 3, swap=swap, single=form == "sentence-pairs")

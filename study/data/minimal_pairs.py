@@ -40,29 +40,6 @@ def frame_of(rows: DataFrame, good: str, bad: str, phenomenon: str | None, parad
     return drawn.sort_index().reset_index(drop=True)
 
 
-def read_file(path: Path, phenomenon: str | None, paradigm: str | None, most: int | None) -> DataFrame:
-    """Returns the pairs in a parquet, CSV or JSON-lines file with columns sentence_good and sentence_bad.
-
-    phenomenon, paradigm: columns; None takes BLiMP's `linguistics_term` and `UID` if the file has them. most: as in
-    frame_of. Raises StudyError if the file cannot be read or lacks a column.
-    """
-    import pandas as pd
-
-    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".jsonl": lambda file: pd.read_json(file, lines=True)}
-    if path.suffix not in readers:
-        raise StudyError(f"{path}: the name ends in none of {', '.join(readers)}; rename or convert the file")
-    try:
-        rows = readers[path.suffix](path)
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: cannot be read ({' '.join(str(error).split()):.120}); check the file") from None
-    columns = ["sentence_good", "sentence_bad"]
-    columns += [given or (usual if usual in rows else None)
-                for given, usual in ((phenomenon, "linguistics_term"), (paradigm, "UID"))]
-    if missing := [column for column in columns if column is not None and column not in rows]:
-        raise StudyError(f"{path}: no column {missing[0]!r}; it has {', '.join(map(str, rows.columns))}")
-    return frame_of(rows, *columns, most, str(path))
-
-
 def read_pairs(study: Study, task: MinimalPairs) -> DataFrame:
     """Returns the pairs of a task from the corpus folder. Raises StudyError if the file is missing or damaged."""
     import pandas as pd

@@ -1,49 +1,41 @@
 """Rows of a data set: from files of this machine if the settings have a `local` folder, else from the hub.
 
-A split in a local folder is one of these, in one of FORMATS, each file also with .gz:
+A split in a local folder is one of these, in one of FORMATS (local_files.py), each file also with .gz:
 
     train.csv                                                one file
     train-00000-of-00002.parquet, ...                        the shards of the hub
+    data/ with one of the above                              a repository of the hub
     train/ with files, read in the order of their names      parts, or one text per file
     train/ as `save_to_disk` of `datasets` writes it         format `saved`
 """
 from __future__ import annotations
 
-import glob
 import os
 import re
-import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study import StudyError
 from study.config.schema import MinimalPairs, ProbeTask, Text
 from study.config.study import Study
-from study.data.tables import load_table
+from study.data.local_files import (
+    FORMATS,
+    Files,
+    check_cache,
+    files_of,
+    quiet_datasets,
+    read_files,
+    reason,
+    shards_said,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Source = Text | ProbeTask | MinimalPairs    # settings that name a data set
 SPLITS = ("train", "validation", "test")
-FORMATS = {"parquet": (".parquet",), "csv": (".csv",), "tsv": (".tsv",), "json": (".json", ".jsonl"),
-           "text": (".txt",)}
 DOWNLOADED = (None, "parquet")              # settings of `format` that find what `study download` writes
-SAVED = "state.json"                        # in the folder of a split that `save_to_disk` has written
 SHOWN_FILES = 5                             # names of files in an error
-# What the hub's client reads when it is imported.
-ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0", "HF_HUB_DOWNLOAD_TIMEOUT": "20"}
-
-
-@dataclass(frozen=True)
-class Files:
-    """The files of one split and their format. `form`: what they are called in an error. `paths`: one folder if the
-    format is `saved`."""
-    format: str
-    form: str
-    paths: tuple[Path, ...]
 
 
 def data_folder(root: Path) -> Path:
@@ -63,7 +55,7 @@ def load_rows(study: Study, source: Source, split: str, columns: tuple[str, ...]
         rows, place = load_from_hub(study, source, split, configuration), source.path
     else:
         files = find_files(study, source, split)
-        rows = _load_files(files, split, whole_files=getattr(source, "layout", None) == "files")
+        rows = read_files(files, split, whole_files=getattr(source, "layout", None) == "files")
         place = files.form
     if not len(rows):
         raise StudyError(f"{place}: has no rows; put the split's text there")
@@ -108,53 +100,26 @@ def find_files(study: Study, source: Source, split: str) -> Files:
 def candidates(study: Study, source: Source, split: str) -> dict[str, Files]:
     """Returns the sets of files in the source's local folder that could be the split, by what errors call them. If the
     settings name a format, others do not count."""
-    files_there = _files_of(data_folder(study.root) / source.local, local_name(source, split))
+    files_there = files_of(data_folder(study.root) / source.local, local_name(source, split))
     wanted = getattr(source, "format", None)
     return {files.form: files for files in files_there if wanted in (None, files.format)}
 
 
 def local_name(source: Source, split: str) -> str:
-    """Returns what a split is called in the local folder: as on the hub, unless that is an expression (`train[:9]`).
-    Minimal pairs are always `test`, since the hub may have no such split."""
+    """Returns what a split is called in the local folder: as on the hub, unless that is an expression (`train[:9]`,
+    `train[:9%]`, `train+test`). Minimal pairs are always `test`, since the hub may have no such split."""
     name = source.splits[split]
-    return split if isinstance(source, MinimalPairs) or not re.fullmatch(r"\w[\w-]*", name) else name
-
-
-def _files_of(folder: Path, split: str) -> Iterable[Files]:
-    """The sets of files in a local folder that could be the split. Hidden files and folders are passed over."""
-    if not folder.is_dir():
-        return
-    endings = {ending: name for name, endings in FORMATS.items() for ending in endings}
-    pattern = re.compile(rf"({re.escape(split)})(-\d+-of-\d+)?({'|'.join(map(re.escape, endings))})(\.gz)?")
-    shards: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        match = pattern.fullmatch(path.name)
-        if match and match[2]:
-            shards.setdefault(match[3], []).append(path)
-        elif match:
-            yield Files(endings[match[3]], str(path), (path,))
-    for ending, paths in shards.items():
-        yield Files(endings[ending], str(folder / f"{split}-*{ending}"), tuple(paths))
-    if (folder / split / SAVED).exists():
-        yield Files("saved", str(folder / split), (folder / split,))
-        return
-    parts: dict[str, list[Path]] = {}
-    for path in sorted((folder / split).rglob("*")):
-        match = re.fullmatch(rf".+({'|'.join(map(re.escape, endings))})(\.gz)?", path.name)
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if match and not hidden:
-            parts.setdefault(endings[match[1]], []).append(path)
-    for name, paths in parts.items():
-        yield Files(name, str(folder / split / f"*{FORMATS[name][0]}"), tuple(paths))
+    return split if isinstance(source, MinimalPairs) or not name or re.search(r"[\[%+]", name) else name
 
 
 def _check_files(files: Files, split: str, source: Source) -> None:
     """Raises StudyError if a shard is missing, or if the format has no labels or no files of text."""
     layout = getattr(source, "layout", None)
-    counts = {int(match[1]) for path in files.paths if (match := re.search(r"-of-(\d+)\.", path.name))}
-    if files.form.startswith(str(files.paths[0].parent / f"{split}-")) and counts != {len(files.paths)}:
+    counts = shards_said(files)
+    if counts - {len(files.paths)}:
+        remedy = "put the missing ones there" if max(counts) > len(files.paths) else "remove those of another download"
         raise StudyError(f"{files.form}: {len(files.paths)} shards are there, but their names say "
-                         f"{' or '.join(map(str, sorted(counts)))}; put the missing ones there")
+                         f"{' or '.join(map(str, sorted(counts)))}; {remedy}")
     if files.format == "text" and layout is None:
         needed = ("columns; minimal pairs need a table with a column for each of the two sentences"
                   if isinstance(source, MinimalPairs) else "labels; a task needs a table with a column of labels")
@@ -172,7 +137,8 @@ def _nothing_found(study: Study, source: Source, folder: Path, split: str) -> st
         told = " (STUDY_DATA)" if missing == data and os.environ.get("STUDY_DATA") else ""
         found = f"no such folder{told}"
     else:
-        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        names = sorted((str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
+                       key=lambda name: (name.startswith("."), name))
         more = f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
         found = f"it has {', '.join(names[:SHOWN_FILES])}{more}" if names else "it is empty"
         missing = folder
@@ -184,28 +150,14 @@ def _nothing_found(study: Study, source: Source, folder: Path, split: str) -> st
             f"{study.params_path} to read it from the hub")
 
 
-def _load_files(files: Files, split: str, whole_files: bool) -> Dataset:
-    """The rows of local files. whole_files: whether a text file is one row; else each of its lines is one."""
-    datasets = quiet_datasets()
-    try:
-        if files.format == "saved":
-            return datasets.load_from_disk(str(files.paths[0]))
-        if not any(path.stat().st_size for path in files.paths) or _is_empty(files):
-            raise StudyError(f"{files.form}: has no rows; put the split's text there")
-        check_cache()
-        if files.format in ("csv", "tsv"):
-            return load_table(files.format, files.form, files.paths, split)
-        options = {"encoding": "utf-8-sig", "sample_by": "document" if whole_files else "line"}
-        return datasets.load_dataset(files.format, data_files={split: [glob.escape(str(path)) for path in files.paths]},
-                                     split=split, **(options if files.format == "text" else {}))
-    except StudyError:
-        raise
-    except Exception as error:              # the library raises many unrelated classes
-        raise StudyError(f"{files.form}: cannot be read as {files.format}: {_reason(error)}") from None
-
-
 def load_from_hub(study: Study, source: Source, split: str, configuration: str | None) -> Dataset:
-    """Returns one split of a data set on the hub. Raises StudyError if it cannot be loaded."""
+    """Returns one split of a data set on the hub. Raises StudyError if it cannot be loaded, or if the current folder
+    has something of that name, which `datasets` would read in its place."""
+    data, where = data_folder(study.root), f"study {study.settings.name}: {source.path} ({split})"
+    if Path(source.path).exists():
+        remedy = "" if source.local else f"; to read it, move it below {data} and set `local: {source.path}`"
+        raise StudyError(f"{where} is to be read from the hub, but {Path(source.path).resolve()} has the same name; "
+                         f"rename it, or run the command in another folder{remedy}")
     datasets = quiet_datasets()
     if not can_reach_hub():
         _work_offline()
@@ -214,9 +166,9 @@ def load_from_hub(study: Study, source: Source, split: str, configuration: str |
         return datasets.load_dataset(source.path, configuration, revision=source.revision, split=source.splits[split])
     except Exception as error:              # the hub client raises many unrelated classes
         folder = source.local or Path(source.path).name
-        raise StudyError(f"study {study.settings.name}: {source.path} ({split}) could not be loaded from the hub; put "
-                         f"{split}.parquet in {data_folder(study.root) / folder} and set `local: {folder}`: "
-                         f"{_reason(error)}") from None
+        setting = "" if source.local else f" and set `local: {folder}`"
+        raise StudyError(f"{where} could not be loaded from the hub; put {local_name(source, split)}.parquet in "
+                         f"{data / folder}{setting}: {reason(error)}") from None
 
 
 def can_reach_hub() -> bool:
@@ -242,46 +194,3 @@ def _work_offline() -> None:
 
     if os.environ.setdefault("HF_HUB_OFFLINE", "1") == "1":
         datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
-
-
-def quiet_datasets():
-    """Returns the module `datasets`, which then prints nothing (errors are reported in one line) and does not tell the
-    hub what is loaded."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    return datasets
-
-
-def check_cache() -> None:
-    """Raises StudyError if the folder in which `datasets` keeps what it has read cannot be written."""
-    import datasets
-
-    folder = Path(datasets.config.HF_DATASETS_CACHE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise StudyError(f"{folder}: `datasets` cannot keep its files there ({error.strerror}); set HF_HOME to a "
-                         f"folder that can be written") from None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error.__cause__ or error).split())[:160]
-
-
-def _is_empty(files: Files) -> bool:
-    """Whether parquet files have no rows. False if they are damaged, which reading them reports."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if files.format != "parquet":
-        return False
-    try:
-        return not any(pq.read_metadata(path).num_rows for path in files.paths)
-    except (OSError, pa.ArrowException):
-        return False

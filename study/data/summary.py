@@ -1,5 +1,5 @@
 """What a reader should know about a text before training on it: summary.json in the folders of the corpus, the
-tokenizer and the examples.
+tokenizer, the examples and each fine-tuning task.
 
 Texts count as equal if they differ only in white space and upper case. They are compared by hashes of 64 bits, so
 memory grows by 8 bytes per document and paragraph.
@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.config.schema import ProbeTask
+from study.config.schema import FinetuneTask, ProbeTask
 from study.config.study import Study
 from study.data.sources import SPLITS
 
@@ -68,7 +69,7 @@ def corpus_summary(study: Study, folder: Path, empty: Counter, remarks: Iterable
     `splits`, `tasks` and `warnings`; lengths are in words.
     """
     result: dict = {"splits": {}, "tasks": {}, "warnings": list(remarks)}
-    known = None
+    known, validation = None, np.array([], np.uint64)
     for split in SPLITS:
         texts = _read_documents(folder / f"{split}.parquet")
         facts = texts.facts("documents") | {"empty": empty[split]}
@@ -78,10 +79,26 @@ def corpus_summary(study: Study, folder: Path, empty: Counter, remarks: Iterable
             facts["in_training"] = int(np.isin(texts.hashes, training).sum())
             _warn_of_overlap(result["warnings"], facts["in_training"], facts["documents"],
                              f"documents of the split {split} are in the training text too")
+        if split == "validation":
+            validation = texts.hashes
+        elif split == "test" and (shared := int(np.isin(texts.hashes, validation).sum())):
+            facts["in_validation"] = shared             # without such documents, the file is as it was
+            _warn_of_overlap(result["warnings"], shared, facts["documents"],
+                             "documents of the split test are in the validation text too")
         result["splits"][split] = facts
     for task in study.settings.probe.tasks:
-        result["tasks"][task.name] = _task_facts(task, folder, known, result["warnings"])
+        result["tasks"][task.name] = _task_facts(task, task.name, partial(_probe_rows, folder, task),
+                                                 result["warnings"], known)
     return result
+
+
+def task_summary(task: FinetuneTask, rows: Callable[[str], DataFrame], remarks: Iterable[str]) -> dict:
+    """Returns the summary of a fine-tuning task: `splits` and `warnings`.
+
+    rows: the rows of a split. remarks: more warnings.
+    """
+    warnings = list(remarks)
+    return {"splits": _task_facts(task, f"the fine-tuning task {task.name}", rows, warnings), "warnings": warnings}
 
 
 def _read_documents(path: Path) -> Texts:
@@ -120,36 +137,52 @@ def _value(digest) -> int:
 
 
 def _row_texts(frame: DataFrame) -> Texts:
+    """The texts of a task's rows. Both texts of a pair count as one."""
     texts = Texts()
-    for text in frame.text:
-        pieces = text.split()
-        texts.add(len(pieces), _value(hashlib.blake2b("".join(pieces).casefold().encode(), digest_size=8)))
+    for row in zip(*(frame[name] for name in _text_columns(frame)), strict=True):
+        parts = [text.split() for text in row]
+        content = "\0".join("".join(pieces) for pieces in parts).casefold()
+        texts.add(sum(map(len, parts)), _value(hashlib.blake2b(content.encode(), digest_size=8)))
     return texts
 
 
-def _task_facts(task: ProbeTask, folder: Path, known: np.ndarray, warnings: list[str]) -> dict[str, dict]:
-    """Facts about both splits of a task. known: hashes of the training text of the corpus, sorted."""
+def _text_columns(frame: DataFrame) -> list[str]:
+    return [name for name in ("text", "text_pair") if name in frame]
+
+
+def _probe_rows(folder: Path, task: ProbeTask, split: str) -> DataFrame:
     import pandas as pd
 
+    return pd.read_parquet(folder / f"probe-{task.name}-{split}.parquet")
+
+
+def _task_facts(task: ProbeTask, name: str, rows: Callable[[str], DataFrame], warnings: list[str],
+                known: np.ndarray | None = None) -> dict[str, dict]:
+    """Facts about both splits of a task.
+
+    name: of the task in warnings. rows: the rows of a split. known: hashes of the training text of the corpus, sorted;
+    without them, rows are not looked up there.
+    """
     facts: dict[str, dict] = {}
     training = np.array([], np.uint64)
     for split in ("train", "test"):
-        frame = pd.read_parquet(folder / f"probe-{task.name}-{split}.parquet")
+        frame = rows(split)
         texts = _row_texts(frame)
         counts = frame.label.value_counts()
-        labels = [(name, int(counts.get(number, 0))) for number, name in enumerate(task.labels)]
-        facts[split] = texts.facts("rows") | {
-            "empty": int((frame.text.str.strip() == "").sum()), "labels": labels,
-            "in_corpus": int(np.isin(texts.hashes, known).sum())}
-        _warn_of_overlap(warnings, facts[split]["in_corpus"], len(frame),
-                         f"{split} rows of {task.name} are in the training text of the corpus")
+        labels = [(label, int(counts.get(number, 0))) for number, label in enumerate(task.labels)]
+        empty = sum(frame[column].str.strip() == "" for column in _text_columns(frame))
+        facts[split] = texts.facts("rows") | {"empty": int((empty > 0).sum()), "labels": labels}
+        if known is not None:
+            facts[split]["in_corpus"] = int(np.isin(texts.hashes, known).sum())
+            _warn_of_overlap(warnings, facts[split]["in_corpus"], len(frame),
+                             f"{split} rows of {name} are in the training text of the corpus")
         if split == "test":
             facts[split]["in_training"] = int(np.isin(texts.hashes, training).sum())
             _warn_of_overlap(warnings, facts[split]["in_training"], len(frame),
-                             f"test rows of {task.name} are among its training rows")
+                             f"test rows of {name} are among its training rows")
         training = texts.hashes
-        warnings += [f"{task.name}: the class {name} has only {count} {split} rows"
-                     for name, count in labels if count < FEWEST_ROWS]
+        warnings += [f"{name}: the class {label} has only {count} {split} rows"
+                     for label, count in labels if count < FEWEST_ROWS]
     return facts
 
 

@@ -52,6 +52,12 @@ def load_table(kind: str, form: str, paths: tuple[Path, ...], split: str) -> Dat
     import pandas as pd
 
     with table_options(kind, form) as options:
-        columns = [name for path in paths for name in pd.read_csv(path, nrows=0, **options).columns]
+        columns = []
+        for path in paths:
+            header = list(pd.read_csv(path, nrows=0, **options).columns)
+            if kind == "csv" and len(header) == 1 and (other := re.search(r"[;\t|]", header[0])):
+                raise StudyError(f"{path}: its header is {header[0]!r:.60}, so {other[0]!r} seems to separate the "
+                                 f"fields; in .csv files commas do, and in .tsv files tabs")
+            columns += header
         return datasets.load_dataset("csv", data_files={split: [glob.escape(str(path)) for path in paths]},
                                      split=split, converters=dict.fromkeys(columns, str), **options)

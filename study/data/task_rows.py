@@ -1,4 +1,5 @@
-"""The rows of a fine-tuning task: a folder with train.parquet and test.parquet (text, label, and text_pair of pairs).
+"""The rows of a fine-tuning task: a folder with train.parquet and test.parquet (text, label, and text_pair of pairs),
+summary.json (summary.py) and made_with.yaml, the settings that decide the rows.
 
 They are what `finetune.tasks` names: a data set from the hub or a local folder, or the topics of the synthetic corpus.
 """
@@ -10,9 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from study import StudyError
+from study.config.made_with import MADE_WITH, write_made_with
 from study.config.schema import FinetuneTask
 from study.config.study import Study
+from study.data.summary import task_summary
 from study.data.tasks import check_labels, subset, task_rows
+from study.files import write_json
 
 SPLITS = ("train", "test")
 
@@ -31,15 +35,13 @@ def task_folder(study: Study, task: FinetuneTask) -> Path:
 
 
 def write_task_rows(study: Study, name: str, folder: Path,
-                    topic_rows: Callable[..., pd.DataFrame] | None = None,
-                    remarks: list[str] | None = None) -> dict[str, int]:
-    """Writes the rows of a fine-tuning task to a folder. Returns the number of rows by split.
+                    topic_rows: Callable[..., pd.DataFrame] | None = None) -> dict[str, int]:
+    """Writes the rows of a fine-tuning task to a folder, with their summary. Returns the number of rows by split.
 
-    remarks: what a reader should know about the data is appended. topic_rows: corpus_synthetic.topic_rows in a study of
-    the synthetic corpus, None for other text. Raises StudyError if a split is unusable, or has too few rows for
-    recipe.train_sizes.
+    topic_rows: corpus_synthetic.topic_rows in a study of the synthetic corpus, None for other text. Raises StudyError
+    if a split is unusable, or has too few rows for recipe.train_sizes.
     """
-    task, counts, remarks = task_named(study, name), {}, [] if remarks is None else remarks
+    task, counts, remarks = task_named(study, name), {}, []
     for split in SPLITS:
         frame = _rows(study, task, split, topic_rows, remarks)
         rows = task.train_rows if split == "train" else task.test_rows
@@ -49,6 +51,9 @@ def write_task_rows(study: Study, name: str, folder: Path,
             _check_sizes(study, task, frame)
         frame.to_parquet(folder / f"{split}.parquet", index=False)
         counts[split] = len(frame)
+    summary = task_summary(task, lambda split: pd.read_parquet(folder / f"{split}.parquet"), remarks)
+    write_json(folder / "summary.json", summary, ensure_ascii=False)
+    write_made_with(study, "tasks", folder / MADE_WITH, name)
     return counts
 
 

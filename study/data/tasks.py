@@ -12,8 +12,9 @@ from study import StudyError, randomness
 from study.config.schema import MinimalPairs, ProbeTask
 from study.config.study import Study
 from study.data.labels import class_numbers, renamed
+from study.data.local_files import quiet_datasets
 from study.data.minimal_pairs import frame_of, pairs_path
-from study.data.sources import load_rows, quiet_datasets
+from study.data.sources import load_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -77,5 +77,5 @@ def examples_summary(stores: dict[str, TokenStore], tokenizer: TokenizerInfo, le
             warnings.append(f"{unknown / len(store.ids):.1%} of the tokens of the split {split} are [UNK]; "
                             f"{PREDICTED}")
     if pairs is not None:
-        warnings.append(f"no arm is scored on pairs of segments: {pairs}")
+        warnings.append(f"no arm is scored on pairs of segments. {pairs[:1].upper()}{pairs[1:]}")
     return {"splits": splits, "pairs": pairs is None, "warnings": warnings}

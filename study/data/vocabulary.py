@@ -10,7 +10,7 @@ from study import StudyError
 from study.config.schema import Tokenizer
 from study.data.sources import can_reach_hub, data_folder
 
-FILES = ("vocab.txt", "tokenizer.json")     # in a folder, in this order
+FILES = ("tokenizer.json", "vocab.txt")     # in a folder; the first says what kind of tokenizer it is
 MOST_CASED = 0.01                           # share of pieces with upper case above which a vocabulary is cased
 
 
@@ -33,7 +33,7 @@ def existing_vocabulary(source: str, root: Path) -> Vocabulary:
             files = [path / name for name in FILES if (path / name).is_file()]
             if not files:
                 names = sorted(file.name for file in path.iterdir())[:5]
-                raise StudyError(f"tokenizer.source {source}: {path} has no {' or '.join(FILES)}; it has "
+                raise StudyError(f"tokenizer.source {source}: {path} has no {' and no '.join(FILES)}; it has "
                                  f"{', '.join(names) or 'no files'}")
             path = files[0]
         if path.is_file():
@@ -102,7 +102,8 @@ def _check_wordpiece(content: dict, where: str) -> None:
     kind, prefix = content["model"].get("type"), content["model"].get("continuing_subword_prefix")
     if kind != "WordPiece" or prefix != "##":
         raise StudyError(f"{where}: a {kind} tokenizer{f' with the prefix {prefix!r}' if prefix else ''}; this project "
-                         f"needs WordPiece with the prefix '##', so train one with tokenizer.source: train")
+                         f"needs WordPiece with the prefix '##', so train one with tokenizer.source: train (or words, "
+                         f"or characters)")
 
 
 def _of_hub(source: str) -> Vocabulary:

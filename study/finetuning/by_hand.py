@@ -1,7 +1,6 @@
 """Fine-tuning one cell on a file of labelled texts."""
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from study import StudyError
 from study.config.schema import FinetuneRecipe, RunConfig
 from study.config.study import Study
 from study.config.yaml_files import nearest
-from study.data.tables import table_options
+from study.data.labels import UNLABELLED
+from study.data.local_files import read_table
 from study.data.tokenizer import TokenizerInfo, load
 from study.evaluation.embedding import load_cell
 from study.finetuning.classifier import Classifier
@@ -73,17 +73,11 @@ def recipe_with(study: Study, changes: list[str]) -> FinetuneRecipe:
 
 
 def read_labelled(path: Path) -> pd.DataFrame:
-    """Returns the columns text, label (as text) and, if the file has it, text_pair of a .csv, .jsonl or .parquet file.
+    """Returns the columns text, label (as text) and, if the file has it, text_pair of a file that read_table knows.
 
-    Raises StudyError, with the file and the row, for anything else.
+    Raises StudyError, with the file and the row, if a text or label is missing, or if a label means that there is none.
     """
-    readers = {".csv": _csv, ".parquet": pd.read_parquet, ".jsonl": _json_lines}
-    if path.suffix not in readers:
-        raise StudyError(f"{path}: is not a {', '.join(readers)} file")
-    try:
-        frame = readers[path.suffix](path)
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: cannot be read ({' '.join(str(error).split()):.120})") from None
+    frame = read_table(path)
     if missing := [name for name in ("text", "label") if name not in frame]:
         raise StudyError(f"{path}: no column {missing[0]}; it has {', '.join(map(str, frame.columns)) or 'none'}")
     frame = frame[[name for name in ("text", "text_pair", "label") if name in frame]]
@@ -93,27 +87,11 @@ def read_labelled(path: Path) -> pd.DataFrame:
     for name in frame.columns.drop("label"):
         if not (is_text := frame[name].map(lambda text: isinstance(text, str))).all():
             raise StudyError(f"{path}: row {int((~is_text).argmax())}: {name} is not a text")
-    return frame.assign(label=frame.label.astype(str)).reset_index(drop=True)
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    with table_options("csv", str(path)) as options:
-        return pd.read_csv(path, dtype=str, **options)
-
-
-def _json_lines(path: Path) -> pd.DataFrame:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise StudyError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); write one object "
-                             f"per line") from None
-        if not isinstance(rows[-1], dict):
-            raise StudyError(f"{path}, line {number}: not an object; write one with text and label")
-    return pd.DataFrame(rows)
+    labels = frame.label.astype(str)
+    if hidden := int(labels.isin([str(UNLABELLED), str(float(UNLABELLED))]).sum()):
+        raise StudyError(f"{path}: {hidden} rows have {UNLABELLED}, which marks rows without a label: remove them from "
+                         f"the file")
+    return frame.assign(label=labels).reset_index(drop=True)
 
 
 def split_rows(task: Path, test: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:

@@ -15,6 +15,7 @@ from statistics import mean, stdev
 import numpy as np
 from scipy.special import logsumexp
 
+from study.config.made_with import FINETUNED_WITH, write_made_with
 from study.config.schema import FinetuneRecipe, FinetuneTask, RunConfig
 from study.config.study import Study
 from study.data.task_rows import read_task_rows
@@ -47,9 +48,9 @@ class Chosen:
 def finetune(study: Study, arm: str, seed: int) -> dict:
     """Fine-tunes one cell on every task of the settings. Returns the content of finetune.json.
 
-    Writes finetune.json, finetune.npz (predictions for each test row) and, apart from these because it differs from run
-    to run, finetune_time.json (seconds by task). Raises StudyError if the cell has not been trained or the rows of a
-    task are missing.
+    Writes finetune.json, finetune.npz (predictions for each test row), finetuned_with.yaml (the settings that decide
+    them) and, apart from these because it differs from run to run, finetune_time.json (seconds by task). Raises
+    StudyError if the cell has not been trained or the rows of a task are missing.
     """
     settings, folder, backend = study.settings.finetune, study.cell(arm, seed), load(study.runs / "tokenizer")
     config, model = load_cell(study, arm, seed)
@@ -68,9 +69,11 @@ def finetune(study: Study, arm: str, seed: int) -> dict:
         kind = np.min_scalar_type(len(task.labels) - 1)
         arrays |= {f"{task.name}/{key}": array.astype(kind) for key, array in predicted.items()}
         seconds[task.name] = round(time.perf_counter() - started, 3)
+    (folder / FINETUNED_WITH).unlink(missing_ok=True)       # written last, when all scores are there
     save_arrays(arrays, folder / "finetune.npz")
     write_json(folder / "finetune_time.json", {"seconds": seconds})
     write_json(folder / "finetune.json", result)
+    write_made_with(study, "finetune", folder / FINETUNED_WITH)
     return result
 
 

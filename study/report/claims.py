@@ -17,6 +17,7 @@ from study.config.study import Study
 from study.report import figures
 from study.report.details import DIFFERENCES, arms_and_metric, claim_details, for_page
 from study.report.formatting import in_unit, unit_of
+from study.report.stability import stability_of
 
 NOT_TESTABLE, CONTROL = OUTCOMES[-1], "A/A"
 BY_RUNS = ("direction", "equal", "range", "point", "rate", "spread")      # claim types that training runs decide
@@ -27,12 +28,14 @@ def claim_rows(study: Study) -> list[dict]:
 
     A row has the keys of the claim in claims.json and: id, file (of its figure), outcome (with what it says of the
     claim and whether it is exploratory: `shown`), reason, measured, details (label -> text) and those `on_page`.
+    A measured rate of divergence has the measures of stability beside it.
     """
-    claims = read_json(study.reports / "claims.json")
-    table = study.reports / "tables" / "along_training.csv"
+    claims, tables = read_json(study.reports / "claims.json"), study.reports / "tables"
+    table = tables / "along_training.csv"
     along = summary(pd.read_csv(table)) if table.exists() else []
+    arms = {row["arm"]: row for row in pd.read_csv(tables / "arms.csv").to_dict("records")}
     order = [*QUESTIONS, None]
-    return sorted((_row(name, claim, along) for name, claim in claims.items()),
+    return sorted((_row(name, claim, along, arms) for name, claim in claims.items()),
                   key=lambda row: (order.index(row["question"]), natural(row["id"])))
 
 
@@ -41,13 +44,14 @@ def natural(name: str) -> list:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _row(name: str, claim: dict, along: list[dict]) -> dict:
-    result = claim["result"]
+def _row(name: str, claim: dict, along: list[dict], arms: dict[str, dict]) -> dict:
+    result, stability = claim["result"], stability_of(claim, arms)
     published = claim["verdict"] and claim["source"] != OWN_SOURCE
     notes = [f"claim {claim['verdict']}" if published else "", "below margin" * (Flag.BELOW_MARGIN in result["flags"]),
              "exploratory" * claim["exploratory"]]
     row = {**claim, "id": name, "file": "claim-" + re.sub(r"[^A-Za-z0-9]+", "-", name),
-           "outcome": result["outcome"], "reason": result["reason"], "measured": measured(claim),
+           "outcome": result["outcome"], "reason": result["reason"],
+           "measured": measured(claim) + (f"; {stability}" if stability else ""),
            "shown": ", ".join([result["outcome"], *filter(None, notes)])}
     row["details"] = claim_details(row, along)
     return row | {"on_page": for_page(row)}
@@ -62,15 +66,15 @@ def measured(claim: dict) -> str:
 
 
 def failed_runs(claim: dict, failed: dict[str, int]) -> str:
-    """Which failed runs an effect on NLL includes at the unigram level; empty if there are none.
+    """Which diverged runs an effect on NLL includes at the unigram level; empty if there are none.
 
-    failed: arm -> number of its runs that diverged or overfitted.
+    failed: arm -> number of its runs that diverged.
     """
     if claim.get("metric") not in NLLS or claim["result"]["effect"] is None:
         return ""
     arms = dict.fromkeys(claim.get(key) for key in ("treatment", "baseline", "arm"))
     parts = [f"{failed[arm]} of {arm}" for arm in arms if failed.get(arm)]
-    return f"failed runs, counted at the unigram level: {' and '.join(parts)}" if parts else ""
+    return f"diverged runs, counted at the unigram level: {' and '.join(parts)}" if parts else ""
 
 
 def claim_figure(row: dict) -> dict | None:

@@ -9,13 +9,16 @@ from study.analysis.reasons import Flag
 from study.analysis.verdict import DECIDED
 from study.report.formatting import in_unit, p_value, signed, unit_of
 
-NO_NUMBER = "no number"                     # `published` of claims whose source measures nothing
+NO_NUMBERS = ("no number", "none:")         # how `published` begins where no source has numbers
 DIFFERENCES = ("direction", "equal")        # claim types whose number is a difference
-GATE = (Flag.NEVER_ESCAPED, Flag.TRAINED_TOO_SHORT, Flag.ABOVE_COUNT_MODEL)
+GATED = (*DIFFERENCES, "range", "point", "spread")      # claim types to which the learning gate can apply
+GATE = (Flag.RUN_DIVERGED, Flag.NEVER_ESCAPED, Flag.TRAINED_TOO_SHORT, Flag.ABOVE_COUNT_MODEL)
 PLAIN = {Flag.AS_CLAIMED, Flag.OPPOSITE, Flag.BELOW_MARGIN, Flag.WITHIN_MARGIN, Flag.BEYOND_MARGIN}
 # labels that the report leaves to `study claims ID` and to tables/claims.csv
 TERMINAL_ONLY = ("Source", "Rules", "On its own", "Learning gate", "Correlation", "Along training", "In numbers",
                  "Predicted", "Opposite claims")
+SHARED_DETAILS = {"Differs", "Positive control", "Scope"}    # those that claims of a question can have in common
+LONG_DETAIL = 40                            # characters; a shorter text is repeated
 COURSES = {
     Course.NONE: "no difference that the seeds can show, at a quarter of the steps or at the end",
     Course.HEAD_START: "a head start, with no difference left that the seeds can show",
@@ -31,9 +34,9 @@ def claim_details(row: dict, along: list[dict]) -> dict[str, str]:
     (study/analysis/along_training.py, `summary`)."""
     entry = _along(row, along)
     texts = {"Reason": row["reason"], "Source": row["source_title"], "Quotation": _quotation(row),
-             "Published": _published(row), "Differs": row.get("differs"), "Predicted": row["expected"],
-             "Test": _test(row), "Rules": _rules(row), "On its own": _alone(row), **_beside(row),
-             "Positive control": _control(row), "Learning gate": _gate(row), "Detects": _detects(row),
+             "Not quoted": row.get("unquoted"), "Published": _published(row), "Differs": row.get("differs"),
+             "Predicted": row["expected"], "Test": _test(row), "Rules": _rules(row), "On its own": _alone(row),
+             **_beside(row), "Positive control": _control(row), "Learning gate": _gate(row), "Detects": _detects(row),
              "Correlation": _correlation(row), "Along training": entry and COURSES[entry["course"]],
              "In numbers": entry and course_numbers(entry), "Scope": row["scope"],
              "Opposite claims": ", ".join(row["contradicts"])}
@@ -42,14 +45,29 @@ def claim_details(row: dict, along: list[dict]) -> dict[str, str]:
 
 def for_page(row: dict) -> dict[str, str]:
     """The details that the report shows: the reason where it does not only repeat the outcome, the scope of an outcome,
-    and the detectable effect where the outcome is open."""
+    the detectable effect where the outcome is open, and the margin of the second metric where that splits it."""
     left_out = {*TERMINAL_ONLY}
     if row["outcome"] in DECIDED:
         left_out.add("Detects")
         left_out |= {"Reason"} if PLAIN.issuperset(row["result"]["flags"]) else set()
     else:
         left_out.add("Scope")
-    return {label: text for label, text in row["details"].items() if label not in left_out}
+    texts = row["details"] | ({} if row["outcome"] == "split" else _beside(row, margin=False))
+    return {label: text for label, text in texts.items() if label not in left_out}
+
+
+def said_once(rows: list[dict]) -> list[dict]:
+    """The rows of a question, with `as for L1` on the page where claim L1 before it has the same long text."""
+    first: dict[tuple[str, str], str] = {}
+    told = []
+    for row in rows:
+        details = dict(row["on_page"])
+        for label in SHARED_DETAILS & details.keys():
+            earlier = first.setdefault((label, details[label]), row["id"])
+            if earlier != row["id"] and len(details[label]) > LONG_DETAIL:
+                details[label] = f"as for {earlier}"
+        told.append(row | {"on_page": details})
+    return told
 
 
 def _quotation(row: dict) -> str:
@@ -59,10 +77,12 @@ def _quotation(row: dict) -> str:
 
 
 def _published(row: dict) -> str:
-    """The published numbers; empty if there are none, or if the quotation has them all and is at least as long."""
-    published, quote = row["published"], row["quote"] or ""
-    quoted = len(quote) >= len(published) and all(number in quote for number in re.findall(r"\d+", published))
-    return "" if quoted or published == NO_NUMBER else published
+    """The published numbers; empty if there are none, or if the quotation says as much: it has all of the numbers and
+    of the abbreviations that they belong to, and a number of its own or as many words."""
+    published, quote, quotation = row["published"], row["quote"] or "", _quotation(row)
+    told = all(part in quotation for part in re.findall(r"[A-Z]{2,}|\d+(?:\.\d+)?(?:e-\d+)?", published))
+    quoted = told and (re.search(r"\d", quote) or len(quote) >= len(published))
+    return "" if quoted or published.startswith(NO_NUMBERS) else published
 
 
 def arms_and_metric(row: dict) -> str:
@@ -106,12 +126,13 @@ def _alone(row: dict) -> str:
     return f"{in_unit(row['metric'], numbers)} (95 %); {tests} = {p_value(result['p'])}{holm}".replace("= <", "<")
 
 
-def _beside(row: dict) -> dict[str, str]:
-    """The difference under the arms' own conditions and on the second metric."""
+def _beside(row: dict, margin: bool = True) -> dict[str, str]:
+    """The difference under the arms' own conditions and on the second metric. margin: with that of the second metric.
+    """
     texts: dict[str, list[str]] = {}
     for other in row["beside"]:
         shown = f"{METRICS[other['metric']].label}, {in_unit(other['metric'], other)}"
-        if other["role"] == "second metric":
+        if other["role"] == "second metric" and margin:
             unit = unit_of(other["metric"])
             shown += f"; margin {unit.scale * row['secondary']['margin']:g} {unit.name}"
         texts.setdefault(other["role"].capitalize(), []).append(shown)
@@ -130,7 +151,7 @@ def _control(row: dict) -> str:
 def _gate(row: dict) -> str:
     """What the learning gate says of the arms; empty for claims to which it does not apply or that were not asked."""
     result = row["result"]
-    if (row["claim_type"] not in DIFFERENCES or METRICS[row["metric"]].defined_on_plateau or result["effect"] is None
+    if (row["claim_type"] not in GATED or METRICS[row["metric"]].defined_on_plateau or result["effect"] is None
             or {Flag.TOO_FEW_SEEDS, Flag.CONTROL_FAILED}.intersection(result["flags"])):
         return ""
     return "failed" if set(GATE).intersection(result["flags"]) else "passed by all runs"
@@ -141,8 +162,8 @@ def _detects(row: dict) -> str:
     result, unit = row["result"], unit_of(row.get("metric"))
     if result["smallest_detectable_effect"] is None:
         return ""
-    return (f"{unit.scale * result['smallest_detectable_effect']:,.{unit.digits}f} {unit.name} with {result['n']} "
-            f"seeds; its margin needs {result['seeds_needed'] or 'more than 200'}")
+    return (f"{unit.scale * result['smallest_detectable_effect']:,.{unit.digits}f} {unit.name}; its margin needs "
+            f"{result['seeds_needed'] or 'more than 200'} seeds")
 
 
 def _correlation(row: dict) -> str:

@@ -11,6 +11,7 @@ from study.analysis.along_training import Course, summary
 from study.analysis.claims import load_sources
 from study.analysis.learning import FAILED
 from study.analysis.questions import question_of_factor
+from study.analysis.reasons import Flag
 from study.analysis.registration import Registration, read_registrations, registered_hashes
 from study.analysis.results import StudyResults, headline_probe, read_json
 from study.data.summary_tables import summary_tables, warnings_of
@@ -73,7 +74,7 @@ def _arms(results: StudyResults, frames: dict[str, pd.DataFrame]) -> list[dict]:
     arms, cells, rows = results.study.arms, frames["cells"], []
     for row in frames["arms"].to_dict("records"):
         arm, runs = arms[row["arm"]], cells[cells.arm == row["arm"]]
-        gates = Counter(gate.replace("_", " ") for gate in runs.gate if gate != "passed")
+        gates = Counter(gate.replace("_", " ") for gate in runs.gate if gate not in ("passed", Flag.RUN_DIVERGED))
         rows.append(row | {"description": arm.description, "question": question_of_factor(arm.factor),
                            "compared_with": arm.baseline,
                            "start": arm.branch and f"{arm.branch.arm} up to step {arm.branch.step:,}",
@@ -83,7 +84,7 @@ def _arms(results: StudyResults, frames: dict[str, pd.DataFrame]) -> list[dict]:
 
 def _claims(results: StudyResults, arms: list[dict]) -> dict:
     """The claims, those of each question, and how many there are of each outcome."""
-    failed = {arm["arm"]: sum(arm[status] for status in FAILED) for arm in arms}
+    failed = {arm["arm"]: arm["diverged"] for arm in arms}
     cited = cited_claims(results.study)
     rows = [row | {"failed": failed_runs(row, failed), "discussed": row["id"] in cited}
             for row in claim_rows(results.study)]

@@ -30,7 +30,7 @@ def layer_figure(study: Study, probes: pd.DataFrame, levels: dict) -> dict[str, 
         "Probe accuracy by layer", panels.layers(lines, [levels[name]["accuracy"] for name in ("tfidf", "majority")]),
         "Mean pooling; means over seeds. Dotted: the baseline's encoder before training. Dashed: TF-IDF and the "
         "majority class, which need no encoder.",
-        f"Probe accuracy by layer of {len(points)} arms and of the untrained encoder, by question")}
+        f"Probe accuracy by layer of {len(points)} arms, by question")}
 
 
 def lines_by_question(study: Study, points: dict[str, list[tuple]],

@@ -13,7 +13,7 @@ from study.analysis.metrics import METRICS
 from study.analysis.results import StudyResults
 from study.analysis.verdict import DECIDED
 from study.report.claims import but_control
-from study.report.formatting import in_unit, slug, span, unit_of
+from study.report.formatting import in_unit, same_at_every_seed, slug, span, unit_of
 from study.report.overview import where_the_baseline_stands
 from study.report.plateau import escape_findings
 
@@ -87,12 +87,13 @@ def measurement(row: dict) -> str:
     """What was measured, in words, starting with a small letter where the metric does."""
     result = row["result"]
     if result["measured"]:
-        return result["measured"]
+        return row["measured"]
     label, unit = METRICS[row["metric"]].label, unit_of(row["metric"])
     if row["claim_type"] == "spread":
         return (f"two runs of {row['arm']} differ in {label} by {in_unit(row['metric'], result, signed=False)} (root "
                 "mean square)")
-    if row["claim_type"] == "point":
+    same = same_at_every_seed(result)
+    if row["claim_type"] == "point" and not same:
         mean, low, high = (f"{unit.scale * result[key]:,.{unit.digits}f}" for key in ("effect", "low", "high"))
         return (f"{label} of {row['arm']} is {mean} {unit.name} on average, and one more run would be between {low} "
                 f"and {high}")
@@ -100,7 +101,9 @@ def measurement(row: dict) -> str:
         return f"{label} of {row['arm']} is {in_unit(row['metric'], result, signed=False)}"
     if row["baseline"] is None:
         return f"{label} is {in_unit(row['metric'], result)} for {row['treatment']}"
-    effect, low, high = (unit.scale * result[key] for key in ("effect", "low", "high"))
-    low, high = (low, high) if effect >= 0 else (-high, -low)
+    effect, interval = unit.scale * result["effect"], "at every seed"
+    if not same:
+        low, high = sorted((1 if effect >= 0 else -1) * unit.scale * result[key] for key in ("low", "high"))
+        interval = span(low, high, unit.digits)
     return (f"with {row['treatment']}, {label} is {abs(effect):,.{unit.digits}f} {unit.name} "
-            f"{'higher' if effect >= 0 else 'lower'} {span(low, high, unit.digits)} than with {row['baseline']}")
+            f"{'higher' if effect >= 0 else 'lower'} {interval} than with {row['baseline']}")

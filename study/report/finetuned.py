@@ -44,10 +44,10 @@ def accuracy_figure(results: StudyResults, arms: list[dict]) -> Figure | None:
     task, probe = study.settings.finetune.tasks[0].name, study.settings.probe.tasks[0].name
     return Figure(
         "Fine-tuned and probed accuracy", _dots(shown),
-        f"Means over seeds with 95 % t intervals. Filled: the encoder fine-tuned on {size:,} labelled rows of {task}. "
-        f"Square: the linear probe of {probe} on the frozen encoder. Hollow: the same two for the encoder before "
-        f"pre-training. The two protocols may have different numbers of labelled rows.",
-        f"Fine-tuned and probed accuracy of {len(shown)} arms and of their untrained encoders")
+        f"Means over seeds with 95 % t intervals. Dots: the encoder fine-tuned on {size:,} labelled rows of {task}. "
+        f"Squares: a linear probe of {probe} on the frozen encoder, which may have another number of rows. Hollow: the "
+        "same before pre-training.",
+        f"Fine-tuned and probed accuracy of {len(shown)} arm{'s' if len(shown) > 1 else ''}")
 
 
 def _dots(arms: list[dict]) -> str:

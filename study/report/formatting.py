@@ -11,6 +11,7 @@ from study.analysis.metrics import display_unit
 DIGITS = {"nats": 3, "points": 1, "steps": 0, "tokens": 0, "norm": 2, "spikes": 1, "share": 2, "distance": 4,
           "decades": 2, "": 2}
 TEMPLATES = Path(__file__).parent / "templates"
+SAME = "the same at every seed"             # in place of an interval without width
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -59,10 +60,22 @@ def unit_of(metric: str | None) -> Unit:
     return Unit(name, scale, DIGITS[name])
 
 
+def same_at_every_seed(numbers: dict) -> bool:
+    """Whether a number is the same at every seed: its interval has no width, or it has none although there are several
+    seeds. numbers: low and high; None if unknown; of the result of a claim also `values`, arm -> a number per seed."""
+    if numbers["low"] is not None:
+        return numbers["low"] == numbers["high"]
+    arms = list(numbers.get("values", {}).values())
+    seeds = [values[0] - sum(values[1:]) for values in zip(*arms, strict=True)]
+    return len(seeds) > 1 and all(math.isclose(seed, seeds[0], abs_tol=1e-12) for seed in seeds)
+
+
 def in_unit(metric: str | None, numbers: dict, signed: bool = True) -> str:
-    """A number with its unit and, where it has one, its interval. numbers: effect, low, high; None if unknown."""
+    """A number with its unit and, where it has one, its interval. numbers: of `same_at_every_seed`, with effect."""
     unit, sign = unit_of(metric), "+" if signed else ""
     text = f"{unit.scale * numbers['effect']:{sign}z,.{unit.digits}f} {unit.name}".strip()
+    if same_at_every_seed(numbers):
+        return f"{text}, {SAME}"
     low, high = (math.nan if numbers[key] is None else numbers[key] for key in ("low", "high"))
     return f"{text} {span(low, high, unit.digits, unit.scale, sign)}".strip()
 

@@ -18,6 +18,7 @@ FOLD = re.compile(r"<details>\n<summary>[^<>]*</summary>\n?|</details>\n?")
 CLAIM = "claim"                             # head of the column whose names lead to the paragraphs that are these names
 LARGEST = 1.25                              # times its own width that a figure may have
 LONG_CELL = 40                              # characters; such a cell gets a wider column
+FIRST_SCREEN = ("findings", "ladder-of-references")     # sections that a wide screen shows beside each other
 OWN = "own"                                 # meta key of the HTML that this module inserts
 
 
@@ -28,7 +29,7 @@ def html_page(markdown: str, title: str, figures: dict[str, str]) -> str:
     parser.add_render_rule("html_inline", _html)
     tokens = parser.parse(markdown)
     contents, claims = _anchor_headings(tokens), _anchor_names(tokens)
-    tokens = _figures(_tables(tokens, claims), figures)
+    tokens = _columns(_figures(_tables(tokens, claims), figures), *FIRST_SCREEN)
     body = parser.renderer.render(tokens, parser.options, {})
     return render("page.html", {"title": title, "contents": contents, "body": Markup(body),
                                 "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
@@ -144,6 +145,17 @@ def _mark_cells(tokens: list[Token], claims: dict[str, str]) -> bool:
                 token.attrSet("scope", "row")
             column += 1
     return "outcome" in heads
+
+
+def _columns(tokens: list[Token], left: str, right: str) -> list[Token]:
+    """The two sections with these ids as columns, if the second one follows the first."""
+    starts = [place for place, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2"]
+    ids = [tokens[place].attrs["id"] for place in starts]
+    if left not in ids or ids[ids.index(left) + 1:][:1] != [right]:
+        return tokens
+    first, second, end = [*starts, len(tokens)][ids.index(left):][:3]
+    return [*tokens[:first], _own('<div class="columns">\n<section>\n'), *tokens[first:second],
+            _own("</section>\n<section>\n"), *tokens[second:end], _own("</section>\n</div>\n"), *tokens[end:]]
 
 
 def _figures(tokens: list[Token], figures: dict[str, str]) -> list[Token]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from study.analysis.comparisons import HEADLINES
 from study.analysis.escape import escape_correlation
 from study.analysis.ladder import best_count_model, read_ladder
 from study.analysis.metrics import METRICS
@@ -106,11 +107,12 @@ def effects_figure(study: Study, comparisons: pd.DataFrame, metric: str) -> dict
         return {}
     control, band = control_row(study, comparisons, metric), ""
     if control:
-        band = "Grey band: the 95 % interval of the A/A control, whose arms differ in their seeds alone. "
+        band = "Grey band: A/A noise. "
     svg = figures.forest(groups, arm_colors(study), f"difference in {label} ({unit.name}; {better})", unit.digits,
                          (unit.scale * control["low"], unit.scale * control["high"]) if control else None)
-    caption = (f"Each arm minus the arm that it is compared with, with 95 % intervals. {band}A hollow dot marks arms "
-               "of which a run learnt too little, so the number may only show which arm began to learn first.")
+    caption = (f"Each arm minus the arm that it is compared with, with 95 % intervals. {band}Hollow: a run of either "
+               "arm learnt too little, so the number may only show which one began to learn first."
+               if metric == HEADLINES[0] else f"{band}Hollow: a run of either arm learnt too little.")
     return {f"effects-{metric.replace('_', '-')}": Figure(
         f"All comparisons: {label}", svg, caption,
         f"Differences in {label} ({unit.name}) of {_comparisons(sum(map(len, groups.values())))}, by question")}
@@ -155,9 +157,9 @@ def along_figure(study: Study, table: pd.DataFrame) -> dict[str, Figure]:
         return {}
     return {"along-training": Figure(
         "Effects along training", panels.along_training(table, arm_colors(study)),
-        "Difference in validation NLL between an arm and its baseline, paired by seed, with its 95 % t interval over "
-        "seeds. Negative values are better. Each arm is read at the given percentage of its own steps. The panels of a "
-        "row share their scale; bands are cut off at its ends.",
+        "Validation NLL of each arm minus that of its baseline, with 95 % t intervals over seeds; negative is better. "
+        "Each arm is read at a percentage of its own steps. The panels of a row share their scale, which may cut bands "
+        "off.",
         "Differences in validation NLL along training, of "
         + _comparisons(len(table.drop_duplicates(["treatment", "baseline"]))))}
 
@@ -199,9 +201,8 @@ def decile_figure(study: Study, tokens: pd.DataFrame) -> dict[str, Figure]:
     table = table.loc[[arm for arm in trained_arms(study) if arm in table.index]]
     return {"deciles": Figure("NLL by token frequency", figures.deciles(table, baseline),
                               f"First row: NLL on [MASK] of {baseline}, in nats. Other rows: the arm minus {baseline}; "
-                              f"negative values are better. Blank: less than {figures.STEP / 2:g} either way.",
-                              f"NLL on [MASK] by frequency of the token, for {baseline} and as a difference from it "
-                              "for every other trained arm")}
+                              f"negative is better. Blank: less than {figures.STEP / 2:g} either way.",
+                              f"NLL by frequency of the token: of {baseline}, and differences of other arms from it")}
 
 
 def search_figures(results: StudyResults) -> dict[str, Figure]:
@@ -211,5 +212,5 @@ def search_figures(results: StudyResults) -> dict[str, Figure]:
     study = results.study
     return {"search": Figure(
         "Hyperparameter search", search_figure(results.trials, study.settings.search.space, arm_colors(study)),
-        "Validation NLL of each trial, by trial number (line: best so far) and by each tuned setting. Hollow points: "
-        "pruned trials.", "Validation NLL of the search trials, by trial number and by each tuned setting")}
+        "Validation NLL of each trial, by trial number (line: best so far) and by each tuned setting. Hollow: pruned "
+        "trials.", "Validation NLL of the trials")}

@@ -14,7 +14,7 @@ from study.analysis.results import CellResults, StudyResults
 from study.config.study import Study
 from study.report.canvas import COLORS
 from study.report.claims import with_runs
-from study.report.formatting import whole
+from study.report.formatting import SAME, span, whole
 from study.report.overview import MOST_CURVES, Figure, of_question
 from study.report.plateau_figures import around_escape, survival
 
@@ -31,7 +31,8 @@ def plateau_section(results: StudyResults, facts: dict) -> dict | None:
     colors = {study.settings.baseline: "#000000"}
     colors |= {arm: COLORS[place % len(COLORS)] for place, arm in enumerate(others)}
     rows = [row | {"attention": _mean(_last_attention(cell) for cell in results.of_arm(row["arm"])),
-                   "interval": _interval(row)} for row in table.to_dict("records")]
+                   "interval": _interval(row), "difference_interval": _difference_interval(row)}
+            for row in table.to_dict("records")]
     parts = _together(study, table.arm.tolist())
     drawn = _survival_figures(results, parts, colors) | _attention_figures(results, parts, colors)
     registered = [row["treatment"] for row in with_runs(facts["claims"])
@@ -104,13 +105,28 @@ def _when(row: dict, limit: int) -> str:
         return f"in none of {row['n']} runs within {limit:,} steps"
     if not math.isfinite(row["median"]):
         return f"at a median beyond {limit:,} steps{counted}"
+    if _one_step(row):
+        return f"at step {whole(row['median'])} at every seed"
     return f"at step {' '.join([whole(row['median']), _interval(row)]).strip()}{counted}"
+
+
+def _one_step(row: dict) -> bool:
+    """Whether all runs of an arm leave the plateau at the same step. Only then does a finite median have no interval.
+    """
+    return row["escaped"] == row["n"] > 1 and math.isnan(row["median_low"]) and math.isfinite(row["median"])
 
 
 def _interval(row: dict) -> str:
     """The interval of a median, whose upper end may be infinite; empty if there is none."""
     low, high = row["median_low"], row["median_high"]
+    if _one_step(row):
+        return SAME
     return "" if math.isnan(low) else f"[{whole(low)}, {whole(high)}]"
+
+
+def _difference_interval(row: dict) -> str:
+    """The interval of the difference from the baseline; empty if there is none."""
+    return SAME if row["low"] == row["high"] else span(row["low"], row["high"], 0).replace("-", "−")
 
 
 def neighbour_attention(record: dict) -> float | None:

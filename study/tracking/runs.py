@@ -16,7 +16,7 @@ from pathlib import Path
 from study import StudyError
 from study.config.fingerprint import read_settings
 from study.config.study import Study
-from study.data.summary_tables import STAGES
+from study.data.summary_tables import summarised_tasks, summary_files
 from study.tracking.client import (
     arm_run,
     arm_tags,
@@ -173,8 +173,7 @@ def _track_arm(client, study: Study, experiment: str, arm: str) -> int:
     row |= {key.removesuffix("_mean"): value for key, value in row.items()}     # shares a column with the cells
     pages = [path for path in (page, page.with_name("README.md"))
              if arm == study.settings.baseline and path.exists()]
-    summaries = [path for stage in STAGES if (path := study.runs / stage / "summary.json").exists()
-                 and arm == study.settings.baseline]
+    summaries = summary_files(study.runs, summarised_tasks(study)) if arm == study.settings.baseline else []
     tags, run = arm_tags(study, arm), arm_run(client, study, experiment, arm)
     content, before = _content_hash([*pages, *summaries], json.dumps([row, tags])), client.get_run(run).data
     if before.tags.get("content") == content:
@@ -185,7 +184,7 @@ def _track_arm(client, study: Study, experiment: str, arm: str) -> int:
     for path in pages:
         client.log_artifact(run, str(path), "report")
     for path in summaries:
-        client.log_artifact(run, str(path), f"data/{path.parent.name}")
+        client.log_artifact(run, str(path), f"data/{path.parent.relative_to(study.runs).as_posix()}")
     client.set_tag(run, "content", content)
     client.set_terminated(run)
     return 1

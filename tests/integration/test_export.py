@@ -13,6 +13,7 @@ from study.data.tokenizer import load
 from study.evaluation.embedding import embed_layers, load_cell, tokenize
 from tests.support.bad_input import assert_refused, cases, exit_status, number_in, written
 from tests.support.fake_results import fake_study
+from tests.support.studies import ROOT
 
 TEXTS = ["magoku datuke petepo", "magoku", "", " ".join(["magoku"] * 50)]
 
@@ -141,3 +142,23 @@ def test_the_card_shows_the_recipe_over_its_seeds_and_a_text_that_others_can_loo
     interval = r"\S+ \[\S+, \S+\]"
     assert re.search(rf"^\| perplexity on \[MASK\], test \| {interval} \| {interval}, 2 seeds \|$", card, re.M)
     assert "datasets" not in yaml.safe_load(card.split("---\n")[1])
+
+
+@pytest.mark.parametrize(("local", "datasets", "text"), [
+    (None, ["Salesforce/wikitext"], "Trained on the data set `Salesforce/wikitext` of the Hugging Face hub"),
+    ("mine", None, "Trained on text of a local folder, `mine`")])
+def test_the_card_names_a_data_set_of_the_hub_only_if_the_text_is_from_there(tmp_path, local, datasets, text):
+    from study.analysis.model_card import model_card
+
+    study = fake_study(tmp_path / "project")
+    corpus = load_study(ROOT / "experiments/wikitext2").settings.corpus.model_copy(update={"local": local})
+    study = study.model_copy(update={"settings": study.settings.model_copy(update={"corpus": corpus})})
+    (study.runs / "corpus").mkdir(exist_ok=True)
+    (study.runs / "corpus/summary.json").write_text(json.dumps(
+        {"splits": {"train": {"documents": 1200, "words": 34567}}, "tasks": {}, "warnings": []}))
+    card = model_card(study, "dynamic", 0, "BertForMaskedLM")
+    metadata = yaml.safe_load(card.split("---\n")[1])
+    assert metadata.get("datasets") == datasets
+    assert f"{text}: 1,200 documents with 34,567 words. SHA-256 of the token ids: " in card
+    of_text = metadata["model-index"][0]["results"][0]["dataset"]["name"]
+    assert of_text == (local or "Salesforce/wikitext")

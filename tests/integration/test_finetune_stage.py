@@ -20,6 +20,7 @@ from study.finetuning.finetune import finetune
 from study.objectives.pretraining_model import new_model
 from study.orchestration.code_identity import _identity
 from study.orchestration.dvc_commands import cell_stages
+from tests.support.bad_input import exit_status
 from tests.support.training import trained_project
 
 SIZES, RUNS, RATES, TEST = ("24", "80"), 2, [0.0003, 0.003], 40
@@ -160,6 +161,40 @@ def test_a_task_of_pairs_reads_both_texts(tmp_path, monkeypatch):
     task = study.settings.finetune.tasks[0]
     assert list(read_task_rows(study, task, "train").columns) == ["text", "text_pair", "label"]
     assert finetune(study, "dynamic", 0)["pairs"]["rows"] == {"train": 100, "test": TEST}
+
+
+def test_the_summary_counts_classes_duplicates_and_test_rows_that_are_training_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
+    words = [f"w{number}" for number in range(300)]
+    train, other = pairs(words, 100, 0), pairs(words, 10, 1)
+    test = pd.concat([train[:50], train[:2].assign(first=lambda frame: frame["first"].str.upper()), other])
+    test.iloc[-1, 1] = " "
+    study = pair_task(tmp_path / "study", {"train": train, "test": test}, test_rows=None)
+    summary = json.loads((task_folder(study, study.settings.finetune.tasks[0]) / "summary.json").read_text())
+    facts = summary["splits"]["test"]
+    assert [facts[key] for key in ("rows", "duplicates", "empty", "in_training")] == [62, 2, 1, 52]
+    assert facts["labels"] == [["other", 31], ["same", 31]]
+    assert "in_corpus" not in facts
+    assert summary["splits"]["train"]["labels"] == [["other", 50], ["same", 50]]
+    assert summary["warnings"] == [
+        "52 of 62 (83.9%) test rows of the fine-tuning task pairs are among its training rows"]
+
+
+def test_pairs_that_share_one_text_are_not_the_same_row(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
+    train = pairs([f"w{number}" for number in range(300)], 100, 0)
+    study = pair_task(tmp_path / "study", {"train": train, "test": train.assign(second=train["second"] + " more")})
+    summary = json.loads((task_folder(study, study.settings.finetune.tasks[0]) / "summary.json").read_text())
+    assert summary["splits"]["test"]["in_training"] == 0
+
+
+def test_the_stage_prints_the_summary(tmp_path, capsys):
+    study = with_rows(tmp_path / "study")
+    assert exit_status(study.folder, "tasks", "--task", "topic") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"fine-tuning task topic +rows", printed)
+    assert re.search(r"classes of fine-tuning task topic +train +test *\n.*\n +topic-0 +34 +10 ", printed)
+    assert "warning: the fine-tuning task topic: the class topic-0 has only 10 test rows" in printed
 
 
 BAD_ROWS = {

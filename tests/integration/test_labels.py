@@ -10,9 +10,9 @@ from tests.support.inputs import Accepted, Refused, check, classes, every, files
 ZERO_ONE = [0, 1] * 20
 
 
-def rows(labels: list, **settings):
+def rows(found: list, **settings):
     """40 rows with these labels in turn."""
-    return task_rows({"text": LINES, "label": [labels[number % len(labels)] for number in range(40)]}, **settings)
+    return task_rows({"text": LINES, "label": [found[number % len(found)] for number in range(40)]}, **settings)
 
 
 def named_classes(names: list[str], *labels: str):
@@ -55,9 +55,14 @@ LABELS = [
      Accepted(rows_of_each, {"World": 13, "Sports": 13, "Sci/Tech": 14})),
     ("names that differ in case", named_classes(["SCI_TECH", "world"], "World", "Sci/Tech"),
      Accepted(classes, SWAPPED)),
-    ("other names", named_classes(["neg", "pos"], "bad", "good"), Accepted(classes, ZERO_ONE)),
-    ("other names are a warning", named_classes(["neg", "pos"], "bad", "good"),
-     Accepted(warned("corpus", "data has other names of the classes: neg is called bad, pos is called good"), True)),
+    ("another name of one class", named_classes(["neg", "pos"], "neg", "good"), Accepted(classes, ZERO_ONE)),
+    ("another name is a warning", named_classes(["neg", "pos"], "neg", "good"),
+     Accepted(warned("corpus", "topic: the data has another name of a class: pos is called good"), True)),
+    ("other names that label_values give", every(named_classes(["neg", "pos"], "good", "bad"),
+                                                 edited_task(label_values=["pos", "neg"])), Accepted(classes, SWAPPED)),
+    ("words that differ in case", rows(["sci_tech", "world"], labels=["World", "Sci/Tech"]),
+     Accepted(classes, SWAPPED)),
+    ("words of which some differ in case", rows(["B", "a"]), Accepted(classes, SWAPPED)),
     ("numbers from 1", rows([1, 2], label_values=[1, 2]), Accepted(classes, ZERO_ONE)),
     ("numbers in another order", rows([4, 0], label_values=[0, 4]), Accepted(classes, SWAPPED)),
     ("unlabelled rows", rows([0, -1, 1, -1], ignored_labels=[-1]), Accepted(classes, [0, 1] * 10)),
@@ -88,15 +93,30 @@ LABELS = [
 REFUSED = [
     ("refused numbers from 1", rows([1, 2]),
      Refused("labels [1, 2] do not match the 2 names in probe.tasks.labels (a, b); say which is which with "
-             "`label_values: [1, 2]`")),
-    ("yes and no", rows(["yes", "no"]), Refused('with `label_values: ["no", "yes"]`, in the order of the names')),
+             "`label_values: [1, 2]`, in the order of the names (1 is a, 2 is b)")),
+    ("yes and no", rows(["yes", "no"]),
+     Refused('with `label_values: ["no", "yes"]`, in the order of the names (no is a, yes is b)')),
+    ("one word is a name", rows(["b", "other"]), Refused('`label_values: ["other", "b"]`, in the order of the names '
+                                                         '(other is a, b is b)')),
+    ("a word that may be either name", rows(["c", "other"], labels=["C++", "C#"]),
+     Refused("do not match the 2 names in probe.tasks.labels (C++, C#); say which is which with `label_values`, in")),
+    ("one name in two cases", rows(["a", "A", "b"]), Refused("labels ['A', 'a', 'b'] do not match")),
+    ("other names", named_classes(["neg", "pos"], "positive", "negative"),
+     Refused('the data calls its classes neg, pos, and probe.tasks.labels are positive, negative: none is the same; '
+             'use the names of the data, or say which is which with `label_values: ["neg", "pos"]`, in the order of '
+             'the names (neg is positive, pos is negative)')),
+    ("several other names", named_classes(["World", "biz", "sci"], "World", "science", "business"),
+     Refused('several differ; use the names of the data, or say which is which with `label_values: ["World", "biz", '
+             '"sci"]`, in the order of the names (World is World, biz is science, sci is business)')),
+    ("other names of another number", named_classes(["neg", "pos", "mixed"], "bad", "good"),
+     Refused("none is the same; use the names of the data, or say which is which with `label_values`, in the order")),
     ("numbers with a point from 1", rows([1.0, 2.0]), Refused("convert the column 'label' to whole numbers or words")),
     ("true and false for other values", rows([True, False], label_values=[3, 4]),
      Refused("convert the column 'label' to whole numbers")),
     ("no label", rows([0, None]), Refused("row 1: column 'label' has no value; fill it in, or remove the row")),
     ("names that symbols tell apart", named_classes(["C#", "C"], "c", "c#"),
-     Refused("some differ in punctuation only; use the names of the data, or say which is which with `label_values: "
-             "[0, 1]`")),
+     Refused('some differ in punctuation only; use the names of the data, or say which is which with `label_values: '
+             '["C", "C#"]`, in the order of the names (C is c, C# is c#)')),
     ("refused unlabelled rows", rows([0, 1, -1, -1]),
      Refused("labels [-1, 0, 1] do not match the 2 names in probe.tasks.labels (a, b); 20 rows have -1, which marks "
              "rows without a label: leave them out with `ignored_labels: [-1]`")),
@@ -110,7 +130,8 @@ REFUSED = [
     ("several labels a row", rows([[0], [1]]), Refused("row 0: column 'label' holds")),
     ("parts", rows([0.5, 1.0]), Refused("labels [0.5, 1.0] do not match")),
     ("names that contradict", named_classes(["pos", "neg"], "neg", "good"),
-     Refused("data calls its classes pos, neg, and probe.tasks.labels are neg, good: neg is not in the same place")),
+     Refused("data calls its classes pos, neg, and probe.tasks.labels are neg, good: neg is not in the same place; use "
+             "the names of the data, or say which is which with `label_values: [\"neg\", \"pos\"]`")),
     ("a missing label in csv", table("csv", "text,label\n" + "some words,a\nother words,\n" * 20),
      Refused("labels ['', 'a'] do not match")),
     ("a name twice", edited_task(labels=["a", "a"]), Refused("probe.tasks.0.labels: 'a' is there twice")),

@@ -6,7 +6,15 @@ import pytest
 import yaml
 
 from study.config.load import load_study
-from study.config.made_with import EVALUATED_WITH, MADE_WITH, READS, SECTIONS, check_inputs, write_made_with
+from study.config.made_with import (
+    EVALUATED_WITH,
+    FINETUNED_WITH,
+    MADE_WITH,
+    READS,
+    SECTIONS,
+    check_inputs,
+    write_made_with,
+)
 from study.config.schema import StudyConfig
 from study.config.yaml_files import parse_yaml
 from study.orchestration.code_identity import SETTINGS
@@ -15,11 +23,13 @@ from tests.support.bad_input import (
     cases,
     edited,
     edited_entry,
+    edited_finetuning,
     edited_task,
     exit_status,
     number_in,
     removed,
 )
+from tests.support.fake_arms import write_finetune
 from tests.support.fake_results import compare, fake_study
 from tests.support.studies import ROOT
 
@@ -79,6 +89,45 @@ TRAINED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def with_tasks(trained_tiny, tmp_path_factory):
+    """The trained study with the rows of its fine-tuning task."""
+    root = tmp_path_factory.mktemp("with_tasks") / "root"
+    shutil.copytree(trained_tiny, root)
+    assert exit_status(root, "tasks", "--task", "topic") == 0
+    return root
+
+
+TASKS = [
+    ("finetune", "rows of its task", edited_finetuning(
+        "task", labels=["topic-3", "topic-2", "topic-1", "topic-0"], test_rows=20),
+     "tasks/topic/made_with.yaml: made with finetune.tasks.topic.labels ['topic-0', 'topic-1', 'topic-2', 'topic-3'], "
+     "but the study's settings now give ['topic-3', 'topic-2', 'topic-1', 'topic-0']; run `study tasks --task topic` "
+     "(or `dvc repro`) first"),
+    ("finetune", "number of rows", edited_finetuning("task", test_rows=20),
+     "made with finetune.tasks.topic.test_rows 40, but the study's settings now give 20"),
+    ("finetune", "tokenizer", edited("tokenizer", lowercase=False), "run `study tokenizer`"),
+    ("finetune", "rows without a record", removed("runs/tiny/tasks/topic/made_with.yaml"),
+     "made_with.yaml: no such file, so an earlier version made this folder; run `study tasks --task topic` (or `dvc "
+     "repro`) first"),
+]
+
+
+@pytest.mark.parametrize(("command", "spoil", "message"), cases(TASKS))
+def test_fine_tuning_refuses_rows_of_earlier_settings(with_tasks, tmp_path, capsys, command, spoil, message):
+    assert_refused(tmp_path / "root", with_tasks, spoil, message, capsys, command, *CELL)
+
+
+def test_the_rows_of_a_task_do_not_depend_on_other_tasks_or_the_recipe(with_tasks, tmp_path):
+    shutil.copytree(with_tasks, tmp_path / "root")
+    edited_finetuning("recipe", epochs=7)(tmp_path / "root")
+    path = tmp_path / "root" / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["finetune"]["tasks"].append(content["finetune"]["tasks"][0] | {"name": "more"})
+    path.write_text(yaml.safe_dump(content))
+    check_inputs(load_study(tmp_path / "root"), "finetune")
+
+
 @pytest.mark.parametrize(("command", "spoil", "message"), cases(TRAINED))
 def test_a_stage_refuses_what_earlier_settings_gave(trained_tiny, tmp_path, capsys, command, spoil, message):
     assert_refused(tmp_path / "root", trained_tiny, spoil, message, capsys, command, *OPTIONS.get(command, ()))
@@ -101,9 +150,11 @@ def test_a_cell_is_not_used_with_a_tokenizer_that_was_made_since(trained_tiny, t
 def compared(tmp_path_factory):
     """Results of a study that nobody trained, compared, with the records of their settings."""
     study = fake_study(tmp_path_factory.mktemp("compared") / "project")
-    compare(study)
     for cell in study.cells:
         write_made_with(study, "evaluate", study.cell(*cell) / EVALUATED_WITH)
+    for seed in study.settings.seeds:
+        write_finetune(study, "dynamic", seed)
+    compare(study)
     return study.folder
 
 
@@ -122,6 +173,26 @@ COMPARED = [
      "dynamic-0 was trained with training.adam_beta2 0.98"),
     ("track", "optimiser", edited("training", adam_beta2=0.9), "dynamic-0 was trained with training.adam_beta2 0.98"),
     ("track", "probe", edited("probe", folds=3), "evaluated_with.yaml: made with probe.folds 2"),
+    ("compare", "recipe for fine-tuning", edited_finetuning("recipe", epochs=3),
+     "dynamic-0/finetuned_with.yaml: made with finetune.recipe.epochs 2, but the study's settings now give 3; run "
+     "`study finetune --arm dynamic --seed 0` (or `dvc repro`) first"),
+    ("compare", "task of fine-tuning", edited_finetuning("task", test_rows=20),
+     "made with finetune.tasks.topic.test_rows 40"),
+    ("compare", "fine-tuning without a record", removed(f"runs/tiny/dynamic-0/{FINETUNED_WITH}"),
+     "finetuned_with.yaml: no such file, so an earlier version fine-tuned this cell; run `study finetune --arm dynamic "
+     "--seed 0` (or `dvc repro`) first"),
+    ("compare", "a cell that was not fine-tuned", removed("runs/tiny/dynamic-1/finetune.json"),
+     "dynamic-1/finetune.json: no such file, but other cells of dynamic have it; run `study finetune --arm dynamic "
+     "--seed 1` (or `dvc repro`) first"),
+    ("compare", "fine-tuning of an arm that is not listed now", lambda root: (
+        edited("finetune", arms=["static"])(root), edited_finetuning("recipe", epochs=3)(root)),
+     "finetune.json: dynamic-0 was fine-tuned with other settings than the study has now, and dynamic is no longer "
+     "among finetune.arms; add it in params.yaml, or delete this file"),
+    ("report", "recipe for fine-tuning", edited_finetuning("recipe", epochs=3), "made with finetune.recipe.epochs 2"),
+    ("report", "fine-tuning without a record", removed(f"runs/tiny/dynamic-0/{FINETUNED_WITH}"),
+     "finetuned_with.yaml: no such file"),
+    ("track", "recipe for fine-tuning", edited_finetuning("recipe", epochs=3),
+     "finetuned_with.yaml: made with finetune.recipe.epochs 2"),
 ]
 
 
@@ -155,7 +226,7 @@ def test_a_setting_at_its_default_may_be_written_or_left_out(trained_tiny, tmp_p
 
 def test_a_stage_depends_on_the_settings_that_dvc_yaml_lists():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for stage in ("corpus", "tokenizer", "examples", "search"):
+    for stage in ("corpus", "tokenizer", "examples", "search", "tasks"):
         assert {*SECTIONS[stage], "name"} == {*stages[stage]["params"], "name"}
     before = [section.partition(".")[0] for stage in READS["evaluate"] for section in SECTIONS[stage]]
     assert set(SETTINGS["evaluate"]) == {*SECTIONS["evaluate"], *before}
@@ -170,3 +241,4 @@ def test_a_stage_reads_the_folders_that_dvc_yaml_lists():
     for stage in ("corpus", "tokenizer", "examples", "search"):
         paths = [path for path in stages[stage]["deps"] if path.startswith("runs/")]
         assert {path.split("/")[2] for path in paths} == set(READS[stage])
+    assert {f"runs/${{name}}/{folder}" for folder in READS["finetune"]} <= set(stages["finetune"]["deps"])

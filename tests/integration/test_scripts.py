@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from study.data.characters import character_tokenizer
 from study.data.evaluation_sets import load_evaluation_set
+from study.data.wordpiece import save
 from tests.support.bad_input import edited, settings_project, text_project, written
 from tests.support.inputs import Accepted, Refused, check, every, pieces, situations, summary, text_files, warned
 
@@ -37,6 +39,12 @@ def wordpiece_model(words: str, **rest) -> dict:
             "max_input_chars_per_word": 100} | rest
 
 
+def saved_characters(root: Path) -> None:
+    """The folder of a tokenizer of characters, as the stage writes it."""
+    ids = {piece: index for index, piece in enumerate((SPECIALS + LETTERS).split())}
+    save(character_tokenizer(ids, lowercase=True), root / "pieces")
+
+
 def vocabulary_size(root: Path) -> int:
     return summary("tokenizer", "vocabulary")(root)
 
@@ -66,6 +74,8 @@ TOKENIZERS = [
     ("a folder with vocab.txt", vocabulary(f"{SPECIALS}{LETTERS}\n", "pieces/vocab.txt"), Accepted(unknown, 0)),
     ("a folder with tokenizer.json", vocabulary(tokenizer_json(wordpiece_model(LETTERS)), "pieces/tokenizer.json"),
      Accepted(unknown, 0)),
+    ("a folder with both", every(written("pieces/vocab.txt", f"{SPECIALS}a\n"), vocabulary(
+        tokenizer_json(wordpiece_model(LETTERS)), "pieces/tokenizer.json")), Accepted(vocabulary_size, 58)),
     ("a tokenizer.json", vocabulary(tokenizer_json(wordpiece_model(LETTERS)), "words.json"), Accepted(unknown, 0)),
     ("a tokenizer.json that lowercases", vocabulary(
         tokenizer_json(wordpiece_model(LETTERS), normalizer=BERTS_LOWERCASE), "words.json", lowercase=False),
@@ -101,6 +111,10 @@ TOKENIZERS = [
      Refused("tokenizer.source pieces/mine: no such file or folder")),
     ("refused encoding", vocabulary("caf\xe9\n".encode("latin-1")), Refused("words.txt: not UTF-8 text")),
     ("padding in another place", vocabulary(f"a\n{SPECIALS}b\n"), Refused("[PAD] has id 1; move it to the first line")),
+    ("a folder with both that this project wrote of characters", every(
+        saved_characters, edited("tokenizer", source="pieces")),
+     Refused("tokenizer.json: a WordLevel tokenizer; this project needs WordPiece with the prefix '##', so train one "
+             "with tokenizer.source: train (or words, or characters)")),
     ("byte pairs", vocabulary(tokenizer_json({"type": "BPE", "vocab": {"a": 0}, "merges": []}), "words.json"),
      Refused("words.json: a BPE tokenizer; this project needs WordPiece with the prefix '##'")),
     ("another prefix", vocabulary(tokenizer_json(wordpiece_model("a", continuing_subword_prefix="@@")), "words.json"),
@@ -110,7 +124,7 @@ TOKENIZERS = [
      Refused("no piece has the id 1")),
     ("not a tokenizer", vocabulary("{}", "words.json"), Refused("words.json: not a tokenizer.json")),
     ("a folder without a vocabulary", vocabulary("{}", "pieces/config.json"),
-     Refused("pieces has no vocab.txt or tokenizer.json; it has config.json")),
+     Refused("pieces has no tokenizer.json and no vocab.txt; it has config.json")),
     ("no such json", edited("tokenizer", source="nowhere.json"), Refused("nowhere.json: no such file")),
 ]
 HEADLINES = [f"headline {number} says little." for number in range(300)]
@@ -145,9 +159,10 @@ SHORT = [
     ("windows over documents", headlines(windows="text"), Accepted(rows_with_borders, True)),
     ("no pairs for arms without them", headlines(windows="text"), Accepted(has_pairs, False)),
     ("no pairs are a warning", headlines(windows="text"),
-     Accepted(warned("examples", "no arm is scored on pairs of segments"), True)),
+     Accepted(warned("examples", "no arm is scored on pairs of segments. The text has no segment-pairs: these need two "
+                                 "sentences in a row in one document, and a second document"), True)),
     ("an arm that cannot be built", headlines("mlm-pairs", "mlm-nsp", windows="text"),
-     Refused("arms: mlm-pairs, mlm-nsp cannot be built from the split train (segment-pairs: the text has no two")),
+     Refused("arms: mlm-pairs, mlm-nsp cannot be built from the split train (the text has no segment-pairs: ")),
     ("rows of 8 tokens", edited("examples", max_seq_length=8), Accepted(row_length, 8)),
     ("rows of 12 tokens", edited("examples", max_seq_length=12), Accepted(row_length, 12)),
     ("pairs in rows of 8 tokens", edited("examples", max_seq_length=8), Accepted(has_pairs, True)),

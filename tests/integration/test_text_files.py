@@ -10,6 +10,7 @@ import datasets
 import pandas as pd
 import pytest
 
+from study.data.summary_tables import summary_tables
 from tests.support.bad_input import LINES, edited, edited_task, exit_status, removed, text_project, written
 from tests.support.inputs import (
     Accepted,
@@ -44,12 +45,13 @@ def parquet(texts: list[str], tmp: Path) -> bytes:
     return (tmp / "part.parquet").read_bytes()
 
 
-def shards(count: int, said: int):
+def shards(count: int, said: int, digits: str = "", folder: str = ""):
     """A training split in shards, as the hub has it, whose names say how many there are."""
     def make(root: Path) -> None:
         (root / "data/words/train.parquet").unlink()
+        (root / "data/words" / folder).mkdir(exist_ok=True)
         for number in range(count):
-            name = f"data/words/train-{number:05}-of-{said:05}.parquet"
+            name = f"data/words/{folder}train-{number:05}-of-{said:05}{digits}.parquet"
             (root / name).write_bytes(parquet([f"Part {number}."] * 2, root))
     return make
 
@@ -129,6 +131,14 @@ TEXT = [
     ("compressed json lines", text_files({"train.jsonl.gz": as_json(TWO, True)}, as_json(TWO, True), "jsonl.gz"),
      Accepted(documents, AS_TWO)),
     ("shards", shards(2, 2), Accepted(documents, [[["Part 0."]]] * 2 + [[["Part 1."]]] * 2)),
+    ("shards with hashes", shards(2, 2, "-a09b74b3ef9c3b56"),
+     Accepted(documents, [[["Part 0."]]] * 2 + [[["Part 1."]]] * 2)),
+    ("shards of a repository of the hub", shards(2, 2, "-a09b74b3ef9c3b56", "data/"),
+     Accepted(documents, [[["Part 0."]]] * 2 + [[["Part 1."]]] * 2)),
+    ("a point in the name of a split", text_files({"wiki.train.txt": BY_LINE}, BY_LINE, "txt", splits={
+        "train": "wiki.train", "validation": "validation", "test": "test"}), Accepted(documents, AS_TWO)),
+    ("a sum of splits", text_files({"train.txt": BY_LINE}, BY_LINE, "txt", splits={
+        "train": "train+extra", "validation": "validation", "test": "test"}), Accepted(documents, AS_TWO)),
     ("parts in a folder", text_files({"train/1.jsonl": as_json(TWO, True), "train/2.jsonl": as_json(TWO, True)},
                                      as_json(TWO, True), "jsonl"), Accepted(documents, AS_TWO * 2)),
     ("hidden copies of parts", text_files({"train/1.txt": BY_LINE, "train/.ipynb_checkpoints/1-copy.txt": BY_LINE},
@@ -157,7 +167,14 @@ REFUSED_TEXT = [
     ("two formats", written("data/words/train.csv", "text\na\n"),
      Refused("the split train is there more than once (train.csv, train.parquet); keep one, or set `format`")),
     ("a format that is not there", edited("corpus", format="json"), Refused("put train.json in")),
-    ("a missing shard", shards(2, 3), Refused("2 shards are there, but their names say 3")),
+    ("a missing shard", shards(2, 3), Refused("2 shards are there, but their names say 3; put the missing ones there")),
+    ("a shard too many", shards(2, 1), Refused("their names say 1; remove those of another download")),
+    ("a point in the name of a split that is not there", edited("corpus", splits={
+        "train": "wiki.train", "validation": "validation", "test": "test"}), Refused("put wiki.train.parquet (or csv")),
+    ("a folder of a task with its name on the hub", edited_task(local=None, path="data/topics"),
+     Refused("; to read it, move it below")),
+    ("hidden files come last", files("words", {".git/HEAD": "", "a.md": ""}),
+     Refused("words: it has a.md, .git/HEAD; put")),
     ("a task in text files", files("topics", {"train.txt": "a\n", "test.txt": "b\n"}),
      Refused("text files have no labels")),
     ("a table read as files", edited("corpus", layout="files"), Refused("corpus.layout files reads each text file as")),
@@ -181,10 +198,10 @@ REFUSED_TEXT = [
     ("pairs in two formats", every(files("pairs", {"test.csv": "good,bad\na,b\n", "test.tsv": "good\tbad\na\tb\n"}),
                                    pairs), Refused("more than once (test.csv, test.tsv); keep one of them")),
     ("text in another encoding", text_files({"train.txt": "Caf\xe9.\n".encode("latin-1") * 3}, BY_LINE, "txt"),
-     Refused("train.txt: cannot be read as text: 'utf-8' codec")),
+     Refused("train.txt: is not UTF-8 text (invalid continuation byte at byte 3); save it as UTF-8")),
     ("an empty file", text_files({"train.txt": ""}, BY_LINE, "txt"), Refused("train.txt: has no rows")),
     ("json that is cut", text_files({"train.jsonl": '{"text": "a"}\n{"te'}, as_json(TWO, True), "jsonl"),
-     Refused("train.jsonl: cannot be read as json")),
+     Refused("train.jsonl, line 2: not JSON (Unterminated string starting at, column 2); write one object per line")),
     ("saved without splits", every(removed("data/words"), lambda root: datasets.Dataset.from_dict(
         {"text": TWO}).save_to_disk(str(root / "data/words"))), Refused("put train.parquet")),
     ("an unknown language", edited("corpus", language="xx"), Refused("corpus.language: 'xx' is not an ISO 639 code")),
@@ -235,13 +252,15 @@ def test_a_missing_file_asks_nobody_and_takes_less_than_a_second(project, tmp_pa
 
 def test_a_download_writes_what_is_missing_and_keeps_what_is_there(project, tmp_path, capsys, monkeypatch):
     """The hub is a folder of parquet files here, which `datasets` reads in the same way."""
-    root = tmp_path / "root"
+    root, load = tmp_path / "root", datasets.load_dataset
     shutil.copytree(project, root)
     (root / "data/topics").rename(root / "hub")
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, *rest, **options: load(
+        str(root / "hub") if path == "nobody/topics" else path, *rest, **options))
     (root / "data/words/test.parquet").unlink()
     kept = (root / "data/words/train.parquet").stat().st_mtime_ns
-    every(edited("corpus", path="data/words", splits={"train": "train", "validation": "validation", "test": "train"}),
-          edited_task(path="hub", splits={"train": "train[:30]", "test": "test"}), finetuned(path="hub", local="tuned"),
+    every(edited("corpus", splits={"train": "train", "validation": "validation", "test": "train"}),
+          edited_task(splits={"train": "train[:30]", "test": "test"}), finetuned(path="nobody/topics", local="tuned"),
           written("data/topics/test.csv", "text,label\na,0\n"), edited_task(format="parquet"))(root)
     assert exit_status(root, "download") == 0
     written_now = [line.partition("data/")[2] for line in capsys.readouterr().out.splitlines()]
@@ -289,7 +308,20 @@ def test_what_is_left_out_is_counted(project, tmp_path, capsys):
     facts = {"documents": 3, "words": 7, "duplicates": 1, "shortest": 2, "longest": 3, "empty": 1}
     check(tmp_path / "root", project, make, Accepted(summary("corpus", "splits", "train"), facts), capsys, "corpus")
     assert summary("corpus", "splits", "test", "in_training")(tmp_path / "root") == 1
-    assert "1 of 2 (50.0%) documents of the split test are in the training text too" in capsys.readouterr().out
+    assert summary("corpus", "splits", "test", "in_validation")(tmp_path / "root") == 2
+    printed = capsys.readouterr().out
+    assert "1 of 2 (50.0%) documents of the split test are in the training text too" in printed
+    assert "2 of 2 (100.0%) documents of the split test are in the validation text too" in printed
+    (table, *_) = summary_tables({"corpus": json.loads((tmp_path / "root/runs/tiny/corpus/summary.json").read_text())})
+    assert [row[6] for row in table.rows] == ["", "", "2 (100.00%)"]
+    assert table.header[6] == "also in validation text"
+
+
+def test_the_summary_of_splits_without_a_common_document_does_not_name_validation(tiny):
+    splits = json.loads((tiny.runs / "corpus/summary.json").read_text())["splits"]
+    assert [list(splits[split])[-2:] for split in ("validation", "test")] == [["empty", "in_training"]] * 2
+    header = next(iter(summary_tables({"corpus": {"splits": splits, "tasks": {}}}))).header
+    assert header[5:] == ["also in training text", "shortest, words", "longest"]
 
 
 def test_rows_that_are_in_the_corpus_are_counted(project, tmp_path, capsys):

@@ -18,7 +18,7 @@ from study.tracking.runs import FILES, track
 from tests.support.fake_results import compare, fake_cell, fake_study, write_params
 from tests.support.mlflow_server import records, runs
 from tests.support.studies import ROOT
-from tests.support.summaries import write_summaries
+from tests.support.summaries import write_summaries, write_task_summary
 
 CELL = """
 import sys
@@ -72,6 +72,10 @@ def test_the_baseline_has_the_summaries_of_the_data(study, database):
     client, (run,) = runs(study, kind="arm", arm="dynamic")
     found = {stage: [file.path for file in client.list_artifacts(run.info.run_id, f"data/{stage}")] for stage in STAGES}
     assert found == {stage: [f"data/{stage}/summary.json"] for stage in STAGES}
+    write_task_summary(study)
+    assert track(study) == 1
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "data/tasks/topic")] == [
+        "data/tasks/topic/summary.json"]
 
 
 def test_a_cell_is_one_run_whether_live_resumed_or_rebuilt(study, database):

@@ -1,5 +1,6 @@
 """The pages of docs/: every block is executed in a copy of the project, in order, and the pages are built."""
 import re
+import shlex
 import subprocess
 import sys
 
@@ -110,12 +111,40 @@ def test_minimal_pairs_need_no_code_and_no_training(followed):
     assert "### Token identity" in markdown
 
 
-def test_every_command_that_a_page_shows_exists():
-    shown = [line for page in PAGES for kind, body in BLOCK.findall((ROOT / "docs" / page).read_text())
-             if kind in ("console", "sh") for line in body.splitlines()]
-    commands = {match[1] for line in shown if (match := re.match(r"(?:.*-m )?study ([a-z-]+)", line))}
-    assert {"run", "pretrain"} <= commands
-    assert commands <= typer.main.get_command(app).commands.keys()
+def refused(line: str) -> str | None:
+    """What the command line says against a `study` command without running it; None if it accepts the line."""
+    command, *arguments = shlex.split(line, comments=True)
+    try:
+        typer.main.get_command(app).commands[command].make_context(command, arguments)
+    except KeyError:
+        return f"{line}: no such command"
+    except Exception as error:              # one class of typer for each way in which a line is wrong
+        return f"{line}: {error}"
+    return None
+
+
+def test_every_study_command_that_a_page_shows_has_the_right_options_and_arguments(monkeypatch):
+    monkeypatch.chdir(ROOT)                 # an argument counts as a study if it is the folder of one
+    texts = [path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs" / page for page in PAGES))]
+    shown = [line for text in texts for kind, body in BLOCK.findall(text) if kind in ("console", "sh")
+             for line in body.replace("\\\n", " ").splitlines()]
+    lines = [match[1] for line in shown if (match := re.match(r"(?:.*-m )?study ([a-z].*)", line))]
+    assert {"run", "pretrain", "finetune", "verify"} <= {line.split()[0] for line in lines}
+    assert list(filter(None, map(refused, lines))) == []
+
+
+@pytest.mark.parametrize("line", [
+    "reprot", "report --jobs 4", "pretrain --arm dynamic", "pretrain --arm dynamic --seed x",
+    "report experiments/tiny experiments/mine", "export dynamic-0 --study experiments/mine"])
+def test_a_wrong_line_would_be_found(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert refused(line) is not None
+
+
+def test_every_make_target_that_contributors_are_told_exists():
+    told = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text(), re.M))
+    assert {"check", "test", "test-extras"} <= told
+    assert told <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 
 
 def test_the_pages_build_without_a_warning_and_load_nothing_from_other_sites(tmp_path):

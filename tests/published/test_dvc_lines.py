@@ -1,5 +1,6 @@
 """Every DVC command that README.md and docs/ show succeeds in a finished study."""
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.studies import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
 BLOCK = re.compile(r"^```\w+\n(.*?)^```$", re.M | re.S)
+PULL = "dvc pull --allow-missing --quiet"
 
 
 def shown() -> list[str]:
@@ -39,7 +41,7 @@ def folder(tmp_path_factory) -> Path:
 
 def test_every_dvc_command_of_the_pages_succeeds(folder, tmp_path):
     commands = shown()
-    assert {"dvc push", "dvc pull --allow-missing", "dvc repro --force corpus"} <= set(commands)
+    assert {"dvc push", PULL, "dvc repro --force corpus"} <= set(commands)
     assert "dvc dag evaluate@dynamic-110" in commands
     assert ("dynamic", 110) in load_study(ROOT).cells       # a cell of the quick study; here, one of another
     for command in commands:
@@ -48,3 +50,19 @@ def test_every_dvc_command_of_the_pages_succeeds(folder, tmp_path):
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert list((tmp_path / "remote").rglob("*"))           # `dvc push` had something to send
     assert (folder / "dvc_plots/index.html").exists()
+
+
+def test_a_pull_from_a_remote_without_the_published_weights_prints_nothing_and_fetches_the_rest(tmp_path):
+    mine, published, remote = tmp_path / "mine", tmp_path / "published", tmp_path / "remote"
+    mine.write_text("of this clone")
+    published.write_text("of another")
+    for command in ("dvc init --quiet --no-scm", "dvc add --quiet mine published",
+                    f"dvc remote add --quiet --default x {remote}", "dvc push --quiet mine"):
+        run("bash", "-euc", command, cwd=tmp_path)
+    mine.unlink()
+    published.unlink()
+    shutil.rmtree(tmp_path / ".dvc/cache")
+    done = run("bash", "-euc", PULL, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert mine.read_text() == "of this clone"
+    assert not published.exists()

@@ -38,6 +38,16 @@ def edited_task(**values) -> Spoil:
     return spoil
 
 
+def edited_finetuning(part: str, **values) -> Spoil:
+    """Changes keys of the recipe for fine-tuning, or of its first task. part: recipe or task."""
+    def spoil(root: Path) -> None:
+        path = root / "params.yaml"
+        content = load_yaml(path.read_text())
+        (content["finetune"]["recipe"] if part == "recipe" else content["finetune"]["tasks"][0]).update(values)
+        path.write_text(dump_yaml(content, sort_keys=False))
+    return spoil
+
+
 def edited_entry(file: str, name: str, **values) -> Spoil:
     """Changes keys of one arm or claim."""
     def spoil(root: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from study.analysis.registration import register_claims
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
+from study.config.made_with import FINETUNED_WITH, write_made_with
 from study.config.study import Study
 from study.files import save_arrays
 from tests.support.fake_results import (
@@ -40,8 +41,8 @@ def many_arms(folder, arms: list[str] | None = None, change=lambda text: text, t
         (folder / "experiments" / name).write_text((ROOT / "experiments" / name).read_text())
     study = write_params(folder, NAME, arms or MANY, SEEDS, change)
     study.runs.mkdir(parents=True)
-    register_claims(study)
     write_shared_files(study)
+    register_claims(study)
     for arm, seed in study.cells:
         _write_cell(study, arm, seed, tenths)
         if arm in study.settings.finetune.arms:
@@ -50,7 +51,7 @@ def many_arms(folder, arms: list[str] | None = None, change=lambda text: text, t
 
 
 def write_finetune(study: Study, arm: str, seed: int) -> None:
-    """finetune.json and finetune.npz with two runs for each size and recipe of the study."""
+    """finetune.json, finetune.npz and the record of their settings. Each size and recipe of the study has two runs."""
     recipe, label = study.settings.finetune.recipe, np.arange(ROWS).astype(np.uint8) % 4
     scores, arrays = {"labels": ["a", "b", "c", "d"], "rows": {"train": 120, "test": ROWS}, "majority": 0.25}, {}
     shifts = {"trained": 0.0, "untrained": -0.3} | dict.fromkeys(study.settings.finetune.variants, 0.05)
@@ -71,6 +72,7 @@ def write_finetune(study: Study, arm: str, seed: int) -> None:
     folder = study.cell(arm, seed)
     write_content(folder / "finetune.json", {"topic": scores})
     save_arrays(arrays | {"topic/label": label}, folder / "finetune.npz")
+    write_made_with(study, "finetune", folder / FINETUNED_WITH)
 
 
 def _number(*key) -> float:
@@ -138,5 +140,5 @@ def _write_probe(folder, arm: str, seed: int) -> None:
                         "untrained_accuracy": right["untrained", pooling]} for pooling in ("cls", "mean")}
     write_content(folder / "probe.json", {"topic": {**scores, **REFERENCE_ACCURACY, "more": {
         "trained": {"layers": layers("trained"), "sizes": sizes, "shuffled": {"accuracy": 0.25},
-                    "tutorial": {"accuracy": 0.5}},
-        "untrained": {"layers": layers("untrained"), "tutorial": {"accuracy": 0.45}}}}})
+                    "tutorial": {"accuracy": 0.5, "rows": [2000, 500]}},
+        "untrained": {"layers": layers("untrained"), "tutorial": {"accuracy": 0.45, "rows": [2000, 500]}}}}})

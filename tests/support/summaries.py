@@ -19,6 +19,13 @@ SUMMARIES = {
 }
 
 
+def write_task_summary(study: Study) -> None:
+    """Writes the summary of the fine-tuning task topic."""
+    splits = {split: {key: value for key, value in facts.items() if key != "in_corpus"}
+              for split, facts in SUMMARIES["corpus"]["tasks"]["topic"].items()}
+    write_content(study.runs / "tasks/topic/summary.json", {"splits": splits, "warnings": ["Few <rows>"]})
+
+
 def write_summaries(study: Study) -> None:
     """Writes the summary.json of each stage."""
     for stage, content in SUMMARIES.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 
 class Settings(pydantic.BaseModel):
@@ -29,6 +29,14 @@ def unique_values(values: list, what: str = "") -> list:
     return values
 
 
+def _quoted(value: object) -> object:
+    """Returns the value. Raises ValueError for true and false, which are words without quotes."""
+    if isinstance(value, bool):
+        raise ValueError("YAML reads yes, no, on and off as true and false; put quotes around such words")
+    return value
+
+
+Word = Annotated[str, BeforeValidator(_quoted)]
 unique = AfterValidator(lambda values: unique_values(values))
 
 

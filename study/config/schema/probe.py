@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, StrictInt, StrictStr, model_validator
 
-from study.config.schema.base import TRAIN_TEST, Name, RelativePath, Settings, unique, unique_values
+from study.config.schema.base import TRAIN_TEST, Name, RelativePath, Settings, Word, unique, unique_values
 
 
 class ProbeTask(Settings):
@@ -37,7 +37,7 @@ class ProbeTask(Settings):
     label: str
     """Column that contains the class: 0, 1, ..., or its name, or one of `label_values`."""
 
-    labels: Annotated[list[str], Field(min_length=2), unique]
+    labels: Annotated[list[Word], Field(min_length=2), unique]
     """Names of the classes, in order. If the data has names, they decide which class is which."""
 
     label_values: Annotated[list[StrictInt | StrictStr], unique] | None = None

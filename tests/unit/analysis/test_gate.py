@@ -78,15 +78,18 @@ def test_the_last_validation_decides_and_not_the_best(fake):
     assert lacks(fake) == Flag.ABOVE_COUNT_MODEL
 
 
-def test_untrained_and_diverged_runs_pass(fake):
+def test_untrained_runs_pass_and_diverged_ones_fail(fake):
+    """A diverged run, scored at the unigram level, would else decide what a finished one at that level does not."""
     rewrite(fake, "static", 1, [4.2], 0)
     assert lacks(fake) is None
     rewrite(fake, "static", 1, [4.2, 4.0, 9.0], 40)
     assert lacks(fake) == Flag.NEVER_ESCAPED
     rewrite(fake, "static", 1, [4.2, 4.0, 9.0], 40, status="diverged")
-    assert lacks(fake) is None
+    assert lacks(fake) == Flag.RUN_DIVERGED
     rewrite(fake, "static", 1, [4.2, 4.0, None], 9, losses=[4.2, 4.0, None], status="diverged")
-    assert lacks(fake) is None
+    assert lacks(fake) == Flag.RUN_DIVERGED
+    failure = failed_gate(StudyResults(fake), ["static"])
+    assert "1 of 2 runs of static diverged" in failure.reason
 
 
 # ---- overfitting

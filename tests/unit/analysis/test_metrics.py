@@ -8,7 +8,7 @@ import pytest
 from study import StudyError
 from study.analysis.current import check_comparable
 from study.analysis.learning import run_status
-from study.analysis.measures import Value, between_share, chosen_layer
+from study.analysis.measures import Sample, Value, between_share, chosen_layer
 from study.analysis.metrics import METRICS, cell_metric, display_unit, table_unit
 from study.analysis.results import StudyResults
 from study.analysis.tables import arm_table, cell_table
@@ -134,9 +134,10 @@ def test_a_layer_that_could_not_be_probed_is_not_chosen(fake):
 
 def test_controls_of_the_probe(fake):
     edit(fake.cell("dynamic", 0) / "probe.json", lambda content: content["topic"]["more"].update(
-        trained={"shuffled": {"accuracy": 0.3}, "tutorial": {"accuracy": 0.6}}, untrained={}))
+        trained={"shuffled": {"accuracy": 0.3}, "tutorial": {"accuracy": 0.6, "rows": [2000, 500]}}, untrained={}))
     assert metric(fake, "selectivity").cell == pytest.approx(0.7 - 0.3)
     assert metric(fake, "tutorial_probe").cell == 0.6
+    assert metric(fake, "tutorial_probe").sample == Sample(pytest.approx(0.6 * 0.4 / 500), 500)
     assert metric(fake, "tutorial_untrained") is None
     assert metric(fake, "selectivity", seed=1) is None
 
@@ -239,6 +240,20 @@ def test_a_run_that_memorised_its_text_has_not_diverged(fake, status, loss, expe
     table = cell_table(results).set_index(["arm", "seed"])
     assert table.status["dynamic", 1] == expected
     assert metric(fake, "diverged", seed=1).cell == (expected == "diverged")
+
+
+def test_a_run_that_overfits_keeps_its_nll(fake):
+    """At the unigram level, every such run would have the same number."""
+    cell, rows = fake.cell("dynamic", 1), metric(fake, "nll", seed=1).texts
+    records = [{"step": 0, "validation_nll": 4.2}, {"step": 12, "loss": 0.1, "validation_nll": 9.0}]
+    (cell / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    edit(cell / "training.json", lambda content: content.update(status="diverged"))
+    edit(cell / "evaluation.json", lambda content: content["mask_only"].update(nll=9.0, perplexity=math.exp(9.0)))
+    value = metric(fake, "nll", seed=1)
+    assert value.cell == 9.0
+    assert value.texts.tolist() == rows.tolist()
+    row = cell_table(StudyResults(fake)).set_index(["arm", "seed"]).loc[("dynamic", 1)]
+    assert (row.status, row.nll, row.perplexity) == ("overfitted", 9.0, math.exp(9.0))
 
 
 def test_a_diverged_run_scores_no_worse_than_unigram_frequencies(fake):

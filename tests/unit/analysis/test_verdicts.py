@@ -1,17 +1,30 @@
 """Verdicts: the truth table, and Holm within a family. Their error rates are in integration/test_verdict_rates.py."""
+import dataclasses
 import json
 import math
+import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from study.analysis import conditions, difference_claims, number_claims, statistics
-from study.analysis.claims import DirectionClaim, EqualClaim, PointClaim, RangeClaim, RateClaim
+from study.analysis import conditions, gate, number_claims, statistics
+from study.analysis.claims import (
+    OWN_SOURCE,
+    DirectionClaim,
+    EqualClaim,
+    PointClaim,
+    RangeClaim,
+    RateClaim,
+    SpreadClaim,
+    load_claims,
+)
 from study.analysis.comparisons import Comparison, compare_arms, comparison_table
 from study.analysis.difference_claims import ClaimTest, decide, decide_families, obstacle, second_look
 from study.analysis.gate import GateFailure
+from study.analysis.measures import Sample, Value
 from study.analysis.number_claims import decide_band
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
@@ -19,7 +32,9 @@ from study.analysis.statistics import Components, Estimate
 from study.analysis.verdict import Verdict, too_few, verdict_on, why_untested
 from study.analysis.verdicts import decide_all
 from study.config.arms import resolve
-from tests.support.fake_results import fake_study
+from study.config.load import load_study
+from tests.support.fake_results import fake_study, write_params
+from tests.support.studies import ROOT
 
 TEXT = {"statement": "", "source": "", "published": "", "fidelity": "same question", "differs": ""}
 TESTED = TEXT | {"treatment": "a", "baseline": "b", "metric": "nll", "family": "masking", "margin": 0.05,
@@ -64,10 +79,17 @@ def test_only_the_sources_own_recipe_supports_or_contradicts_a_claim(fidelity, o
     assert verdict_on(HIGHER.model_copy(update={"fidelity": fidelity}), outcome) == verdict
 
 
+@pytest.mark.parametrize("outcome", ["holds", "reversed", "no difference"])
+def test_a_claim_of_our_own_is_neither_supported_nor_contradicted(outcome):
+    own = HIGHER.model_copy(update={"fidelity": "same recipe", "source": OWN_SOURCE})
+    assert verdict_on(own, outcome) == ""
+    assert verdict_on(own.model_copy(update={"source": "S0"}), outcome)
+
+
 def test_every_flag_has_a_sentence():
     facts = {"n": 2, "min_seeds": 3, "failing": 1, "arm": "a", "times": 10, "escape": 5, "steps": 40, "nll": 2.0,
              "level": 1.0, "measure": "NLL", "arms": "a and b", "metric": "nll", "studies": "quick", "label": "NLL",
-             "shown": "+1", "above": "2 points", "setting": "minimal_pairs"}
+             "shown": "+1", "above": "2 points", "setting": "minimal_pairs", "tokens": 8, "wanted": 32}
     assert all(sentence([flag], **facts) for flag in Flag)
     assert sentence({Flag.BELOW_MARGIN, Flag.AS_CLAIMED}) == \
         "the difference is in the claimed direction, but the estimate is smaller than the margin"
@@ -83,7 +105,7 @@ def compared(n, metric="nll", error=0.001, mean=1.0):
 # ---- what keeps a claim from being decided
 
 def test_too_few_seeds_decide_nothing(monkeypatch):
-    monkeypatch.setattr(difference_claims, "failed_gate", lambda results, arms: None)
+    monkeypatch.setattr(gate, "failed_gate", lambda results, arms: None)
     few = compared(2)
     verdict = decide_families({"few": ClaimTest(HIGHER, few, obstacle(None, HIGHER, few))}, {})["few"]
     assert (verdict.outcome, verdict.flags) == ("undecided", {Flag.TOO_FEW_SEEDS})
@@ -94,14 +116,14 @@ def test_too_few_seeds_decide_nothing(monkeypatch):
 
 def test_arms_that_fail_the_learning_gate_decide_nothing(monkeypatch):
     failure = GateFailure(frozenset({Flag.NEVER_ESCAPED}), "2 of 3 runs of b never left the unigram plateau", {"b": 2})
-    monkeypatch.setattr(difference_claims, "failed_gate", lambda results, arms: failure if "b" in arms else None)
+    monkeypatch.setattr(gate, "failed_gate", lambda results, arms: failure if "b" in arms else None)
     outcome = obstacle(None, HIGHER, compared(3))
     assert (outcome.outcome, outcome.reason, outcome.flags) == ("undecided", failure.reason, failure.flags)
 
 
 @pytest.mark.parametrize("metric", ["escape_step", "initial_excess", "diverged"])
 def test_metrics_of_the_course_of_training_need_no_gate(monkeypatch, metric):
-    monkeypatch.setattr(difference_claims, "failed_gate", lambda results, arms: pytest.fail("the gate was asked"))
+    monkeypatch.setattr(gate, "failed_gate", lambda results, arms: pytest.fail("the gate was asked"))
     assert obstacle(None, HIGHER.model_copy(update={"metric": metric}), compared(3, metric)) is None
 
 
@@ -120,6 +142,39 @@ def test_a_claim_that_a_study_cannot_test_names_why():
     training.stop_after_escape = 200        # as in the plateau study
     assert why_untested(study, band).flags == {Flag.ENDS_EARLY}
     assert why_untested(study, band.model_copy(update={"metric": "escape_step"})) is None
+
+
+@pytest.mark.parametrize(("length", "arm", "shortest", "tested"), [
+    (32, "short-first-quarter", 32, False), (64, "short-first-quarter", 17, False),
+    (64, "short-first-quarter", 16, True), (64, "short-first-quarter", None, True),
+    (32, "short-first-half", 32, False), (128, "short-first-quarter", 32, True), (32, "dynamic", 32, True)])
+def test_a_claim_about_short_rows_needs_rows_that_are_long_enough(tmp_path, length, arm, shortest, tested):
+    study = write_study(tmp_path, length, list(dict.fromkeys(["dynamic", arm])))
+    claim = EQUAL.model_copy(update={"treatment": arm, "baseline": "dynamic", "shortest_row": shortest})
+    verdict = why_untested(study, claim)
+    if tested:
+        assert verdict is None
+    else:
+        tokens = {"short-first-quarter": length // 4, "short-first-half": length // 2}[arm]
+        assert (verdict.outcome, verdict.flags) == ("not testable here", {Flag.ROWS_TOO_SHORT})
+        assert verdict.reason == f"{arm} has rows of {tokens} tokens here, but the claim requires {shortest} or more"
+
+
+@pytest.mark.parametrize(("length", "tested"), [(64, {"S1.4", "L16", "L17"}),
+                                                (128, {"S1.4", "L16", "L17", "L18", "S4.6"})])
+def test_the_published_claims_about_short_rows_that_a_study_tests(tmp_path, length, tested):
+    study = write_study(tmp_path, length, ["dynamic", "short-first-quarter", "short-first-half"])
+    claims = load_claims(load_study(ROOT))
+    assert {name for name in ("S1.4", "L16", "L17", "L18", "S4.6")
+            if why_untested(study, claims[name]) is None} == tested
+
+
+def write_study(folder, length, arms):
+    """The settings of a study whose full rows have so many tokens."""
+    (folder / "experiments").mkdir()
+    shutil.copy(ROOT / "experiments/arms.yaml", folder / "experiments")
+    return write_params(folder, "rows", arms, [0], lambda text: re.sub(
+        r"^  max_seq_length: \d+", f"  max_seq_length: {length}", text, count=1, flags=re.M))
 
 
 def test_a_metric_that_was_not_measured_is_untested(tmp_path):
@@ -163,6 +218,47 @@ def test_bands(mean, verdict, flag):
     assert (outcome.outcome, outcome.flags) == (verdict, {flag})
     open_band = band.model_copy(update={"low": None})
     assert decide_band(open_band, Estimate(-99.0, 0.2, 4)).outcome == "holds"
+
+
+def test_a_band_takes_test_rows_as_a_sample(tmp_path, monkeypatch):
+    """Two runs of nearly the same accuracy on the same 500 rows: chance among the rows alone adds 4 points each way."""
+    results = StudyResults(fake_study(tmp_path))
+    band = RangeClaim(**TEXT, claim_type="range", arm="dynamic", metric="tutorial_probe", low=0.6, high=0.75,
+                      min_seeds=2)
+    sample = Sample(0.63 * 0.37 / 500, 500)
+    for value, outcome in (({"sample": sample}, "undecided"), ({}, "holds")):
+        monkeypatch.setattr(number_claims, "cell_metric", lambda results, cell, metric, value=value: Value(
+            0.630 if cell.seed else 0.631, **value))
+        assert decide_all(results, {"claim": band}, {})["claim"].outcome == outcome
+    rows = [np.repeat([1.0, 0.0], [315, 185]), np.repeat([1.0, 0.0], [316, 184])]
+    monkeypatch.setattr(number_claims, "cell_metric",
+                        lambda results, cell, metric: Value.of_texts(rows[cell.seed]))
+    verdict = decide_all(results, {"claim": band}, {})["claim"]
+    assert (verdict.outcome, verdict.flags) == ("undecided", {Flag.CROSSES_BAND})
+    expected = statistics.two_way_estimate(np.array(rows))
+    assert (verdict.effect, verdict.low, verdict.high) == (expected.mean, expected.low, expected.high)
+
+
+def test_the_number_of_an_arm_that_fails_the_gate_decides_nothing(tmp_path, monkeypatch):
+    failure = GateFailure(frozenset({Flag.NEVER_ESCAPED}), "2 of 2 runs of dynamic never left", {"dynamic": 2})
+    monkeypatch.setattr(gate, "failed_gate", lambda results, arms: failure if "dynamic" in arms else None)
+    results, arm = StudyResults(fake_study(tmp_path)), TEXT | {"arm": "dynamic", "min_seeds": 2}
+    claims = {"band": RangeClaim(**arm, claim_type="range", metric="nll", low=1.0, high=3.0),
+              "point": PointClaim(**arm, claim_type="point", metric="nll", number=2.05, rounding=0.01),
+              "spread": SpreadClaim(**arm, claim_type="spread", metric="nll", margin=1e-9)}
+    for verdict in decide_all(results, claims, {}).values():
+        assert (verdict.outcome, verdict.reason, verdict.flags) == ("undecided", failure.reason, failure.flags)
+        assert verdict.n == 2
+    course = claims["band"].model_copy(update={"metric": "initial_excess", "low": -99.0, "high": 99.0})
+    assert decide_all(results, {"course": course}, {})["course"].outcome == "holds"
+
+
+def test_an_equal_difference_at_every_seed_has_no_interval():
+    same = dataclasses.replace(compared(3, "escape_step", error=0.0), survival_p=0.001)
+    claim = HIGHER.model_copy(update={"metric": "escape_step"})
+    verdict = decide_families({"same": ClaimTest(claim, same)}, {})["same"]
+    assert (verdict.outcome, verdict.effect) == ("holds", 1.0)
+    assert np.isnan([verdict.low, verdict.high, verdict.plain_low, verdict.plain_high]).all()
 
 
 def test_a_published_number_is_held_against_one_more_run(tmp_path):
@@ -299,7 +395,7 @@ def test_families_do_not_affect_each_other():
 
 @pytest.mark.parametrize(("above", "flags"), [(0.5, None), (3.0, {Flag.CONTROL_FAILED})])
 def test_a_failed_positive_control_decides_nothing(tmp_path, monkeypatch, above, flags):
-    monkeypatch.setattr(difference_claims, "failed_gate", lambda results, arms: None)
+    monkeypatch.setattr(gate, "failed_gate", lambda results, arms: None)
     results = StudyResults(fake_study(tmp_path))            # dynamic has NLL 2.0 and 2.1
     control = {"arm": "dynamic", "metric": "nll", "above": above}
     claim = DirectionClaim(**TESTED | {"positive_control": control, "min_seeds": 2}, claim_type="direction",

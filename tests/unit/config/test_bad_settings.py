@@ -55,6 +55,9 @@ SETTINGS = [
     ("no pooling", edited("probe", poolings=[]), "probe.poolings"),
     ("no C", edited("probe", regularization=[]), "probe.regularization"),
     ("one class", edited_task(labels=["only"]), "labels"),
+    ("words that YAML reads as true", edited_task(labels=[True, False]),
+     "probe.tasks.0.labels.0: YAML reads yes, no, on and off as true and false; put quotes around such words (found "
+     "True)"),
     ("draws of all rows", edited_task(draws=2), "draws: 2 draws need train_rows"),
     ("no draw", edited_task(draws=0), "draws"),
     ("a study outside", edited(None, name="../../elsewhere"), "name"),

@@ -197,7 +197,7 @@ def test_an_error_names_the_settings_and_the_remedy(store, backend, tokenizer, t
         single_layout(store, "full-sentences", 100_000)
     write_documents([[["ba de ."]], [["fi go ."]]], tmp_path / "train.parquet", "made up")
     write_store(tmp_path / "train.parquet", backend, tokenizer.sep_id, tmp_path / "ids")
-    with pytest.raises(StudyError, match="segment-pairs: .* fewer than two documents, which this inputs.format needs"):
+    with pytest.raises(StudyError, match="the text has no segment-pairs: these need two sentences in a row"):
         pair_layout(TokenStore.open(tmp_path / "ids"), "segment-pairs", LENGTH, swap=False)
     with pytest.raises(StudyError, match=r"fit into rows of 4 tokens; choose .*examples.max_seq_length, .*curriculum"):
         paragraph_pairs(store, 4, 0)

@@ -9,7 +9,8 @@ from study import StudyError
 from study.config.load import load_study
 from study.data.corpus import write_corpus
 from study.data.examples import write_input_manifests
-from study.data.minimal_pairs import frame_of, read_file, read_pairs
+from study.data.minimal_pairs import frame_of, read_pairs
+from study.data.pair_files import read_file
 from study.files import file_sha256
 from tests.support.minimal_pairs import with_pairs, write_pairs
 from tests.support.studies import tiny_study
@@ -57,10 +58,12 @@ def test_a_table_without_text_is_refused(rows, message):
         frame_of(rows, *COLUMNS, None, "here")
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz", ".tsv", ".json", ".jsonl"])
 def test_files_of_every_kind_give_the_same_pairs(tmp_path, suffix):
     path = tmp_path / f"pairs{suffix}"
     {".parquet": lambda: table().to_parquet(path), ".csv": lambda: table().to_csv(path, index=False),
+     ".csv.gz": lambda: table().to_csv(path, index=False), ".tsv": lambda: table().to_csv(path, index=False, sep="\t"),
+     ".json": lambda: table().to_json(path, orient="records"),
      ".jsonl": lambda: table().to_json(path, orient="records", lines=True)}[suffix]()
     assert read_file(path, None, None, None).equals(frame_of(table(), *COLUMNS, None, "here"))
     assert read_file(path, "UID", None, None).phenomenon.nunique() == 4
@@ -75,9 +78,10 @@ def test_a_file_needs_no_columns_but_the_sentences(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "content", "message"), [
-    ("pairs.txt", "x", r"pairs\.txt: the name ends in none of \.parquet, \.csv, \.jsonl"),
-    ("pairs.parquet", "x", r"pairs\.parquet: cannot be read \("), ("pairs.jsonl", "{", r"pairs\.jsonl: cannot be read"),
-    ("nowhere.csv", None, r"nowhere\.csv: cannot be read"),
+    ("pairs.txt", "x", r"pairs\.txt: its name must end in \.parquet, \.csv, \.tsv, \.json or \.jsonl"),
+    ("pairs.parquet", "x", r"pairs\.parquet: cannot be read as parquet"),
+    ("pairs.jsonl", "{", r"pairs\.jsonl, line 1: not JSON"),
+    ("nowhere.csv", None, r"nowhere\.csv: no such file"),
     ("pairs.csv", "sentence_good\na\n", "no column 'sentence_bad'; it has sentence_good")])
 def test_an_unusable_file_is_an_error_of_one_line(tmp_path, name, content, message):
     if content is not None:

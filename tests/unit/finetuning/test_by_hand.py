@@ -21,6 +21,9 @@ from study.finetuning.finetune import varied
 from tests.support.training import trained_project
 
 WRITERS = {"csv": lambda frame, path: frame.to_csv(path, index=False),
+           "csv.gz": lambda frame, path: frame.to_csv(path, index=False),
+           "tsv": lambda frame, path: frame.to_csv(path, index=False, sep="\t"),
+           "json": lambda frame, path: frame.to_json(path, orient="records"),
            "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
            "parquet": lambda frame, path: frame.to_parquet(path)}
 
@@ -51,15 +54,20 @@ def test_numbers_are_labels_in_the_order_of_numbers(tmp_path):
 
 
 BAD = {
-    "another kind of file": ("rows.txt", "text,label\n", "is not a .csv, .parquet, .jsonl file"),
-    "no file": ("gone.csv", None, "cannot be read"),
+    "another kind of file": ("rows.txt", "text,label\n", "rows.txt: its name must end in .parquet, .csv, .tsv, .json "
+                             "or .jsonl, to which .gz may be added; rename or convert the file"),
+    "no file": ("gone.csv", None, "gone.csv: no such file"),
+    "no rows": ("rows.csv", "text,label\n", "rows.csv: has no rows"),
+    "semicolons": ("rows.csv", "text;label\na;b\n", "';' seems to separate the fields"),
+    "rows without a label": ("rows.csv", "text,label\na,1\nb,-1\nc,0\nd,-1\n", "rows.csv: 2 rows have -1, which marks "
+                             "rows without a label: remove them from the file"),
     "no label": ("rows.csv", "text,class\na,b\n", "no column label; it has text, class"),
     "one class": ("rows.csv", "text,label\na,b\nc,b\n", "1 classes; at least 2"),
     "an empty value": ("rows.jsonl", '{"text": "a", "label": 1}\n{"text": null, "label": 0}\n', "row 1 has no text"),
     "a number for a text": ("rows.jsonl", '{"text": "a", "label": 1}\n{"text": 5, "label": 0}\n', "row 1: text is not"),
     "no JSON": ("rows.jsonl", '{"text": "a", "label": 1}\n\n{"text" 5}', "rows.jsonl, line 3: not JSON (Expecting ':' "
                 "delimiter, column 9)"),
-    "a list in JSON lines": ("rows.jsonl", "[1, 2]\n", "rows.jsonl, line 1: not an object; write one with text and"),
+    "a list in JSON lines": ("rows.jsonl", "[1, 2]\n", "no column label; it has text"),
     "an empty label": ("rows.csv", "text,label\na,b\nc,\nd,e\n", "row 1 has no text or label"),
     "a comma in every text": ("rows.csv", "text,label\na, b,c\nd, e,f\n",
                               "its first row has more fields than the header; put quotes around fields"),

@@ -76,6 +76,21 @@ def test_a_figure_is_inline_with_its_alternative_text_and_caption():
     assert set(re.findall(r'href="#([^"]+)"', html) + re.findall(r"url\(#([^)]+)\)", html)) == set(ids)
 
 
+def test_findings_and_ladder_are_columns_if_one_follows_the_other():
+    first, second, rest = "## Findings\n\n- a\n\n", "## Ladder of references\n\nb\n\n", "## Outcomes\n\nc\n"
+    html = page(f"# T\n\n{first}{second}{rest}")
+    columns = re.search(r'<div class="columns">\s*<section>(.*?)</section>\s*<section>(.*?)</section>\s*</div>', html,
+                        re.S)
+    assert [re.findall(r"<h2 id=\"([\w-]+)", part) for part in columns.groups()] == [
+        ["findings"], ["ladder-of-references"]]
+    assert "<li>a</li>" in columns[1]
+    assert "<p>b</p>" in columns[2]
+    assert "<p>c</p>" in html[columns.end():]
+    assert '<section>\n<h2 id="ladder-of-references">' in page(first + second)
+    for other in (first + rest, first + rest + second, second + first, second, first):
+        assert "<section>" not in page(other)
+
+
 def test_an_inlined_figure_draws_the_same():
     def drawn(element):
         attributes = {key.rpartition("}")[2]: re.sub(r"#(a-)?", "#", value) for key, value in element.attrib.items()

@@ -139,6 +139,32 @@ def test_runs_that_learnt_too_little_are_named_and_drawn_hollow(tmp_path, monkey
     assert {row["gated_runs"] for row in rows if row["treatment"] == "static"} == {"1"}
 
 
+def test_a_diverged_run_is_counted_once(tmp_path, undrawn):
+    """It also fails the learning gate."""
+    study = fake_study(tmp_path)
+    path = study.cell("static", 1) / "training.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "diverged"}))
+    text = pages(study)["README.md"].decode()
+    assert re.search(r"^\| static \| .* \| dynamic \| 1 diverged \|", text, re.M)
+    assert list(csv.DictReader((study.reports / "tables/cells.csv").open()))[3]["gate"] == "run_diverged"
+
+
+def test_the_rules_are_stated_where_they_apply(files):
+    text = files["README.md"].decode()
+    methods = text[text.index("## Methods"):text.index("## Reproduction")]
+    assert ("Diverged runs fail. The gate applies to numbers of one arm, too, but not to claims about the course of "
+            "training") in methods
+    assert "a band on an accuracy counts the test rows as a sample, too" in methods
+    assert "registered later" not in methods
+
+
+def test_how_to_read_a_plot_of_effects_is_said_once(files):
+    text = files["README.md"].decode()
+    assert "](figures/effects-nll.svg)" in text
+    assert "](figures/effects-probe-accuracy.svg)" in text
+    assert text.count("Each arm minus the arm that it is compared with") == 1
+
+
 def test_effects_along_training_are_shown(files):
     text = files["README.md"].decode()
     assert "](figures/along-training.svg)" in text
@@ -222,11 +248,15 @@ def test_the_registration_is_shown_with_commit_and_hash(tmp_path, undrawn):
     (registration,) = read_registrations(study)
     text = pages(study)["README.md"].decode()
     assert (f"Registered on {entry['date']} at commit 0123456789: {len(entry['claims'])} claims, hash "
-            f"{registration.hash}.\nExploratory (not registered, or changed since): none. ") in text
+            f"{registration.hash}.\nExploratory (not registered, or rule, arms or seeds changed since): none. ") in text
     waiting = re.search(r"Registered, but not tested \(\[why\]\(tables/claims.csv\)\): (.*?)\. ", text)[1].split(", ")
     assert waiting
     assert set(waiting) < set(entry["claims"])
     assert not any(re.search(rf"^\| {re.escape(name)} \|", text, re.M) for name in waiting)
+    path.write_text(json.dumps([entry, entry]))
+    later = ("Claims that were registered later have an error rate of 5 % of their own, and their baseline's runs were "
+             "known by then.")
+    assert later in pages(study)["README.md"].decode()
     del entry["claims"]["L2"]
     path.write_text(json.dumps([entry]))
     text = pages(study)["README.md"].decode()

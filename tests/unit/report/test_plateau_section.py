@@ -43,10 +43,11 @@ def test_the_report_leads_with_the_escapes(fake):
     text = (fake.reports / "README.md").read_text()
     findings = text[text.index("## Findings"):text.index("## Outcomes")]
     assert "- dynamic, the baseline, leaves the unigram plateau in none of 2 runs within 12 steps." in findings
-    assert "static, at step 8" in findings
+    assert "static, at step 8 at every seed" in findings
     row = next(line for line in findings.splitlines() if line.startswith("| static |"))
     cells = [cell.strip() for cell in row.split("|")]
-    assert cells[2:4] == ["2 of 2", "8"]
+    assert cells[2:5] == ["2 of 2", "8", "the same at every seed"]
+    assert cells[7:9] == ["−32", "the same at every seed"]      # the runs of dynamic end on the plateau, at step 40
     assert cells[-2] == "80.0"
     assert "| dynamic | 0 of 2 | ∞ |" in findings
     for name in ("plateau-survival", "plateau-attention"):
@@ -76,8 +77,8 @@ def test_only_the_share_at_a_neighbour_counts():
 
 
 def row(arm, median, p, difference, escaped=5, smallest=0.01):
-    return {"arm": arm, "n": 5, "escaped": escaped, "median": median, "median_low": math.nan, "median_high": math.nan,
-            "p_holm": p, "difference": difference, "smallest_p": smallest}
+    return {"arm": arm, "n": 5, "escaped": escaped, "median": median, "median_low": median - 20.0,
+            "median_high": math.inf, "p_holm": p, "difference": difference, "smallest_p": smallest}
 
 
 def test_findings_sort_the_arms_into_earlier_later_and_unknown():
@@ -86,16 +87,23 @@ def test_findings_sort_the_arms_into_earlier_later_and_unknown():
                           row("alike", 1260.0, 0.3, -200), row("never", math.inf, 0.2, 400, escaped=0),
                           row("few", 700.0, 0.1, -680, smallest=0.1), row("one", 800.0, math.nan, -580)])
     assert escape_findings(table, 2000, "base") == [
-        "base, the baseline, leaves the unigram plateau at step 1,380. All steps are medians over seeds.",
-        "Earlier than the baseline: fast, at step 200; soon, at step 360.",
+        "base, the baseline, leaves the unigram plateau at step 1,380 [1,360, ∞]. All steps are medians over seeds.",
+        "Earlier than the baseline: fast, at step 200 [180, ∞]; soon, at step 360 [340, ∞].",
         "Later than the baseline, or never: late, at a median beyond 2,000 steps (2 of 5 runs).",
-        "No detectable difference: alike, at step 1,260; never, in none of 5 runs within 2,000 steps.",
-        "Too few runs for a test: few, at step 700; one, at step 800."]
+        "No detectable difference: alike, at step 1,260 [1,240, ∞]; never, in none of 5 runs within 2,000 steps.",
+        "Too few runs for a test: few, at step 700 [680, ∞]; one, at step 800 [780, ∞]."]
 
 
 def test_an_interval_is_shown_with_the_step():
-    table = pd.DataFrame([row("base", 200.0, math.nan, math.nan, escaped=4) | {"median_low": 180.0,
-                                                                              "median_high": math.inf}])
+    table = pd.DataFrame([row("base", 200.0, math.nan, math.nan, escaped=4)])
     assert escape_findings(table, 2000, "base") == [
         "base, the baseline, leaves the unigram plateau at step 200 [180, ∞] (4 of 5 runs). All steps are "
         "medians over seeds."]
+
+
+def test_runs_that_leave_at_one_step_have_no_interval():
+    alike = row("base", 340.0, math.nan, math.nan) | {"median_low": math.nan, "median_high": math.nan}
+    assert escape_findings(pd.DataFrame([alike]), 2000, "base") == [
+        "base, the baseline, leaves the unigram plateau at step 340 at every seed. All steps are medians over seeds."]
+    single = escape_findings(pd.DataFrame([alike | {"n": 1, "escaped": 1}]), 2000, "base")
+    assert single[0].startswith("base, the baseline, leaves the unigram plateau at step 340. ")

@@ -3,7 +3,7 @@ import pytest
 
 from study.tracking.views import LONGEST_NOTE, experiment_tags
 from tests.support.fake_results import fake_study, write_content
-from tests.support.summaries import SUMMARIES, WARNING, write_summaries
+from tests.support.summaries import SUMMARIES, WARNING, write_summaries, write_task_summary
 
 
 @pytest.fixture
@@ -23,6 +23,12 @@ def test_the_description_has_the_summaries(study):
     assert added.count(WARNING) == 1
     assert "| test | 1,200 | 34,000 | 2 | 3 | 1 (0.08%) | 1 | 90 |" in added
     assert "| onetwo | 31 | 20 |" in added
+
+
+def test_the_description_has_the_rows_of_fine_tuning_tasks(study):
+    write_task_summary(study)
+    assert "| fine-tuning task topic | rows |" in note(study)
+    assert "Few <rows>" in note(study)
 
 
 def test_a_description_that_would_be_too_long_leaves_out_what_does_not_fit(study):
