@@ -22,7 +22,7 @@ def stability_of(claim: dict, arms: dict[str, dict]) -> str:
         return ""
     texts = [_in_words(metric, *(arms[claim[key]].get(f"{metric}_mean", math.nan) for key in ("treatment", "baseline")))
              for metric in SHOWN]
-    return "on average " + ", ".join(filter(None, texts)) if any(texts) else "its stability was not recorded"
+    return "on average " + ", ".join(filter(None, texts)) if any(texts) else "their stability was not recorded"
 
 
 def _in_words(metric: str, ours: float, theirs: float) -> str:

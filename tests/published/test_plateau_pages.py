@@ -28,6 +28,11 @@ def test_the_pages_state_what_the_plateau_study_measured():
     without = cells.loc[["dynamic", "sinusoidal-positions", "fast-positions"]]
     assert cells.loc[relative.index].max() < without.min()      # "every run with such positions"
     assert table.loc["fast-positions", "difference"] > 0        # "it does not help to learn ten times faster"
+    assert table.loc["repeated-lines", "escaped"] == 0
+    rates = table.loc[["lr-tenth", "lr-third", "lr-3x"]]        # "the baseline's rate is the best of four"
+    assert (rates.difference > 0).all()
+    assert (rates.p_holm < 0.05).all()
+    assert rates.escaped.to_dict() == {"lr-tenth": 0, "lr-third": 5, "lr-3x": 0}
     local, counted = (table.loc[name, "median"] for name in ("local-attention", "count-embeddings"))
     assert 300 < local <= 340 < counted < table.loc["dynamic", "median"]        # "at once", "but later"
 
@@ -48,6 +53,18 @@ def test_the_baseline_crosses_the_line_without_looking_at_a_neighbour():
     for arm, share in (("dynamic", 100 / 64), ("rotary-positions", 39)):
         row = next(line for line in page.splitlines() if line.startswith(f"| {arm} |"))
         assert float(row.split("|")[-2]) == pytest.approx(share, abs=0.05)
+
+
+def test_copies_are_learnt_while_other_text_stays_on_the_plateau():
+    """docs/plateau.md: "falls to 3.4", "which needs 1,380"."""
+    page = " ".join((ROOT / "docs/plateau.md").read_text().split())
+    assert "The training loss falls to 3.4" in page
+    assert "as 1,000 steps of the baseline, which needs 1,380" in page
+    for seed in (40, 41, 42, 43, 44):
+        records = (ROOT / f"runs/plateau/repeated-lines-{seed}/metrics.jsonl").read_text().splitlines()
+        losses = [record["loss"] for record in map(json.loads, records[-10:]) if record.get("loss")]
+        assert sum(losses) / len(losses) == pytest.approx(3.4, abs=0.1)
+    assert pd.read_csv(ROOT / "reports/plateau/tables/escape.csv").set_index("arm").loc["dynamic", "median"] == 1380
 
 
 def test_the_doctor_states_what_the_plateau_study_measured():

@@ -74,6 +74,6 @@ def test_an_unknown_measure_is_left_out():
     claim = {"claim_type": "rate", "treatment": "a", "baseline": "b", "result": {"measured": "0 of 5 runs diverged"}}
     arms = {arm: {"loss_spikes_mean": 0.25, "clipped_share_mean": math.nan} for arm in "ab"}
     assert stability_of(claim, arms) == "on average 0.2 (0.2) loss spikes"
-    assert stability_of(claim, {"a": {}, "b": {}}) == "its stability was not recorded"
+    assert stability_of(claim, {"a": {}, "b": {}}) == "their stability was not recorded"
     assert stability_of(claim | {"claim_type": "range"}, arms) == ""
     assert stability_of(claim | {"result": {"measured": ""}}, arms) == ""       # an arm is not trained
