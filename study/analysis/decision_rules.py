@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from study.data.plateau import ESCAPE_NATS, ESCAPE_VALIDATIONS  # noqa: F401, part of the hash
 
-ALPHA = 0.05            # error rate of every test, adjusted by Holm within a family
+ALPHA = 0.05            # error rate of a test, divided by the number of claims of its family
 RULES = 2               # raised when a rule changes that has no constant of its own
 ESCAPE_BAND_RULES = 1   # of a band on escape steps: a run that never escapes has a lower bound
 ALL_EQUAL_RULES = 1     # of a difference in counts: decides nothing if it is the same at every seed

@@ -72,35 +72,26 @@ def second_look(results: StudyResults, test: ClaimTest, verdict: Verdict) -> Ver
 
 
 def decide_families(tests: dict[str, ClaimTest], registered: dict[str, list[str]]) -> dict[str, Verdict]:
-    """Verdicts of claims that compare arms, with Holm's procedure within each family.
+    """Verdicts of claims that compare arms, each tested at ALPHA divided by the number of claims of its family.
 
-    registered: id of a claim -> the members of its family when it was registered. A member that has no test, or whose
-    test decides nothing, counts with a p value of 1. A claim that was never registered is adjusted with all members.
+    registered: id of a claim -> the members of its family when it was registered, whatever became of them. A claim that
+    was never registered is adjusted with all members.
     """
     verdicts = {}
     for name, test in tests.items():
         family = [other for other, theirs in tests.items() if theirs.claim.family == test.claim.family]
         members = registered.get(name) or list(dict.fromkeys(
             member for other in family for member in (*registered.get(other, ()), other)))
-        p = [_p_in_family(tests.get(member)) for member in members]
-        adjusted, divisors = statistics.holm(p)
-        position = members.index(name)
-        undecided = sum(value >= ALPHA for value in adjusted)       # where the procedure stops, for all that are left
-        divisor = divisors[position] if adjusted[position] < ALPHA else undecided
-        verdicts[name] = _decide_test(test, adjusted[position], divisor)
+        verdicts[name] = _decide_test(test, min(1.0, len(members) * test.p), len(members))
     return verdicts
 
 
-def _p_in_family(test: ClaimTest | None) -> float:
-    return 1.0 if test is None or test.obstacle or not math.isfinite(test.p) else test.p
-
-
-def _decide_test(test: ClaimTest, p_holm: float, divisor: int) -> Verdict:
-    """The verdict with its numbers; divisor: the number by which Holm's procedure divides alpha for this claim."""
+def _decide_test(test: ClaimTest, p_adjusted: float, divisor: int) -> Verdict:
+    """The verdict with its numbers. divisor: the number of claims of the family, by which alpha is divided."""
     claim, comparison, estimate = test.claim, test.comparison, test.comparison.estimate
     by_t = comparison.survival_p is None    # the power of a t test says nothing of the log-rank test
-    verdict = test.obstacle or (decide(claim, estimate, p_holm, divisor) if by_t else
-                                decide_escape(claim, estimate, p_holm))
+    verdict = test.obstacle or (decide(claim, estimate, p_adjusted, divisor) if by_t else
+                                decide_escape(claim, estimate, p_adjusted))
     alpha = ALPHA / divisor
     levels = (1 - 2 * alpha if Flag.WITHIN_MARGIN in verdict.flags else 1 - alpha, 1 - ALPHA)
     # a difference that is the same at every seed has no interval
@@ -110,25 +101,25 @@ def _decide_test(test: ClaimTest, p_holm: float, divisor: int) -> Verdict:
               for arm, numbers in zip(comparison.arms, (comparison.first, comparison.second), strict=False)}
     return replace(
         verdict, n=len(comparison.differences), effect=estimate.mean, low=low, high=high, plain_low=plain_low,
-        plain_high=plain_high, p=test.p, p_holm=math.nan if test.obstacle else p_holm,
+        plain_high=plain_high, p=test.p, p_adjusted=math.nan if test.obstacle else p_adjusted,
         smallest_detectable_effect=estimate.smallest_detectable(alpha=alpha) if by_t else math.nan,
         seeds_needed=statistics.seeds_needed(estimate, claim.margin, alpha) if by_t else None,
         correlation=comparison.correlation, values=values)
 
 
-def decide(claim: ComparisonClaim, estimate: Estimate, p_holm: float, divisor: int = 1) -> Verdict:
+def decide(claim: ComparisonClaim, estimate: Estimate, p_adjusted: float, divisor: int = 1) -> Verdict:
     """The verdict of a direction or equal claim, without its numbers, from its estimate alone.
 
-    p_holm: the smaller p value of its two tests, adjusted. Only that test decides: testing both would spend the error
-    rate twice. divisor: the number by which Holm's procedure divides alpha.
+    p_adjusted: the smaller p value of its two tests, adjusted. Only that test decides: testing both would spend the
+    error rate twice. divisor: the number of claims of the family, by which alpha is divided.
     """
     if not math.isfinite(estimate.error):
         return because("undecided", Flag.NO_INTERVAL)
     if estimate.error == 0:
         return because("undecided", Flag.ALL_EQUAL)
     if isinstance(claim, EqualClaim):
-        return _decide_equal(claim, estimate, p_holm, ALPHA / divisor)
-    if p_holm >= ALPHA:
+        return _decide_equal(claim, estimate, p_adjusted, ALPHA / divisor)
+    if p_adjusted >= ALPHA:
         return because("undecided", Flag.IMPRECISE)
     if estimate.p_equivalent(claim.margin) <= estimate.p:
         return because("no difference", Flag.WITHIN_MARGIN)
@@ -138,14 +129,14 @@ def decide(claim: ComparisonClaim, estimate: Estimate, p_holm: float, divisor: i
     return because("holds" if as_claimed else "reversed", *flags)
 
 
-def _decide_equal(claim: EqualClaim, estimate: Estimate, p_holm: float, alpha: float) -> Verdict:
+def _decide_equal(claim: EqualClaim, estimate: Estimate, p_adjusted: float, alpha: float) -> Verdict:
     inside, outside = estimate.p_equivalent(claim.margin), estimate.p_beyond(claim.margin)
-    if p_holm < ALPHA:
+    if p_adjusted < ALPHA:
         return because("holds", Flag.WITHIN_MARGIN) if inside <= outside else because("reversed", Flag.BEYOND_MARGIN)
     return because("undecided", Flag.MARGIN_UNRESOLVED if estimate.p < alpha else Flag.CROSSES_MARGIN)
 
 
-def decide_escape(claim: ComparisonClaim, estimate: Estimate, p_holm: float) -> Verdict:
+def decide_escape(claim: ComparisonClaim, estimate: Estimate, p_adjusted: float) -> Verdict:
     """The verdict of a claim about escape steps, from the p of the log-rank test.
 
     estimate: of the steps on the plateau within a limit. Two arms are never found alike: runs that do not leave the
@@ -154,7 +145,7 @@ def decide_escape(claim: ComparisonClaim, estimate: Estimate, p_holm: float) -> 
     """
     if not math.isfinite(estimate.mean):
         return because("undecided", Flag.NONE_ESCAPED)
-    if not math.isfinite(p_holm) or p_holm >= ALPHA or not estimate.mean:
+    if not math.isfinite(p_adjusted) or p_adjusted >= ALPHA or not estimate.mean:
         return because("undecided", Flag.NOT_TOLD_APART)
     if isinstance(claim, EqualClaim):
         beyond = abs(estimate.mean) > claim.margin

@@ -71,7 +71,7 @@ def escape_table(results: StudyResults) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     factors = table.arm.map(lambda arm: study.arms[arm].factor)
     for _, part in table[table.p.notna()].groupby(factors):
-        table.loc[part.index, "p_holm"] = statistics.holm(part.p.tolist())[0]
+        table.loc[part.index, "p_holm"] = statistics.holm(part.p.tolist())
         runs = part.n.astype(int)           # an arm and its baseline have the same seeds
         table.loc[part.index, "smallest_p"] = [min(1.0, len(part) * 2 / math.comb(2 * n, n)) for n in runs]
     return table

@@ -128,8 +128,9 @@ def decide_rate(results: StudyResults, claim: RateClaim) -> Verdict:
         verdict = because("undecided", Flag.RATE_LIKE_BASELINE)
     else:
         verdict = because("undecided", Flag.RATE_UNRESOLVED)
-    return replace(verdict, n=n, effect=count / n, low=low, high=high, plain_low=low, plain_high=high, p=p, p_holm=p,
-                   measured=f"{count} of {n} runs diverged; of the baseline, {baseline_count} of {n}", values=values)
+    return replace(verdict, n=n, effect=count / n, low=low, high=high, plain_low=low, plain_high=high, p=p,
+                   p_adjusted=p, values=values,
+                   measured=f"{count} of {n} runs diverged; of the baseline, {baseline_count} of {n}")
 
 
 def _diverged(results: StudyResults, arm: str) -> list[float]:

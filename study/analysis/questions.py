@@ -48,6 +48,6 @@ def question_of(study: Study, claim: AnyClaim) -> str | None:
     factors = [study.arms[arm].factor for arm in arms if study.arms[arm].factor != REFERENCE]
     if factors:
         return question_of_factor(factors[0])
-    if metric in METRICS and METRICS[metric].defined_on_plateau:
-        return START
+    if metric in METRICS and METRICS[metric].defined_on_plateau and METRICS[metric].unit != "points":
+        return START                        # an accuracy is about features, even of an encoder on the plateau
     return NOISE if len(arms) > 1 else FEATURES

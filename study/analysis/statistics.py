@@ -211,18 +211,15 @@ def prediction_interval(values: np.ndarray, level: float = 0.95) -> tuple[float,
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def holm(p: list[float]) -> tuple[list[float], list[int]]:
-    """Holm-adjusted p values, and for each the number by which its step of the procedure divides alpha.
+def holm(p: list[float]) -> list[float]:
+    """Holm-adjusted p values.
 
     As statsmodels' `multipletests`, which takes a tenth of a second a call because it collects garbage.
     """
-    if not p:
-        return [], []
     order = np.argsort(p, kind="stable")
-    divisor, adjusted = np.empty(len(p), int), np.empty(len(p))
-    divisor[order] = len(p) - np.arange(len(p))
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(np.asarray(p)[order] * divisor[order]))
-    return adjusted.tolist(), divisor.tolist()
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(np.asarray(p)[order] * (len(p) - np.arange(len(p)))))
+    return adjusted.tolist()
 
 
 def rate_interval(count: int, n: int) -> tuple[float, float]:

@@ -29,7 +29,7 @@ class Verdict:
     plain_low: float = math.nan             # at 95 %, for this claim alone
     plain_high: float = math.nan
     p: float = math.nan
-    p_holm: float = math.nan
+    p_adjusted: float = math.nan
     smallest_detectable_effect: float = math.nan
     seeds_needed: int | None = None
     correlation: float = math.nan

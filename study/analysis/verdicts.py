@@ -16,11 +16,12 @@ contradicts, is split (conditions.py). The learning gate does not apply to metri
 such as escape steps and divergence. A diverged run fails it; where its NLL is shown, it is at most the unigram level.
 
 Every comparison claim of a family has two tests, that there is a difference and that it is inside the margin (or, of an
-`equal` claim, inside and outside). At most one of the two null hypotheses is true, and a claim that is decided by one
-test is not tested by the other. So Holm's procedure over the smaller p value of each claim keeps the rate of false
-outcomes at ALPHA among the claims of a family that were registered together. The members of a family are those that
-were registered by the time of the claim, whatever became of their arms: claims that are added later do not change the
-outcome of earlier ones. Claims that were never registered are adjusted with all others, but do not count for them.
+`equal` claim, inside and outside). At most one of the two null hypotheses is true. So m claims have at most m true null
+hypotheses, and tests at ALPHA / m keep the rate of false outcomes at ALPHA among the claims of a family that were
+registered together (Bonferroni). Holm's procedure would not: it relaxes the level after each claim that one test has
+decided, although the claim's other null hypothesis is true. The members of a family are those that were registered by
+the time of the claim, whatever became of their arms: claims that are added later do not change the outcome of earlier
+ones. Claims that were never registered are adjusted with all others, but do not count for them.
 Intervals have the level of their test.
 """
 from __future__ import annotations

@@ -121,9 +121,10 @@ def _alone(row: dict) -> str:
     if result["plain_low"] is None or row["claim_type"] not in DIFFERENCES:
         return ""
     numbers = {"effect": result["effect"], "low": result["plain_low"], "high": result["plain_high"]}
-    holm = "" if result["p_holm"] is None else f", after Holm's correction {p_value(result['p_holm'])}"
+    adjusted = result["p_adjusted"]
+    corrected = "" if adjusted is None else f", corrected for its family {p_value(adjusted)}"
     tests = "p" if row["metric"] == "escape_step" else "the smaller p of its two tests"
-    return f"{in_unit(row['metric'], numbers)} (95 %); {tests} = {p_value(result['p'])}{holm}".replace("= <", "<")
+    return f"{in_unit(row['metric'], numbers)} (95 %); {tests} = {p_value(result['p'])}{corrected}".replace("= <", "<")
 
 
 def _beside(row: dict, margin: bool = True) -> dict[str, str]:

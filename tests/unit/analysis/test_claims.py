@@ -290,7 +290,7 @@ def test_verdicts_reach_the_tables(fake):
     assert content["S0.11"]["result"]["flags"] == ["too_few_seeds"]
     header = (fake.reports / "tables/claims.csv").read_text().splitlines()[0]
     assert header.startswith("claim,fidelity,outcome,verdict,")
-    assert {"effect", "low", "high", "p_holm", "smallest_detectable_effect", "treatment", "baseline",
+    assert {"effect", "low", "high", "p_adjusted", "smallest_detectable_effect", "treatment", "baseline",
             "metric"} <= set(header.split(","))
 
 

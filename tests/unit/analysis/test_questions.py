@@ -22,6 +22,7 @@ def test_every_claim_that_runs_test_has_a_question(study):
     ("L2", "corruption"), ("S0.15", "corruption"),          # the baseline against an arm, and the reverse
     ("L11", "optimiser and batch size"), ("L4", "rate and selection"),
     ("L23", "features"),                                    # of an arm on pairs, but about its pooling
-    ("S0.10", "features"), ("S0.7", "leaving the plateau"), ("A/A", "noise"), ("P2", "positions")])
+    ("S0.10", "features"), ("S0.9", "features"), ("S0.7", "leaving the plateau"), ("A/A", "noise"),
+    ("P2", "positions")])
 def test_the_question_follows_from_the_arms_or_else_from_the_metric(study, name, question):
     assert question_of(study, load_claims(study)[name]) == question

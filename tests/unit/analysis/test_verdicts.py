@@ -1,4 +1,4 @@
-"""Verdicts: the truth table, and Holm within a family. Their error rates are in integration/test_verdict_rates.py."""
+"""Verdicts: the truth table, and the level of tests in a family. integration/test_verdict_rates.py has error rates."""
 import dataclasses
 import json
 import math
@@ -111,7 +111,7 @@ def test_too_few_seeds_decide_nothing(monkeypatch):
     assert (verdict.outcome, verdict.flags) == ("undecided", {Flag.TOO_FEW_SEEDS})
     assert verdict.reason == "too few seeds: 2, but the claim requires 3"
     assert verdict.effect == 1.0            # shown, although undecided
-    assert math.isnan(verdict.p_holm)
+    assert math.isnan(verdict.p_adjusted)
 
 
 def test_arms_that_fail_the_learning_gate_decide_nothing(monkeypatch):
@@ -338,28 +338,20 @@ def alike(error=0.001):
     return Comparison("a", "b", "nll", estimate, estimate, numbers, numbers)
 
 
-def test_an_interval_has_the_level_at_which_its_claim_was_decided():
+def test_every_claim_is_tested_at_the_level_of_its_whole_family():
+    """A claim that is decided leaves the level of the others as it is: its other null hypothesis may be true."""
     apart, same = compared(5), alike()      # the first differs by 1.0; the margin is 0.05
+    near = compared(5, mean=0.075, error=0.02)
     tests = {"apart": ClaimTest(EQUAL, apart), "alike": ClaimTest(EQUAL, same), "higher": ClaimTest(HIGHER, apart),
-             "few": ClaimTest(HIGHER, apart, too_few(2, 3))}
+             "near": ClaimTest(HIGHER, near), "few": ClaimTest(HIGHER, apart, too_few(2, 3))}
+    assert 0.05 / 5 < tests["near"].p < 0.05 / 2
     verdicts = decide_families(tests, dict.fromkeys(tests, list(tests)))
-    assert [verdict.outcome for verdict in verdicts.values()] == ["reversed", "holds", "holds", "undecided"]
-    divisors = statistics.holm([*(tests[name].p for name in ("apart", "alike", "higher")), 1.0])[1]
-    assert sorted(divisors) == [1, 2, 3, 4]
-    for name, divisor, level in zip(tests, divisors, (1, 2, 1, 1), strict=True):
-        interval = tests[name].comparison.estimate.interval(1 - level * 0.05 / divisor)
-        assert (verdicts[name].low, verdicts[name].high) == pytest.approx(interval), name
-
-
-def test_claims_that_are_left_undecided_have_the_level_at_which_holms_procedure_stopped():
-    first, second = (compared(5, mean=mean, error=0.03) for mean in (0.075, 0.07))
-    tests = {"decided": ClaimTest(HIGHER, compared(5, error=0.01)), "first": ClaimTest(HIGHER, first),
-             "second": ClaimTest(HIGHER, second)}
-    verdicts = decide_families(tests, dict.fromkeys(tests, list(tests)))
-    assert [verdict.outcome for verdict in verdicts.values()] == ["holds", "undecided", "undecided"]
-    for name, comparison in (("first", first), ("second", second)):
-        assert (verdicts[name].low, verdicts[name].high) == pytest.approx(comparison.estimate.interval(1 - 0.05 / 2))
-        assert verdicts[name].low < 0       # as the reason says
+    assert [verdict.outcome for verdict in verdicts.values()] == ["reversed", "holds", "holds", "undecided",
+                                                                  "undecided"]
+    for (name, verdict), level in zip(verdicts.items(), (1, 2, 1, 1, 1), strict=True):
+        interval = tests[name].comparison.estimate.interval(1 - level * 0.05 / 5)
+        assert (verdict.low, verdict.high) == pytest.approx(interval), name
+    assert verdicts["near"].low < 0         # as the reason says
 
 
 def test_the_smallest_detectable_effect_and_the_seeds_needed_have_the_level_of_the_claim():
@@ -375,11 +367,11 @@ def test_families_are_those_that_were_registered_whatever_became_of_their_arms()
     registered = dict.fromkeys("ab", ["a", "b", "never-trained"])
     tests = {"a": ClaimTest(HIGHER, compared(5)), "b": ClaimTest(HIGHER, compared(5), too_few(2, 3))}
     verdict = decide_families(tests, registered)["a"]
-    assert verdict.p_holm == pytest.approx(3 * verdict.p)
+    assert verdict.p_adjusted == pytest.approx(3 * verdict.p)
     later = tests | {name: ClaimTest(HIGHER, compared(5)) for name in ("x", "y")}
     verdicts = decide_families(later, registered)
     assert verdicts["a"] == verdict         # claims that were added later do not count for the registered ones
-    assert verdicts["x"].p_holm == pytest.approx(5 * verdicts["x"].p)
+    assert verdicts["x"].p_adjusted == pytest.approx(5 * verdicts["x"].p)
 
 
 def test_families_do_not_affect_each_other():
@@ -387,8 +379,8 @@ def test_families_do_not_affect_each_other():
     tests = {"a": ClaimTest(HIGHER, compared(5)), "b": ClaimTest(other, compared(5)),
              "c": ClaimTest(other, compared(5))}
     outcomes = decide_families(tests, {})
-    assert outcomes["a"].p_holm == outcomes["a"].p
-    assert outcomes["b"].p_holm == pytest.approx(2 * outcomes["b"].p)
+    assert outcomes["a"].p_adjusted == outcomes["a"].p
+    assert outcomes["b"].p_adjusted == pytest.approx(2 * outcomes["b"].p)
 
 
 # ---- the positive control and the second look
