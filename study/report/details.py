@@ -56,18 +56,18 @@ def for_page(row: dict) -> dict[str, str]:
     return {label: text for label, text in texts.items() if label not in left_out}
 
 
-def said_once(rows: list[dict]) -> list[dict]:
+def without_repeats(rows: list[dict]) -> list[dict]:
     """The rows of a question, with `as for L1` on the page where claim L1 before it has the same long text."""
     first: dict[tuple[str, str], str] = {}
-    told = []
+    shortened = []
     for row in rows:
         details = dict(row["on_page"])
         for label in SHARED_DETAILS & details.keys():
             earlier = first.setdefault((label, details[label]), row["id"])
             if earlier != row["id"] and len(details[label]) > LONG_DETAIL:
                 details[label] = f"as for {earlier}"
-        told.append(row | {"on_page": details})
-    return told
+        shortened.append(row | {"on_page": details})
+    return shortened
 
 
 def _quotation(row: dict) -> str:
@@ -80,8 +80,8 @@ def _published(row: dict) -> str:
     """The published numbers; empty if there are none, or if the quotation says as much: it has all of the numbers and
     of the abbreviations that they belong to, and a number of its own or as many words."""
     published, quote, quotation = row["published"], row["quote"] or "", _quotation(row)
-    told = all(part in quotation for part in re.findall(r"[A-Z]{2,}|\d+(?:\.\d+)?(?:e-\d+)?", published))
-    quoted = told and (re.search(r"\d", quote) or len(quote) >= len(published))
+    covered = all(part in quotation for part in re.findall(r"[A-Z]{2,}|\d+(?:\.\d+)?(?:e-\d+)?", published))
+    quoted = covered and (re.search(r"\d", quote) or len(quote) >= len(published))
     return "" if quoted or published.startswith(NO_NUMBERS) else published
 
 

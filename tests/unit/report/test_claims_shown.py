@@ -17,7 +17,7 @@ from study.report.claims import (
     outcome_counts,
     with_runs,
 )
-from study.report.details import COURSES, claim_details, for_page, said_once
+from study.report.details import COURSES, claim_details, for_page, without_repeats
 from study.report.facts import titles
 from study.report.formatting import counts, escape_markdown, number, p_value, percent, signed, span, tally
 from tests.support.fake_arms import NEVER_ESCAPES, many_arms
@@ -134,11 +134,11 @@ def test_published_numbers_are_shown_unless_the_quotation_has_them(rows, publish
     assert claim_details(row, []).get("Published", "") == shown
 
 
-def test_what_claims_of_a_question_have_in_common_is_said_once():
+def test_what_claims_of_a_question_have_in_common_is_without_repeats():
     long, short = "x" * 41, "x" * 40
     rows = [{"id": name, "on_page": {"Differs": differs, "Scope": long, "Test": long}}
             for name, differs in (("a", long), ("b", short), ("c", short), ("d", long))]
-    told = [row["on_page"] for row in said_once(rows)]
+    told = [row["on_page"] for row in without_repeats(rows)]
     assert [details["Differs"] for details in told] == [long, short, short, "as for a"]
     assert [details["Scope"] for details in told] == [long, "as for a", "as for a", "as for a"]
     assert {details["Test"] for details in told} == {long}

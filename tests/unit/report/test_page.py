@@ -158,7 +158,7 @@ def test_the_rules_are_stated_where_they_apply(files):
     assert "registered later" not in methods
 
 
-def test_how_to_read_a_plot_of_effects_is_said_once(files):
+def test_how_to_read_a_plot_of_effects_is_without_repeats(files):
     text = files["README.md"].decode()
     assert "](figures/effects-nll.svg)" in text
     assert "](figures/effects-probe-accuracy.svg)" in text
