@@ -99,7 +99,7 @@ def arm_hash(study: Study, arm: str) -> str:
 def register_claims(study: Study) -> None:
     """Registers the claims that are new or changed, unless all of their arms have results already.
 
-    Before the search has run, nothing is registered: it chooses settings of the arms.
+    Claims are registered after the search has run, because it chooses settings of the arms.
     """
     earlier, trained = read_registrations(study), trained_arms(study)
     if (trained and not earlier) or not (study.runs / "search" / "best.yaml").exists():
