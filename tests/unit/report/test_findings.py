@@ -164,5 +164,5 @@ def test_a_page_without_a_block_for_the_study_gets_one_at_its_end(reported):
     assert update_readme(reported) == pages
     head = "# Findings\n\nWhat this project's training runs show, study by study.\n\n"
     assert pages[0].read_text().startswith(head + begin)
-    assert pages[0].read_text().endswith(end)
+    assert pages[0].read_text().endswith(f"{end}\n")
     assert page.read_text() == "Head\n"     # only a study of the plateau has a block there
