@@ -64,6 +64,7 @@ docs: tools                 ## the documentation as web pages, into site/
 bench: tools                ## training speed and pipeline costs, into reports/benchmarks.md (over an hour on an idle machine)
 	$(BIN)/python -m tests.benchmarks.harness
 	$(BIN)/python -m tests.benchmarks.precision
+	$(BIN)/python -m tests.benchmarks.finetuning
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
 
 calibration: tools          ## how often outcomes are wrong in simulated studies, into reports/calibration.md (minutes)

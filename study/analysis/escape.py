@@ -155,6 +155,18 @@ def restricted_steps(first: Escapes, second: Escapes) -> tuple[int, np.ndarray, 
     return limit, np.minimum(first.step, limit).astype(float), np.minimum(second.step, limit).astype(float)
 
 
+def bound_of_difference(first: np.ndarray, second: np.ndarray, limit: float) -> str:
+    """`≥` or `≤` if the difference of two arms' steps on the plateau within a limit, first minus second, is a lower or
+    an upper bound of that of their escape steps. Empty if it is neither, as with runs of both arms that never escaped.
+
+    first, second (n,): escape steps, NaN for runs that never escaped. limit: of `restricted_steps`.
+    """
+    for sign, ours, theirs in (("≥", first, second), ("≤", second, first)):
+        if np.isnan(ours).any() and (theirs <= limit).all():
+            return sign
+    return ""
+
+
 def restricted_estimate(first: Escapes, second: Escapes) -> tuple[int, np.ndarray, np.ndarray, Estimate]:
     """The limit, the steps (n,) on the plateau within it of two arms, and their mean difference, first minus second,
     paired by seed. The estimate is NaN if no run of either arm escapes: which arm would escape first is then unknown.

@@ -3,7 +3,8 @@
 runs/<study>/claims.json is a list of registrations. Each has, for the claims that it registers, a hash of what decides
 them and of what their arms are trained with, and the seeds of the study. If one of these differs later, the claim has
 changed: adding seeds after a look at the results is optional stopping, and dropping some is selection. Entries of
-earlier versions have no arms and seeds, and only what decides the claim is compared.
+earlier versions have no arms and seeds, and only what decides the claim is compared, unless these two were added to the
+entry later. The report then says when.
 
 The first registration is made before the first run of a study. Another one is added before a cell trains if there are
 claims, new or changed, of which at least one arm has no results at the study's seeds: after an arm was added to the
@@ -37,7 +38,7 @@ class Registration:
     """Claims that were registered at one time: id -> hash. families: id -> the claims of its family by then.
 
     arms: arm -> hash (`arm_hash`), for the arms of these claims. seeds: those of the study. Both are None in entries of
-    earlier versions.
+    earlier versions. amended: when both were added, if that was after the runs; None otherwise.
     """
     date: str
     commit: str | None
@@ -45,12 +46,13 @@ class Registration:
     families: dict[str, list[str]]
     arms: dict[str, str] | None = None
     seeds: list[int] | None = None
+    amended: str | None = None
 
     @property
     def hash(self) -> str:
-        """12 hex digits that identify the claims and their families, the arms and the seeds."""
+        """12 hex digits that identify what was registered: the claims and their families, the arms and the seeds."""
         content = [self.claims, self.families]
-        return _hash(content if self.seeds is None else [*content, self.arms, self.seeds])
+        return _hash(content if self.seeds is None or self.amended else [*content, self.arms, self.seeds])
 
 
 def _hash(content: object) -> str:
@@ -116,8 +118,9 @@ def register_claims(study: Study) -> None:
     entry = Registration(date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), commit=git_commit(study.root),
                          claims={name: claim_hash(claim) for name, claim in new.items()}, families=families,
                          arms=_arm_hashes(study, new), seeds=study.settings.seeds)
-    path = registration_path(study)
-    write_json(path, [*(read_json(path) if earlier else []), asdict(entry)], sort_keys=True)
+    path, content = registration_path(study), asdict(entry)
+    del content["amended"]
+    write_json(path, [*(read_json(path) if earlier else []), content], sort_keys=True)
 
 
 def trained_arms(study: Study) -> set[str]:

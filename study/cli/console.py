@@ -4,6 +4,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -31,6 +32,12 @@ def progress(items: Iterable, description: str = "", total: int | None = None) -
         total = len(items) if hasattr(items, "__len__") else None
     with Progress(*_columns(), console=console, disable=not console.is_terminal, transient=True) as bar:
         yield from bar.track(items, total=total, description=description)
+
+
+def written_files(folder: Path) -> Iterator[str]:
+    """Yields a line for every file below a folder: its name and size."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        yield f"  {path.relative_to(folder)}  {path.stat().st_size:,} bytes"
 
 
 class TrainingBar:
@@ -129,7 +136,12 @@ def show_summary(stage: str, summary: dict) -> None:
         for row in content.rows:
             table.add_row(*map(escape, row))
         _print(table)
-    for warning in summary["warnings"]:
+    show_warnings(summary["warnings"])
+
+
+def show_warnings(warnings: Iterable[str]) -> None:
+    """A line for each warning."""
+    for warning in warnings:
         _print(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
@@ -203,9 +215,9 @@ def show_minimal_pairs(rows: list[dict]) -> None:
     _print(table, "Ties count half. Interval: over pairs for a phenomenon, over templates for all of them.")
 
 
-def show_plan(rows: list, jobs: int, has_examples: bool) -> None:
+def show_plan(rows: list, jobs: int, has_examples: bool, words: float | None = None) -> None:
     """One row per arm, and the total work for the stale cells with `jobs` of them in parallel. has_examples: whether
-    the training time could be measured."""
+    the training time could be measured. words: the stated length of the text that epochs are of; None: the real one."""
     table = Table()
     for name in ("arm", "cells", "stale", "tokens per cell", "epochs", "FLOPs per cell", "training per cell"):
         table.add_column(name, justify="left" if name == "arm" else "right")
@@ -217,6 +229,9 @@ def show_plan(rows: list, jobs: int, has_examples: bool) -> None:
     _print(table, f"{stale} of {sum(row.cells for row in rows)} cells are stale: "
                   f"{sum(row.stale * row.tokens for row in rows):,.0f} tokens, "
                   f"{sum(row.stale * row.flops for row in rows):.1e} FLOPs")
+    if words is not None:
+        _print(f"epochs of {words:,.0f} words, one token for each; a text has more tokens than words, so there will be "
+               f"fewer epochs")
     if stale and any(row.seconds is None for row in rows if row.stale):
         _print("the training time was not measured" if has_examples else
                "the training time can be measured once the examples exist: `dvc repro examples`")

@@ -158,6 +158,7 @@ def export(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", hel
     """
     from study.analysis.current import check_tokenizer
     from study.analysis.model_card import model_card
+    from study.cli.console import written_files
     from study.evaluation.embedding import load_cell
     from study.files import atomic_folder, give_usual_permissions
     from study.model.huggingface import export as export_model
@@ -171,8 +172,8 @@ def export(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", hel
         (folder / "README.md").write_text(model_card(study, arm, seed, kind), encoding="utf-8")
         give_usual_permissions(folder)
     echo(f"export: wrote {kind} to {to}; load it with transformers.{kind}.from_pretrained({str(to)!r})")
-    for path in sorted(path for path in to.rglob("*") if path.is_file()):
-        echo(f"  {path.relative_to(to)}  {path.stat().st_size:,} bytes")
+    for line in written_files(to):
+        echo(line)
 
 
 @command

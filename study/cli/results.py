@@ -55,20 +55,15 @@ def _unknown_claim(claim: str, ids: list[str]) -> str:
 
 @command
 def readme(study: Study):
-    """Put the findings of a study into README.md and its outcomes into docs/verdicts.md.
+    """Put the findings of a study into reports/README.md and its outcomes into docs/verdicts.md.
 
-    Writes: the study's block in docs/verdicts.md, in README.md if that has one, and in docs/plateau.md for a study of
-    the plateau.
+    Writes: the study's block in each of these two pages, and in docs/plateau.md if that has one.
 
     Example: study readme experiments/wikitext2
     """
-    from study.report.readme import markers, update_readme
+    from study.report.readme import update_readme
 
-    written = update_readme(study)
-    echo(f"readme: {', '.join(str(path.relative_to(study.root)) for path in written)}")
-    if study.root / "README.md" not in written:
-        begin, end = (line.strip() for line in markers(study))
-        echo(f"To show findings in README.md, add these two lines to it:\n{begin}\n{end}")
+    echo(f"readme: {', '.join(str(path.relative_to(study.root)) for path in update_readme(study))}")
 
 
 @command

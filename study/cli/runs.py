@@ -74,6 +74,9 @@ def plan(study: Study,
          measure: Annotated[bool, typer.Option(help="Time a few training steps of each kind of cell.")] = True,
          jobs: Annotated[int | None, typer.Option(
              min=1, help="Cells that train at the same time.", show_default="number of processors")] = None,
+         words: Annotated[float | None, typer.Option(
+             min=1, help="Length of the training text, such as 3.3e9. It gives the epochs before the text is read.",
+             show_default="none")] = None,
          allow_missing: AllowMissing = False):
     """List the cells that are stale and estimate how long they take on this machine.
 
@@ -84,13 +87,14 @@ def plan(study: Study,
     from study.cli.console import progress, show_plan
     from study.orchestration.dvc_commands import missing_hint, planned_cells
     from study.orchestration.plan import plan as make_plan
-    from study.orchestration.plan import precision_advice
+    from study.orchestration.plan import precision_advice, text_tokens
     from study.orchestration.processes import processors
 
     has_examples = (study.runs / "examples" / "validation.npz").exists()
     stale = planned_cells(study)
-    show_plan(make_plan(study, stale.to_run(allow_missing), measure, progress),
-              min(jobs or processors(), processors()), has_examples)
+    words = None if text_tokens(study) else words
+    show_plan(make_plan(study, stale.to_run(allow_missing), measure, progress, words),
+              min(jobs or processors(), processors()), has_examples, words)
     if stale.missing and not allow_missing:
         echo(missing_hint(stale))
     if measure and (advice := precision_advice(study)):

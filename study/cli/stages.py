@@ -217,7 +217,8 @@ def tasks(study: Study, task: Annotated[str, typer.Option(help="Task, as named i
 
     Example: study tasks experiments/tiny --task topic
     """
-    from study.data.task_rows import task_folder, task_named, write_task_rows
+    from study.cli.console import show_warnings
+    from study.data.task_rows import task_folder, task_named, unknown_warnings, write_task_rows
     from study.files import atomic_folder
 
     topic_rows = None
@@ -227,6 +228,8 @@ def tasks(study: Study, task: Annotated[str, typer.Option(help="Task, as named i
     with atomic_folder(task_folder(study, task_named(study, task))) as folder:
         counts = write_task_rows(study, task, folder, topic_rows)
     _show_summary(study, "tasks", task)
+    if (study.runs / "tokenizer").exists():             # the stage does not need it
+        show_warnings(unknown_warnings(study, task_named(study, task)))
     echo(f"tasks: {task}, " + ", ".join(f"{count:,} {split} rows" for split, count in counts.items()))
 
 
@@ -259,6 +262,8 @@ def finetune(study: Study,
         finetune_by_hand(study, cell, task, test, change or [], export)
         return
     from study.analysis.current import check_trained_cell
+    from study.cli.console import show_warnings
+    from study.data.task_rows import unknown_warnings
     from study.finetuning.finetune import finetune as finetune_cell
 
     if arm is None or seed is None or cell or test or change or export:
@@ -267,6 +272,8 @@ def finetune(study: Study,
     if arm not in study.settings.finetune.arms:
         raise StudyError(f"{study.params_path}: {arm} is not among finetune.arms; add it")
     check_trained_cell(study, arm, seed)
+    for entry in study.settings.finetune.tasks:
+        show_warnings(unknown_warnings(study, entry))
     for name, scores in finetune_cell(study, arm, seed).items():
         for size in map(str, study.settings.finetune.recipe.train_sizes):
             untrained = scores.get("untrained", {}).get(size)

@@ -19,7 +19,7 @@ from study.config.yaml_files import nearest, read_yaml, validated
 # change at a branch.
 FIXED = {"inputs": ("format", "batch"), "model": tuple(name for name in Model.model_fields if name != "dropout"),
          "training": ("batch_size", "compile", "data_fraction", "initialization_seed", "mask_seed", "optimizer",
-                      "order_seed", "precision", "seed_offset", "threads")}
+                      "order_seed", "precision", "seed_offset", "skip_padding", "threads")}
 
 
 def load_arms(path: Path) -> dict[str, Arm]:

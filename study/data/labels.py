@@ -1,8 +1,9 @@
 """Labels as a data set has them, turned into the numbers of the classes: the places of their names in `labels`.
 
     in the data                    its class
-    0, 1, ...                      that number
+    0, 1, ...                      that number; if names are whole numbers in other places, the name that is the same
     words                          the name that is the same, or differs in upper case and punctuation only
+    true, false                    as for these words
     0, 1, ... with names in the data (ClassLabel)    as for words; the orders of the two may differ
     anything else                  its place in `label_values`
 """
@@ -12,7 +13,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from study.config.schema import ProbeTask
 if TYPE_CHECKING:
     from pandas import Series
 
+WHOLE_NUMBER = re.compile(r"-?\d+")
 UNLABELLED = -1                             # what data sets write for a label that is not given
 SHOWN_LABELS = 10                           # labels in an error
 
@@ -36,10 +38,10 @@ def class_numbers(task: ProbeTask, labels: Series, names: list[str] | None, wher
     or if names and classes contradict each other.
     """
     values = _plain(task, labels, where)
-    mapping = _mapping(task, names, values, where, section) | dict.fromkeys(task.ignored_labels, -1)
-    found = Counter(values)
-    if unknown := [value for value in found if value not in mapping]:
-        raise StudyError(_no_class(task, found, unknown, where, section))
+    mapping = _mapping(task, names, values, where, section) | dict.fromkeys(_ignored(task), -1)
+    counts = Counter(values)
+    if unknown := [value for value in counts if value not in mapping]:
+        raise StudyError(_no_class(task, counts, unknown, where, section))
     return np.array([mapping[value] for value in values], np.int64)
 
 
@@ -53,31 +55,53 @@ def renamed(task: ProbeTask, names: list[str] | None) -> str | None:
 
 
 def _plain(task: ProbeTask, labels: Series, where: str) -> list[Hashable]:
-    """The labels as Python values. Words that are all whole numbers, apart from those to leave out, become numbers, as
-    in tables without types."""
+    """The labels as Python values, with booleans as words. Words that are all whole numbers, apart from those to leave
+    out, become numbers, as in tables without types, unless one is a name or one of the values in the settings."""
     values = labels.tolist()
     for row, value in enumerate(values):
         if not isinstance(value, Hashable):
             raise StudyError(f"{where}: row {row}: column {task.label!r} holds {value!r:.40}, not one label")
-    named, kept = {*task.labels, *(task.label_values or ())}, set(values) - set(task.ignored_labels)
-    if all(isinstance(value, str) and re.fullmatch(r"-?\d+", value) for value in kept) and not named & kept:
+    values = _with_words(values)
+    named = set(task.labels if task.label_values is None else _with_words(task.label_values))
+    kept = set(values) - set(_ignored(task))
+    if all(isinstance(value, str) and WHOLE_NUMBER.fullmatch(value) for value in kept) and not named & kept:
         return [int(value) if value in kept else value for value in values]
     return values
+
+
+def _with_words(values: Iterable[Hashable]) -> list[Hashable]:
+    """The values, with booleans as the words true and false. As numbers they would be 1 and 0, the places of names."""
+    return [str(value).lower() if isinstance(value, bool) else value for value in values]
+
+
+def _ignored(task: ProbeTask) -> list[Hashable]:
+    """The values of rows to leave out."""
+    return _with_words(task.ignored_labels)
 
 
 def _mapping(task: ProbeTask, names: list[str] | None, values: list[Hashable], where: str,
              section: str) -> dict[Hashable, int]:
     """Label -> class."""
     if task.label_values is not None:
-        classes: dict[Hashable, int] = {value: number for number, value in enumerate(task.label_values)}
+        classes = {value: number for number, value in enumerate(_with_words(task.label_values))}
         by_name = {index: classes[name] for index, name in enumerate(names or ()) if name in classes}
         return by_name or classes
-    words = [value for value in dict.fromkeys(values) if isinstance(value, str) and value not in task.ignored_labels]
+    words = [value for value in dict.fromkeys(values) if isinstance(value, str) and value not in _ignored(task)]
     if words:
         return _by_word(task.labels, words)
     if names is not None:
         return _by_name(task, names, where, section)
-    return {number: number for number in range(len(task.labels))}
+    return _by_number(task.labels, values)
+
+
+def _by_number(labels: list[str], values: list[Hashable]) -> dict[Hashable, int]:
+    """Number in the data -> class: the place. If a number is a name in another place, all numbers are names, as they
+    would be in a table without types: with the names 1 and 0, the number 1 is the first class."""
+    named = {int(label): number for number, label in enumerate(labels)
+             if WHOLE_NUMBER.fullmatch(label) and str(int(label)) == label}
+    if any(named.get(value, value) != value for value in values):
+        return named
+    return {number: number for number in range(len(labels))}
 
 
 def _by_word(labels: list[str], words: list[str]) -> dict[Hashable, int]:
@@ -98,7 +122,7 @@ def _by_name(task: ProbeTask, names: list[str], where: str, section: str) -> dic
     ours = {_key(label): number for number, label in enumerate(task.labels)}
     theirs = {_key(name): number for number, name in enumerate(names)}
     both = f"the data calls its classes {', '.join(names)}, and {section}.labels are {', '.join(task.labels)}"
-    remedy = f"use the names of the data, or {_say_which(task.labels, names)}"
+    remedy = f"use the names of the data, or {_label_values_remedy(task.labels, names)}"
     if len(ours) < len(task.labels) or len(theirs) < len(names):
         raise StudyError(f"{where}: {both}: some differ in punctuation only; {remedy}")
     if theirs.keys() >= ours.keys():
@@ -113,21 +137,21 @@ def _by_name(task: ProbeTask, names: list[str], where: str, section: str) -> dic
     return {number: number for number in range(len(task.labels))}
 
 
-def _say_which(labels: list[str], values: list[Hashable]) -> str:
+def _label_values_remedy(labels: list[str], values: list[Hashable]) -> str:
     """The setting that gives values of the data to the classes. Values that resemble a name come to its place, the
     others in their order to the places that are left. If a value resembles several names, or names and values differ in
     number, no values are listed."""
     places: dict[int, Hashable] = {}
     rest = list(values)
     for form in (str, str.casefold, _key):
-        words = Counter(form(value) for value in rest if isinstance(value, str))
+        words = Counter(form(str(value)) for value in rest)
         free = {number: form(label) for number, label in enumerate(labels) if number not in places}
         for number, word in free.items():
             if words[word] == 1 and list(free.values()).count(word) == 1:
-                places[number] = next(value for value in rest if isinstance(value, str) and form(value) == word)
+                places[number] = next(value for value in rest if form(str(value)) == word)
         rest = [value for value in rest if value not in places.values()]
     names = {_key(label) for label in labels}
-    if len(labels) != len(values) or any(isinstance(value, str) and _key(value) in names for value in rest):
+    if len(labels) != len(values) or any(_key(str(value)) in names for value in rest):
         return "say which is which with `label_values`, in the order of the names"
     listed = [places[number] if number in places else rest.pop(0) for number in range(len(labels))]
     meant = [f"{value} is {label}" for value, label in zip(listed, labels, strict=True)]
@@ -144,23 +168,24 @@ def _key(name: str) -> str:
     return "".join(kept) or name
 
 
-def _no_class(task: ProbeTask, found: Counter, unknown: list[Hashable], where: str, section: str) -> str:
-    """The message about labels without a class: what was found, and the setting that maps it."""
-    order = sorted(found, key=lambda value: (isinstance(value, str), value))
+def _no_class(task: ProbeTask, counts: Counter, unknown: list[Hashable], where: str, section: str) -> str:
+    """The message about labels without a class: those in the data, and the setting that maps them. counts: rows of each
+    label."""
+    order = sorted(counts, key=lambda value: (isinstance(value, str), value))
     shown = ", ".join(map(repr, order[:SHOWN_LABELS])) + (", ..." if len(order) > SHOWN_LABELS else "")
-    rest = [value for value in order if value != UNLABELLED and value not in task.ignored_labels]
+    rest = [value for value in order if value != UNLABELLED and value not in _ignored(task)]
     if not rest:
         return (f"{where}: every label is {UNLABELLED}, which marks rows without one; the labels of this split are "
                 f"hidden, so name another split in `splits`")
     remedies = []
     if UNLABELLED in unknown:
-        remedies.append(f"{found[UNLABELLED]} rows have {UNLABELLED}, which marks rows without a label: leave them out "
-                        f"with `ignored_labels: [{UNLABELLED}]`")
+        remedies.append(f"{counts[UNLABELLED]} rows have {UNLABELLED}, which marks rows without a label: leave them "
+                        f"out with `ignored_labels: [{UNLABELLED}]`")
     if [value for value in unknown if value != UNLABELLED]:
-        if not all(isinstance(value, (int, str)) and not isinstance(value, bool) for value in rest):
+        if not all(isinstance(value, (int, str)) for value in rest):
             remedies.append(f"convert the column {task.label!r} to whole numbers or words")
         elif len(rest) == len(task.labels):
-            remedies.append(_say_which(task.labels, rest))
+            remedies.append(_label_values_remedy(task.labels, rest))
         else:
             remedies.append(f"give {section}.labels a name for each of the {len(rest)}, and `label_values` in the "
                             f"same order")

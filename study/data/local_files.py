@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMATS = {"parquet": (".parquet",), "csv": (".csv",), "tsv": (".tsv",), "json": (".json", ".jsonl"),
            "text": (".txt",)}
 ENDINGS = {ending: name for name, endings in FORMATS.items() for ending in endings}
-ENDING = rf"({'|'.join(map(re.escape, ENDINGS))})(\.gz)?"
+ENDING = rf"((?i:{'|'.join(map(re.escape, ENDINGS))}))((?i:\.gz))?"
 SHARD = r"-\d+-of-(\d+)(?:-[0-9a-f]{16})?"  # the hub once added 16 digits of a hash
 SHARDS = "data"                             # folder of a repository of the hub that has its files
 SAVED = "state.json"                        # in the folder of a split that `save_to_disk` has written
@@ -52,11 +52,11 @@ def files_of(folder: Path, split: str) -> Iterable[Files]:
         for path in sorted(place.iterdir()) if place.is_dir() else ():
             match = pattern.fullmatch(path.name)
             if match and match[1]:
-                shards.setdefault(match[3], []).append(path)
+                shards.setdefault(match[3].lower(), []).append(path)
             elif match:
-                yield Files(ENDINGS[match[3]], str(path), (path,))
+                yield Files(_format(match[3]), str(path), (path,))
         for ending, paths in shards.items():
-            yield Files(ENDINGS[ending], str(place / f"{split}-*{ending}"), tuple(paths))
+            yield Files(_format(ending), str(place / f"{split}-*{ending}"), tuple(paths))
     if (folder / split / SAVED).exists():
         yield Files("saved", str(folder / split), (folder / split,))
         return
@@ -65,30 +65,48 @@ def files_of(folder: Path, split: str) -> Iterable[Files]:
         match = re.fullmatch(rf".+{ENDING}", path.name)
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if match and not hidden:
-            parts.setdefault(ENDINGS[match[1]], []).append(path)
+            parts.setdefault(_format(match[1]), []).append(path)
     for name, paths in parts.items():
         yield Files(name, str(folder / split / f"*{FORMATS[name][0]}"), tuple(paths))
 
 
-def shards_said(files: Files) -> set[int]:
-    """Returns how many shards there are, as the names of the files say; empty if they are not shards."""
+def shard_counts(files: Files) -> set[int]:
+    """Returns the numbers of shards that the names of the files give; empty if they are not shards."""
     matches = (re.search(rf"{SHARD}{ENDING}$", path.name) for path in files.paths)
     return {int(match[1]) for match in matches if match and "-*" in Path(files.form).name}
+
+
+def _format(ending: str) -> str:
+    """The format of files with this ending, in upper or lower case."""
+    return ENDINGS[ending.lower()]
 
 
 def read_table(path: Path) -> DataFrame:
     """Returns the table in a file that is given by hand: of any format with columns, and perhaps compressed.
 
-    Raises StudyError if the file is missing or cannot be read.
+    Where the file has names for the numbers in a column (ClassLabel), the column has the names. Raises StudyError if
+    the file is missing or cannot be read.
     """
     if not path.is_file():
         raise StudyError(f"{path}: {'is a folder; name a file in it' if path.is_dir() else 'no such file'}")
     match = re.fullmatch(rf".+{ENDING}", path.name)
-    if match is None or ENDINGS[match[1]] == "text":
+    if match is None or _format(match[1]) == "text":
         tables = [ending for ending, name in ENDINGS.items() if name != "text"]
-        raise StudyError(f"{path}: its name must end in {', '.join(tables[:-1])} or {tables[-1]}, to which .gz may be "
-                         f"added; rename or convert the file")
-    return read_files(Files(ENDINGS[match[1]], str(path), (path,)), "train").to_pandas()
+        raise StudyError(f"{path}: its name must end in {', '.join(tables[:-1])} or {tables[-1]} (to all but .parquet "
+                         f".gz may be added); rename or convert the file")
+    return _with_names_of_classes(read_files(Files(_format(match[1]), str(path), (path,)), "train"))
+
+
+def _with_names_of_classes(rows: Dataset) -> DataFrame:
+    """The rows as a table. Numbers without a name, such as -1, stay."""
+    from datasets import ClassLabel
+
+    frame = rows.to_pandas()
+    for column, feature in rows.features.items():
+        if isinstance(feature, ClassLabel) and feature.names:
+            names = dict(enumerate(feature.names))
+            frame[column] = [names.get(number, number) for number in frame[column]]
+    return frame
 
 
 def read_files(files: Files, split: str, whole_files: bool = False) -> Dataset:
@@ -100,6 +118,9 @@ def read_files(files: Files, split: str, whole_files: bool = False) -> Dataset:
     try:
         if files.format == "saved":
             return datasets.load_from_disk(str(files.paths[0]))
+        if files.format == "parquet" and (compressed := [path for path in files.paths if _is_compressed(path)]):
+            raise StudyError(f"{compressed[0]}: parquet is compressed inside and is not read as .gz; unpack it with "
+                             f"gunzip")
         if all(_is_empty(path, files.format) for path in files.paths):
             raise StudyError(f"{files.form}: has no rows; put some there")
         if files.format == "json":          # `datasets` would find it only when it reads the row
@@ -194,7 +215,11 @@ def _json_texts(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    return gzip.open(path) if path.name.endswith(".gz") else path.open("rb")
+    return gzip.open(path) if _is_compressed(path) else path.open("rb")
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def quiet_datasets():

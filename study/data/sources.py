@@ -1,6 +1,6 @@
 """Rows of a data set: from files of this machine if the settings have a `local` folder, else from the hub.
 
-A split in a local folder is one of these, in one of FORMATS (local_files.py), each file also with .gz:
+A split in a local folder is one of these, in one of FORMATS (local_files.py), all but parquet also with .gz:
 
     train.csv                                                one file
     train-00000-of-00002.parquet, ...                        the shards of the hub
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from study import StudyError
 from study.config.schema import MinimalPairs, ProbeTask, Text
 from study.config.study import Study
+from study.data.hub import prepare_client
 from study.data.local_files import (
     FORMATS,
     Files,
@@ -26,7 +27,7 @@ from study.data.local_files import (
     quiet_datasets,
     read_files,
     reason,
-    shards_said,
+    shard_counts,
 )
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def local_name(source: Source, split: str) -> str:
 def _check_files(files: Files, split: str, source: Source) -> None:
     """Raises StudyError if a shard is missing, or if the format has no labels or no files of text."""
     layout = getattr(source, "layout", None)
-    counts = shards_said(files)
+    counts = shard_counts(files)
     if counts - {len(files.paths)}:
         remedy = "put the missing ones there" if max(counts) > len(files.paths) else "remove those of another download"
         raise StudyError(f"{files.form}: {len(files.paths)} shards are there, but their names say "
@@ -134,8 +135,8 @@ def _nothing_found(study: Study, source: Source, folder: Path, split: str) -> st
     data = data_folder(study.root)
     if not folder.is_dir():
         missing = next(path for path in (data, folder) if not path.is_dir())
-        told = " (STUDY_DATA)" if missing == data and os.environ.get("STUDY_DATA") else ""
-        found = f"no such folder{told}"
+        variable = " (STUDY_DATA)" if missing == data and os.environ.get("STUDY_DATA") else ""
+        found = f"no such folder{variable}"
     else:
         names = sorted((str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
                        key=lambda name: (name.startswith("."), name))
@@ -159,8 +160,7 @@ def load_from_hub(study: Study, source: Source, split: str, configuration: str |
         raise StudyError(f"{where} is to be read from the hub, but {Path(source.path).resolve()} has the same name; "
                          f"rename it, or run the command in another folder{remedy}")
     datasets = quiet_datasets()
-    if not can_reach_hub():
-        _work_offline()
+    prepare_client()
     check_cache()
     try:
         return datasets.load_dataset(source.path, configuration, revision=source.revision, split=source.splits[split])
@@ -169,28 +169,3 @@ def load_from_hub(study: Study, source: Source, split: str, configuration: str |
         setting = "" if source.local else f" and set `local: {folder}`"
         raise StudyError(f"{where} could not be loaded from the hub; put {local_name(source, split)}.parquet in "
                          f"{data / folder}{setting}: {reason(error)}") from None
-
-
-def can_reach_hub() -> bool:
-    """Returns False if the hub's name has no address. Its client would try again for a minute, and its cache needs no
-    connection."""
-    import socket
-    from urllib.parse import urlparse
-    from urllib.request import getproxies
-
-    from huggingface_hub import constants
-
-    try:
-        return bool(getproxies()) or bool(socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443))
-    except OSError:
-        return False
-
-
-def _work_offline() -> None:
-    """Makes the hub's client look in its cache only, unless the environment says otherwise. It has read the environment
-    when it was imported."""
-    import datasets
-    from huggingface_hub import constants
-
-    if os.environ.setdefault("HF_HUB_OFFLINE", "1") == "1":
-        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True

@@ -24,7 +24,6 @@ from study.data.sources import SPLITS
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-MOST_UNKNOWN = 0.01                         # share of [UNK] above which perplexities mislead
 MOST_OVERLAP = 0.001                        # share of rows that are elsewhere as well
 FEWEST_ROWS = 20                            # of a class
 BATCH_ROWS = 10_000                         # sentences read at once

@@ -60,12 +60,7 @@ def summary_tables(summaries: dict[str, dict]) -> list[SummaryTable]:
     if "corpus" in summaries:
         tables += _corpus_tables(summaries["corpus"])
     if "tokenizer" in summaries:
-        facts = summaries["tokenizer"]
-        tables.append(_table("tokenizer", ["vocabulary", "sentences read", "pieces per word", "[UNK]",
-                                           "[UNK] in the text itself", "longest word, characters"],
-                             [["training text", _count(facts["vocabulary"]), _count(facts["sentences"]),
-                               f"{facts['pieces_per_word']:.2f}", _share(facts["unknown"], facts["pieces"]),
-                               _share(facts["written_unknown"], facts["pieces"]), _count(facts["longest_word"])]]))
+        tables.append(_tokenizer_table(summaries["tokenizer"]))
     if "examples" in summaries:
         splits = _ordered(summaries["examples"]["splits"])
         rows = [[split, *map(_count, (facts["tokens"], facts["documents"], facts["shorter_than_row"])),
@@ -74,6 +69,17 @@ def summary_tables(summaries: dict[str, dict]) -> list[SummaryTable]:
     for task, splits in summaries.get("tasks", {"tasks": {}})["tasks"].items():
         tables += _task_tables(f"fine-tuning task {task}", splits)
     return tables
+
+
+def _tokenizer_table(facts: dict) -> SummaryTable:
+    """Counts of the training text. Characters are counted if the pieces alone would mislead."""
+    columns = {"vocabulary": _count(facts["vocabulary"]), "sentences read": _count(facts["sentences"]),
+               "pieces per word": f"{facts['pieces_per_word']:.2f}", "[UNK]": _share(facts["unknown"], facts["pieces"])}
+    if "unknown_characters" in facts:
+        columns["characters in [UNK]"] = _share(facts["unknown_characters"], facts["characters"])
+    columns |= {"[UNK] in the text itself": _share(facts["written_unknown"], facts["pieces"]),
+                "longest word, characters": _count(facts["longest_word"])}
+    return _table("tokenizer", list(columns), [["training text", *columns.values()]])
 
 
 def _corpus_tables(summary: dict) -> Iterator[SummaryTable]:

@@ -45,8 +45,8 @@ def table_options(kind: str, form: str) -> Iterator[dict]:
 def load_table(kind: str, form: str, paths: tuple[Path, ...], split: str) -> Dataset:
     """Returns the rows of files of a kind. Arguments and errors are those of `table_options`.
 
-    All fields are read as they are written, also those of columns that nobody asks for: a type that fits the first rows
-    need not fit the others.
+    All fields are read as they are written, also those of columns that the caller does not use: a type that fits the
+    first rows need not fit the others.
     """
     import datasets
     import pandas as pd

@@ -16,6 +16,8 @@ from study.config.schema import FinetuneTask
 from study.config.study import Study
 from study.data.summary import task_summary
 from study.data.tasks import check_labels, subset, task_rows
+from study.data.tokenizer import load
+from study.data.unknown import task_warnings
 from study.files import write_json
 
 SPLITS = ("train", "test")
@@ -65,6 +67,16 @@ def read_task_rows(study: Study, task: FinetuneTask, split: str) -> pd.DataFrame
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: no usable rows ({' '.join(str(error).split()):.120}); run `study tasks --task "
                          f"{task.name}` (or `dvc repro`)") from None
+
+
+def unknown_warnings(study: Study, task: FinetuneTask) -> list[str]:
+    """Returns a warning for each split of a fine-tuning task of which too much is [UNK] in the study's tokenizer.
+
+    The rows do not depend on the tokenizer, so their summary lacks it. Raises StudyError if the tokenizer is missing.
+    """
+    paths = [task_folder(study, task) / f"{split}.parquet" for split in SPLITS]
+    return task_warnings(load(study.runs / "tokenizer"), f"the fine-tuning task {task.name}",
+                         [path for path in paths if path.exists()])
 
 
 def _rows(study: Study, task: FinetuneTask, split: str, topic_rows: Callable | None,

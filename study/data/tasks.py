@@ -11,6 +11,7 @@ import numpy as np
 from study import StudyError, randomness
 from study.config.schema import MinimalPairs, ProbeTask
 from study.config.study import Study
+from study.data.hub import prepare_client
 from study.data.labels import class_numbers, renamed
 from study.data.local_files import quiet_datasets
 from study.data.minimal_pairs import frame_of, pairs_path
@@ -67,8 +68,10 @@ def write_pairs(study: Study, task: MinimalPairs, folder: Path) -> dict[str, int
 
 def configurations(task: MinimalPairs) -> list[str | None]:
     """Returns the configurations of a data set on the hub; BLiMP has one per paradigm."""
+    datasets = quiet_datasets()
+    prepare_client()
     try:
-        return quiet_datasets().get_dataset_config_names(task.path, revision=task.revision)
+        return datasets.get_dataset_config_names(task.path, revision=task.revision)
     except Exception:       # the hub client raises many unrelated classes; load_rows reports the reason
         return [None]
 

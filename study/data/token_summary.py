@@ -1,56 +1,63 @@
 """The summaries of the tokenizer and of the examples: what becomes of the text as tokens."""
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from study.data.summary import MOST_UNKNOWN
+from study.config.schema import Tokenizer
+from study.config.study import Study
+from study.data.scripts import marks_lost
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
+from study.data.unknown import MOST_UNKNOWN, PREDICTED, UnknownCounts, task_warnings, text_warnings
 
 SAMPLE = 50_000                             # sentences, evenly spread, that the tokenizer is tried on
 BLOCK_TOKENS = 1 << 24                      # tokens counted at once
-SHOWN_WORDS = 5                             # unknown words in a warning
-PREDICTED = "these are predicted only with `masking.unknown: true`"
+MOST_MARKS = 0.01                           # share of marks that are removed, above which words cannot be told apart
 
 
-def tokenizer_summary(backend, corpus: Path, quotable: bool, warnings: list[str]) -> dict:
-    """Returns the summary of a tokenizer on the training text.
+def tokenizer_summary(study: Study, backend, warnings: list[str]) -> dict:
+    """Returns the summary of the study's tokenizer on its training text.
 
-    corpus: the parquet file of the training split. quotable: whether words of the text may be shown. warnings: those
-    about the vocabulary itself. Counts are over at least SAMPLE sentences, or all if the text has fewer.
+    warnings: those about the vocabulary itself. Counts are over at least SAMPLE sentences, or all if the text has
+    fewer. Counts of characters are there only if more than MOST_UNKNOWN of them are [UNK] and the share of pieces is
+    smaller. Rows of probe tasks are in the warnings only.
     """
-    unknown, counts, longest = Counter(), Counter(), 0
-    unk_id = backend.token_to_id("[UNK]")
-    for sentences in _sample(corpus):
-        words = [word for sentence in sentences for word in sentence.split()]
-        longest = max([longest, *map(len, words)])
-        counts.update(sentences=len(sentences), words=len(words),
-                      written_unknown=sum(sentence.count("[UNK]") for sentence in sentences))
-        for sentence, encoded in zip(sentences, backend.encode_batch(sentences, add_special_tokens=False), strict=True):
-            counts["pieces"] += len(encoded.ids)
-            if unk_id in encoded.ids:
-                unknown.update(sentence[slice(*offsets)] for index, offsets
-                               in zip(encoded.ids, encoded.offsets, strict=True) if index == unk_id)
-    result = {"vocabulary": backend.get_vocab_size(), **{name: counts[name] for name in (
-        "sentences", "words", "pieces", "written_unknown")}, "unknown": unknown.total(), "longest_word": longest,
-        "pieces_per_word": counts["pieces"] / max(1, counts["words"]), "warnings": list(warnings)}
-    if unknown.total() > MOST_UNKNOWN * counts["pieces"]:
-        result["warnings"].append(_unknown_warning(result, unknown, quotable))
+    corpus, settings = study.runs / "corpus", study.settings.tokenizer
+    unknown, sentences, words, longest, marks = UnknownCounts(), 0, 0, 0, 0
+    removes_marks = _removes_marks_unasked(settings)
+    for batch in _sample(corpus / "train.parquet"):
+        lengths = [len(word) for sentence in batch for word in sentence.split()]
+        longest = max([longest, *lengths])
+        sentences, words = sentences + len(batch), words + len(lengths)
+        unknown.add(backend, batch)
+        marks += sum(map(marks_lost, batch)) if removes_marks else 0
+    result = {"vocabulary": backend.get_vocab_size(), "sentences": sentences, "words": words, "pieces": unknown.pieces,
+              "written_unknown": unknown.written, "unknown": unknown.unknown, "longest_word": longest,
+              "pieces_per_word": unknown.pieces / max(1, words)}
+    if unknown.characters_say_more():
+        result |= {"characters": unknown.characters, "unknown_characters": unknown.unknown_characters}
+    result["warnings"] = [*warnings, *text_warnings(unknown, settings, study.quotable),
+                          *_mark_warnings(marks, unknown.characters)]
+    for task in study.settings.probe.tasks:
+        result["warnings"] += task_warnings(backend, task.name, [corpus / f"probe-{task.name}-{split}.parquet"
+                                                                 for split in ("train", "test")])
     return result
 
 
-def _unknown_warning(facts: dict, unknown: Counter, quotable: bool) -> str:
-    text = f"{facts['unknown'] / facts['pieces']:.1%} of the pieces of the training text are [UNK]"
-    if facts["written_unknown"] > facts["unknown"] / 2:
-        return f"{text}, most of them because the text itself says so; {PREDICTED}"
-    words = [repr(word[:30]) for word, _ in unknown.most_common(SHOWN_WORDS)]
-    shown = f" (most often {', '.join(words)})" if quotable else ""
-    return (f"{text}{shown}; {PREDICTED}, so perplexities mislead. Check the vocabulary, `lowercase`, "
-            f"`strip_accents` and `word_splitting`")
+def _removes_marks_unasked(settings: Tokenizer) -> bool:
+    """Whether a vocabulary is made for text without marks because that is the default."""
+    return settings.source == "train" and settings.lowercase and settings.strip_accents is None
+
+
+def _mark_warnings(marks: int, characters: int) -> list[str]:
+    if marks <= MOST_MARKS * characters:
+        return []
+    return [f"`lowercase: true` also removes accents, and with them vowel signs and other marks of Thai, Indic scripts "
+            f"or kana: {100 * marks / characters:.1f} per 100 characters of the training text. Different words then "
+            f"look the same; set tokenizer.strip_accents to false"]
 
 
 def _sample(corpus: Path) -> Iterator[list[str]]:

@@ -1,33 +1,40 @@
 """Vocabularies that exist: a vocab.txt, a tokenizer.json, a folder with one of them, or an id of the hub."""
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from study import StudyError
-from study.config.schema import Tokenizer
-from study.data.sources import can_reach_hub, data_folder
+from study.data.hub import can_reach_hub, check_hub_cache, is_cached, quiet_client
+from study.data.sources import data_folder
 
 FILES = ("tokenizer.json", "vocab.txt")     # in a folder; the first says what kind of tokenizer it is
-MOST_CASED = 0.01                           # share of pieces with upper case above which a vocabulary is cased
+SOURCES = ("train", "words", "characters", "lexicon")       # values of tokenizer.source that need no vocabulary
+# Ids of the hub without an owner. Other names without one may be those of private folders, and are not sent there.
+WITHOUT_OWNER = ("bert-base-uncased", "bert-base-cased", "bert-large-uncased", "bert-large-cased", "bert-base-chinese",
+                 "bert-base-german-cased", "bert-base-multilingual-cased", "bert-base-multilingual-uncased")
+WITH_OWNER = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+SIMILAR = 0.8                               # of 1: two names that may be one with a slip
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Pieces in the order of their ids. lowercase: whether the tokenizer that they come from lowercases; None if it is
-    not known."""
+    """Pieces in the order of their ids. tokenizer: the content of the tokenizer.json that they come from, as far as it
+    is known."""
     pieces: list[str]
-    lowercase: bool | None = None
+    tokenizer: dict = field(default_factory=dict)
 
 
 def existing_vocabulary(source: str, root: Path) -> Vocabulary:
     """Returns the vocabulary in a file or folder under `root` or data/, else that of an id on the hub.
 
-    Raises StudyError if it cannot be loaded or is no WordPiece vocabulary.
+    Raises StudyError if it cannot be loaded, if it is no WordPiece vocabulary, or if the source is neither there nor an
+    id of the hub. Only ids are sent to the hub: the name of a folder may be private.
     """
-    places = (root, data_folder(root))
+    places = [root, data_folder(root)]
     for path in (place / source for place in places):
         if path.is_dir():
             files = [path / name for name in FILES if (path / name).is_file()]
@@ -38,31 +45,25 @@ def existing_vocabulary(source: str, root: Path) -> Vocabulary:
             path = files[0]
         if path.is_file():
             return _of_json(path) if path.suffix == ".json" else Vocabulary(read_word_list(path))
-    if source.endswith((".txt", ".json")) or _is_path(source, places):
-        raise StudyError(f"tokenizer.source {source}: no such file or folder, neither here nor under "
-                         f"{data_folder(root)}")
+    _check_id(source, places)
     return _of_hub(source)
 
 
-def _is_path(source: str, places: Iterable[Path]) -> bool:
-    """Whether a source is a path and no id of the hub, which is `name` or `owner/name`. The name of a folder is not
-    sent to the hub: it may be private."""
-    first, *others = Path(source).parts
-    return source.startswith(".") or len(others) > 1 or bool(others) and any((place / first).is_dir()
-                                                                             for place in places)
-
-
-def case_warnings(settings: Tokenizer, vocabulary: Vocabulary) -> list[str]:
-    """Returns a warning if the vocabulary was made for text in another case than `lowercase` makes."""
-    words = [piece for piece in vocabulary.pieces if not (piece.startswith("[") and piece.endswith("]"))]
-    cased = sum(piece != piece.lower() for piece in words)
-    where = f"tokenizer.source {settings.source}"
-    if settings.lowercase and cased > MOST_CASED * len(words):
-        return [f"{where}: {cased:,} of {len(words):,} pieces have upper-case letters, which `lowercase: true` never "
-                f"makes; set lowercase to false, or take an uncased vocabulary"]
-    if not settings.lowercase and vocabulary.lowercase:
-        return [f"{where}: its tokenizer lowercases the text, and `lowercase: false` does not; set lowercase to true"]
-    return []
+def _check_id(source: str, places: list[Path]) -> None:
+    """Raises StudyError unless a source that is not in these places is an id of the hub."""
+    if source in WITHOUT_OWNER:
+        return
+    first, *others = Path(source).parts or ("",)
+    folders = [path.name for place in places if place.is_dir() for path in place.iterdir() if path.is_dir()]
+    known = [*folders, *(() if others else (*SOURCES, *WITHOUT_OWNER))]
+    similar = difflib.get_close_matches(first if others else source.lower(), known, n=1, cutoff=SIMILAR)
+    if WITH_OWNER.fullmatch(source) and not source.endswith((".txt", ".json")) and not similar:
+        return
+    name = "/".join([*similar, *others]) if similar else ""
+    meant = f" Did you mean {name}?" if name not in ("", source) else ""
+    raise StudyError(f"tokenizer.source {source}: no such file or folder, neither here nor under {places[-1]}.{meant} "
+                     f"Choose {', '.join(SOURCES)}, a vocab.txt, a tokenizer.json, a folder with one, or an id of the "
+                     f"hub as owner/name")
 
 
 def read_word_list(path: Path) -> list[str]:
@@ -94,7 +95,7 @@ def _of_json(path: Path) -> Vocabulary:
         raise StudyError(f"{path}: not a tokenizer.json ({' '.join(str(error).split())[:100]}); save the tokenizer "
                          f"again with save_pretrained") from None
     _check_wordpiece(content, str(path))
-    return Vocabulary(_ordered(backend.get_vocab(), str(path)), (content.get("normalizer") or {}).get("lowercase"))
+    return Vocabulary(_ordered(backend.get_vocab(), str(path)), content)
 
 
 def _check_wordpiece(content: dict, where: str) -> None:
@@ -107,18 +108,30 @@ def _check_wordpiece(content: dict, where: str) -> None:
 
 
 def _of_hub(source: str) -> Vocabulary:
+    quiet_client()
+    reachable = can_reach_hub()
+    if not reachable and not is_cached(source):         # `transformers` takes seconds to import
+        raise _not_loaded(source, "no connection, and it is not in the cache")
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=not can_reach_hub())
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=not reachable)
     except (OSError, ValueError) as error:
-        raise StudyError(f"tokenizer.source {source}: no such vocab.txt here, and no tokenizer of this id could be "
-                         f"loaded from the hub ({type(error).__name__}); check the id and the connection, or put its "
-                         f"vocab.txt under data/{Path(source).name}/") from None
+        raise _not_loaded(source, type(error).__name__) from None
+    content = {}
     if backend := getattr(tokenizer, "backend_tokenizer", None):
-        _check_wordpiece(json.loads(backend.to_str()), f"tokenizer.source {source}")
-    return Vocabulary(_ordered(tokenizer.get_vocab(), f"tokenizer.source {source}"),
-                      getattr(tokenizer, "do_lower_case", None))
+        content = json.loads(backend.to_str())
+        _check_wordpiece(content, f"tokenizer.source {source}")
+    return Vocabulary(_ordered(tokenizer.get_vocab(), f"tokenizer.source {source}"), content)
+
+
+def _not_loaded(source: str, reason: str) -> StudyError:
+    """The error about an id of the hub. Raises StudyError if the reason is that files cannot be kept."""
+    check_hub_cache()
+    name = Path(source).name
+    return StudyError(f"tokenizer.source {source}: no such vocab.txt here, and no tokenizer of this id could be loaded "
+                      f"from the hub ({reason}); check the id and the connection, or put its vocab.txt under "
+                      f"data/{name}/ and set tokenizer.source to {name}")
 
 
 def _ordered(ids: dict[str, int], where: str) -> list[str]:

@@ -17,14 +17,13 @@ from study.config.study import Study
 from study.data.characters import train_characters
 from study.data.token_summary import tokenizer_summary
 from study.data.tokenizer import PAD_ID, SPECIALS
-from study.data.vocabulary import case_warnings, existing_vocabulary
+from study.data.vocabulary import existing_vocabulary
+from study.data.vocabulary_checks import vocabulary_warnings
+from study.data.word_splitting import pre_tokenizer
 from study.data.words import train_words
 from study.files import write_json
 
 LONGEST_WORD = 100                          # characters, in BERT
-# Words that are split further, as regular expressions of what becomes a word of its own: a character with its marks.
-CHARACTERS = {"characters": r"\X",
-              "spaceless-characters": r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Han}\p{Hiragana}\p{Katakana}]\p{M}*"}
 
 
 def write_tokenizer(study: Study, folder: Path, progress=lambda items, **_: items) -> int:
@@ -38,8 +37,7 @@ def write_tokenizer(study: Study, folder: Path, progress=lambda items, **_: item
     backend = build_tokenizer(study.settings.tokenizer, lambda: _training_text(corpus, progress), words, study.root,
                               warnings)
     save(backend, folder)
-    summary = tokenizer_summary(backend, corpus / "train.parquet", study.quotable, warnings)
-    write_json(folder / "summary.json", summary, ensure_ascii=False)
+    write_json(folder / "summary.json", tokenizer_summary(study, backend, warnings), ensure_ascii=False)
     write_made_with(study, "tokenizer", folder / MADE_WITH)
     return backend.get_vocab_size()
 
@@ -67,6 +65,7 @@ def build_tokenizer(settings: Tokenizer, text: Callable[[], Iterable[str]], lexi
         return train_words(settings, text())
     if settings.source == "characters":
         return train_characters(settings, text())
+    vocabulary = None
     if settings.source == "lexicon":
         if lexicon is None:
             raise StudyError("tokenizer.source: lexicon is the synthetic corpus's word list; for text use train, a "
@@ -75,10 +74,11 @@ def build_tokenizer(settings: Tokenizer, text: Callable[[], Iterable[str]], lexi
     else:
         vocabulary = existing_vocabulary(settings.source, root)
         pieces = vocabulary.pieces
-        if warnings is not None:
-            warnings += case_warnings(settings, vocabulary)
     _check_pieces(settings, pieces)
-    return wordpiece({piece: index for index, piece in enumerate(pieces)}, settings.lowercase, **_forms(settings))
+    backend = wordpiece({piece: index for index, piece in enumerate(pieces)}, settings.lowercase, **_forms(settings))
+    if vocabulary is not None and warnings is not None:
+        warnings += vocabulary_warnings(settings, vocabulary, backend)
+    return backend
 
 
 def _check_pieces(settings: Tokenizer, pieces: list[str]) -> None:
@@ -138,16 +138,13 @@ def wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool |
     strip_accents: None for BERT's rule, as `lowercase`. splitting: as Tokenizer.word_splitting. longest: characters of
     a word; longer ones become [UNK].
     """
-    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
     from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, normalizers, processors
 
     backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=longest))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents,
                                                     handle_chinese_chars=splitting != "spaces")
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    if splitting in CHARACTERS:
-        backend.pre_tokenizer = pre_tokenizers.Sequence([
-            pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split(Regex(CHARACTERS[splitting]), "isolated")])
+    backend.pre_tokenizer = pre_tokenizer(splitting)
     backend.decoder = decoders.WordPiece()
     backend.add_special_tokens(list(SPECIALS))
     if vocabulary:

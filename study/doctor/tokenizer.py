@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from study import StudyError
-from study.data.sources import can_reach_hub
+from study.data.hub import can_reach_hub
 from study.data.tokenizer import TokenizerInfo
 
 BATCH_LINES = 5000                          # lines encoded at once

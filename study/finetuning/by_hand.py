@@ -18,6 +18,7 @@ from study.data.labels import UNLABELLED
 from study.data.local_files import read_table
 from study.data.tokenizer import TokenizerInfo, load
 from study.evaluation.embedding import load_cell
+from study.files import file_sha256
 from study.finetuning.classifier import Classifier
 from study.finetuning.finetune import Encoder, choose, classes_of, held_out_rows
 from study.finetuning.fit import optimisation, predict
@@ -35,7 +36,10 @@ UNUSED = ("train_sizes", "seeds", "untrained")      # settings of a stage that a
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A fine-tuned cell: its classifier, the settings of the cell, the names of the classes, and what was measured."""
+    """A fine-tuned cell: its classifier, the settings of the cell, the names of the classes, and what was measured.
+
+    files: name and SHA-256 of the file of training rows and, if there is one, of the file of test rows. counts: the
+    rows of each class that were trained on, held out to choose the learning rate, and tested."""
     classifier: Classifier
     config: RunConfig
     labels: list[str]
@@ -45,6 +49,8 @@ class Finetuned:
     train_rows: int
     test_rows: int
     tokens_per_second: float
+    files: list[tuple[str, str]]
+    counts: list[tuple[int, int, int]]
 
 
 def recipe_with(study: Study, changes: list[str]) -> FinetuneRecipe:
@@ -55,8 +61,8 @@ def recipe_with(study: Study, changes: list[str]) -> FinetuneRecipe:
     recipe, values = study.settings.finetune.recipe or DEFAULT, {}
     known = [name for name in FinetuneRecipe.model_fields if name not in UNUSED]
     for change in changes:
-        key, found, value = change.partition("=")
-        if not found or key not in known:
+        key, separator, value = change.partition("=")
+        if not separator or key not in known:
             raise StudyError(f"--set {change}: {key} is not a setting of the recipe"
                              f"{nearest(key, known, '; it has ' + ', '.join(known))}")
         try:
@@ -74,6 +80,7 @@ def recipe_with(study: Study, changes: list[str]) -> FinetuneRecipe:
 
 def read_labelled(path: Path) -> pd.DataFrame:
     """Returns the columns text, label (as text) and, if the file has it, text_pair of a file that read_table knows.
+    Labels that have names in the file (ClassLabel) are these names.
 
     Raises StudyError, with the file and the row, if a text or label is missing, or if a label means that there is none.
     """
@@ -119,6 +126,7 @@ def finetune_file(study: Study, arm: str, seed: int, task: Path, test: Path | No
                   progress=lambda items, **_: items) -> Finetuned:
     """Fine-tunes a cell on the rows of a file, with the learning rate that is best on a part of them, and scores it
     once on the test rows. Raises StudyError if the cell or the file cannot be used."""
+    files = [(path.name, file_sha256(path)) for path in (task, test) if path is not None and path.is_file()]
     train, heldout, labels = split_rows(task, test)
     validation = held_out_rows(recipe, len(train))
     if min(validation, len(train) - validation, len(heldout)) < 1:
@@ -135,5 +143,7 @@ def finetune_file(study: Study, arm: str, seed: int, task: Path, test: Path | No
     accuracy = float((classes_of(logits, drawn.labels) == texts.labels).mean())
     majority = float((texts.labels == np.bincount(drawn.labels).argmax()).mean())
     tokens = sum(candidate["tokens"] for candidate in chosen.candidates)
+    parts = (drawn.labels[validation:], drawn.labels[:validation], texts.labels)
+    counts = np.stack([np.bincount(part, minlength=len(labels)) for part in parts], axis=1)     # (classes, 3)
     return Finetuned(chosen.classifier, config, labels, accuracy, majority, chosen.rate, len(train) - validation,
-                     len(heldout), tokens / seconds)
+                     len(heldout), tokens / seconds, files, [tuple(row) for row in counts.tolist()])

@@ -1,6 +1,7 @@
 """Fine-tuned cells as models of `transformers`."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from study import StudyError
@@ -21,11 +22,11 @@ def check_export(study: Study, arm: str, seed: int, recipe: FinetuneRecipe, fold
         raise StudyError(f"{folder}: is not an empty folder; choose a new one")
 
 
-def export_classifier(classifier: Classifier, config: RunConfig, labels: list[str], tokenizer: Path,
-                      folder: Path) -> str:
+def export_classifier(classifier: Classifier, config: RunConfig, labels: list[str], tokenizer: Path, folder: Path,
+                      card: Callable[[str], str] | None = None) -> str:
     """Writes a classifier and its tokenizer for `AutoModelForSequenceClassification.from_pretrained(folder)`; returns
-    the name of its class. Its logits are the same. After an error the folder is unchanged. Raises StudyError if
-    `transformers` has no equivalent."""
+    the name of its class. Its logits are the same. card: gives the content of README.md for the name of the class.
+    After an error the folder is unchanged. Raises StudyError if `transformers` has no equivalent."""
     their_model = to_transformers_classifier(classifier.encoder, classifier.classifier, config, classifier.recipe,
                                              labels)
     backend = exportable_tokenizer(tokenizer)
@@ -33,5 +34,7 @@ def export_classifier(classifier: Classifier, config: RunConfig, labels: list[st
     with atomic_folder(folder.resolve()) as part:
         their_model.save_pretrained(part)
         backend.save_pretrained(part)
+        if card is not None:
+            (part / "README.md").write_text(card(type(their_model).__name__), encoding="utf-8")
         give_usual_permissions(part)
     return type(their_model).__name__

@@ -1,6 +1,7 @@
 """The encoder of BERT (Devlin et al. 2019), with layer norm after or before each sublayer.
 
-Shapes: B rows, T positions, H hidden size, A heads, D = H / A, S selected positions.
+Shapes: B rows, T positions, H hidden size, A heads, D = H / A, S selected positions, N tokens (positions of all rows
+that are not padding).
 """
 from __future__ import annotations
 
@@ -47,6 +48,26 @@ class Order(NamedTuple):
     mask: Tensor | None                     # bool, true at tokens, (B, 1, 1, T)
     rotations: Tensor | None                # of rotary positions, (T, D / 2)
     bias: Tensor | None                     # of relative positions and ALiBi, (A, T, T)
+    packing: Packing | None = None          # where the states leave out padding
+
+
+class Packing(NamedTuple):
+    """Where the tokens of padded rows are. Without padding, the states of rows are (N, H) in place of (B, T, H), and
+    only attention computes padding."""
+    tokens: Tensor                          # their flat positions into B T, (N,)
+    places: Tensor                          # flat position of a token -> its place among the tokens, (B T,)
+    rows: int                               # B
+
+    @classmethod
+    def of(cls, attention_mask: Tensor) -> Packing:
+        """attention_mask (B, T) bool: true at tokens."""
+        flat = attention_mask.flatten()
+        return cls(flat.nonzero().flatten(), flat.cumsum(0) - 1, len(attention_mask))
+
+    def padded(self, x: Tensor) -> Tensor:
+        """(N, W) to (B, T, W), with zeros at padding."""
+        rows = x.new_zeros(len(self.places), x.shape[-1]).index_copy(0, self.tokens, x)
+        return rows.view(self.rows, -1, x.shape[-1])
 
 
 class Attention(nn.Module):
@@ -59,9 +80,13 @@ class Attention(nn.Module):
         self.output = Linear(settings.hidden_size, settings.hidden_size)
 
     def forward(self, x: Tensor, order: Order, positions: Tensor | None) -> Tensor:
-        """(B, T, H) to (B, T, H), or to (S, H) at flat `positions`."""
-        rows, length, width = x.shape
-        qkv = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads)            # (B, T, 3, A, D)
+        """(B, T, H) to (B, T, H), or to (S, H) at flat `positions`. Without padding, (N, H) in place of (B, T, H)."""
+        qkv = self.qkv(x)
+        if order.packing is not None:
+            qkv = order.packing.padded(qkv)
+            positions = order.packing.tokens if positions is None else positions
+        rows, length, width = *qkv.shape[:2], x.shape[-1]
+        qkv = qkv.view(rows, length, 3, self.heads, width // self.heads)                    # (B, T, 3, A, D)
         if order.rotations is not None:
             qkv = rotate(qkv, order.rotations)
         y = attention(qkv, order.mask, self.dropout if self.training else 0.0, self.causal, order.bias)
@@ -88,13 +113,16 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, order: Order, positions: Tensor | None = None) -> Tensor:
         """(B, T, H) to (B, T, H), or to (S, H) at flat `positions`. Everything after the attention is then computed
-        at these positions only."""
+        at these positions only. Without padding, (N, H) in place of (B, T, H)."""
+        places = positions
+        if order.packing is not None and positions is not None:
+            places = order.packing.places.index_select(0, positions)
         if self.pre_norm:
             y = self.dropout(self.attention(self.attention_norm(x), order, positions))
-            x = residual_add(gather_positions(x, positions), y)
+            x = residual_add(gather_positions(x, places), y)
             return residual_add(x, self.dropout(self.feedforward(self.feedforward_norm(x))))
         y = self.dropout(self.attention(x, order, positions))
-        x = self.attention_norm(residual_add(gather_positions(x, positions), y))
+        x = self.attention_norm(residual_add(gather_positions(x, places), y))
         return self.feedforward_norm(residual_add(x, self.dropout(self.feedforward(x))))
 
 
@@ -102,9 +130,11 @@ class Encoder(nn.Module):
     """Embeddings of tokens, segments and (absolute) positions, the layers, and with pre-LN a final norm."""
 
     def __init__(self, settings: Model, vocabulary_size: int, length: int, causal: bool = False,
-                 can_be_local: bool = False):
-        """can_be_local: whether attention may be fixed to near positions, as `is_local` says."""
+                 can_be_local: bool = False, skip_padding: bool = False):
+        """can_be_local: whether attention may be fixed to near positions, as `is_local` says. skip_padding: whether the
+        states of the layers leave out padding."""
         super().__init__()
+        self.skip_padding = skip_padding
         self.token = nn.Embedding(vocabulary_size, settings.hidden_size)
         self.segment = nn.Embedding(2, settings.hidden_size)
         self.token_scale = math.sqrt(settings.hidden_size) if settings.embedding_scale == "root-width" else 1.0
@@ -128,20 +158,27 @@ class Encoder(nn.Module):
         is faster. With `all_states`, returns the states of the embeddings and of every layer, each (B, T, H).
 
         input_ids, token_type_ids (B, T) int64. attention_mask (B, T) bool: true at tokens; None without padding.
+        With `skip_padding`, `positions` must be those of tokens, and without them the states at padding are 0.
         """
         order, length = self.order(attention_mask, input_ids.shape[1]), input_ids.shape[1]
+        if self.skip_padding and attention_mask is not None and not all_states:
+            order = order._replace(packing=Packing.of(attention_mask))
         x = self.token(input_ids)
         if self.token_scale != 1:
             x = x * self.token_scale
         if self.position is not None:
             x = x + self.position.weight[:length]
         x = x + self.segment(token_type_ids)
-        x = self.dropout(self.embedding_norm(x))                                            # (B, T, H)
+        if order.packing is not None:
+            x = gather_positions(x, order.packing.tokens)                                   # (N, H)
+        x = self.dropout(self.embedding_norm(x))                                            # (B, T, H) or (N, H)
         states = [x]
         for number, layer in enumerate(self.layers, start=1):
             x = layer(x, order, positions if number == len(self.layers) else None)
             states.append(x)
-        states[-1] = self.final_norm(x)                                                     # (B, T, H) or (S, H)
+        states[-1] = self.final_norm(x)                                         # (B, T, H), (N, H) or (S, H)
+        if order.packing is not None and positions is None:
+            return order.packing.padded(states[-1])
         return states if all_states else states[-1]
 
     def order(self, attention_mask: Tensor | None, length: int) -> Order:

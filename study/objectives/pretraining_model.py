@@ -32,7 +32,8 @@ class PretrainingModel(nn.Module):
         super().__init__()
         self.objective = objective_of(config)
         self.encoder = Encoder(config.model, vocabulary_size, config.examples.max_seq_length,
-                               self.objective.token.causal, config.training.local_attention_from is not None)
+                               self.objective.token.causal, config.training.local_attention_from is not None,
+                               config.training.skip_padding)
         for name, head in self.objective.new_heads(self.encoder.token).items():
             self.add_module(name, head)
 

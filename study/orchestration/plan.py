@@ -23,7 +23,7 @@ COST_KEYS = {"batch_size", "gradient_accumulation_steps", "precision", "threads"
 class Plan:
     """One arm: its number of cells, how many are stale, and the cost of one cell.
 
-    epochs: how often the training text is read, None if its length is not known yet. flops: floating-point operations
+    epochs: how often the training text is read, None if its length is not known. flops: floating-point operations
     of the training. seconds: training time, None if it was not measured.
     """
     arm: str
@@ -36,13 +36,16 @@ class Plan:
 
 
 def plan(study: Study, stale: Collection[str], measure: bool = True,
-         progress: Callable[..., Iterable] = lambda items, **_: items) -> list[Plan]:
-    """One Plan per arm, for a study with these stale cells. Time is measured only if the examples exist."""
+         progress: Callable[..., Iterable] = lambda items, **_: items, words: float | None = None) -> list[Plan]:
+    """One Plan per arm, for a study with these stale cells. Time is measured only if the examples exist.
+
+    words: length of the training text if it is not known yet, with one token for each word; it is longer in tokens.
+    """
     from study.training.pretrain import load_data
 
     seconds, rows = {}, []
     measure = measure and (study.runs / "examples" / "validation.npz").exists()
-    data, text = load_data(study) if measure else None, _text_tokens(study)
+    data, text = load_data(study) if measure else None, text_tokens(study) or words
     vocabulary_size = data.tokenizer.vocabulary_size if measure else study.settings.tokenizer.vocabulary_size
     for arm in progress(study.settings.arms, description="measuring"):
         config = resolve(study, arm)
@@ -60,7 +63,7 @@ def plan(study: Study, stale: Collection[str], measure: bool = True,
     return rows
 
 
-def _text_tokens(study: Study) -> int | None:
+def text_tokens(study: Study) -> int | None:
     """The number of tokens of the training text; None before the examples stage."""
     path = study.runs / "examples" / "references.json"
     return json.loads(path.read_text())["train"]["tokens"] if path.exists() else None

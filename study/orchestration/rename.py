@@ -149,6 +149,6 @@ def mentions(study: Study, old: str) -> list[str]:
 
     claims = [f"claim {claim} of experiments/claims.yaml" for claim, content in load_claims(study).items()
               if old in (getattr(content, "studies", None) or ())]
-    pages = [study.root / "README.md", *sorted((study.root / "docs").glob("*.md"))]
+    pages = [study.root / "reports/README.md", *sorted((study.root / "docs").glob("*.md"))]
     return claims + [page.relative_to(study.root).as_posix() for page in pages
                      if page.exists() and f"<!-- {old}:begin" in page.read_text(encoding="utf-8")]

@@ -4,23 +4,29 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pandas as pd
 
 from study.analysis.along_training import summary
 from study.analysis.claims import OWN_SOURCE
 from study.analysis.conditions import NLLS
+from study.analysis.escape import bound_of_difference
 from study.analysis.questions import QUESTIONS
 from study.analysis.reasons import Flag
 from study.analysis.results import read_json
 from study.analysis.verdict import OUTCOMES
+from study.config.arms import resolve
+from study.config.corruption import sees_mask
 from study.config.study import Study
 from study.report import figures
 from study.report.details import DIFFERENCES, arms_and_metric, claim_details, for_page
-from study.report.formatting import in_unit, unit_of
+from study.report.formatting import in_unit, same_at_every_seed, unit_of
 from study.report.stability import stability_of
 
 NOT_TESTABLE, CONTROL = OUTCOMES[-1], "A/A"
 BY_RUNS = ("direction", "equal", "range", "point", "rate", "spread")      # claim types that training runs decide
+ESCAPES = ("escape_step", "escape_tokens")
+BOUNDS = {"≥": "a lower bound", "≤": "an upper bound"}
 
 
 def claim_rows(study: Study) -> list[dict]:
@@ -28,14 +34,17 @@ def claim_rows(study: Study) -> list[dict]:
 
     A row has the keys of the claim in claims.json and: id, file (of its figure), outcome (with what it says of the
     claim and whether it is exploratory: `shown`), reason, measured, details (label -> text) and those `on_page`.
-    A measured rate of divergence has the measures of stability beside it.
+    A measured rate of divergence has the measures of stability beside it. The `bound` in its result is `≥` or `≤` for
+    a difference in escape steps that is a lower or an upper bound, as some runs end on the plateau.
     """
     claims, tables = read_json(study.reports / "claims.json"), study.reports / "tables"
     table = tables / "along_training.csv"
     along = summary(pd.read_csv(table)) if table.exists() else []
     arms = {row["arm"]: row for row in pd.read_csv(tables / "arms.csv").to_dict("records")}
+    cells = pd.read_csv(tables / "cells.csv").groupby("arm").escape_step
+    steps = {arm: part.to_numpy(float) for arm, part in cells}      # (seeds,) each; NaN of runs that never escaped
     order = [*QUESTIONS, None]
-    return sorted((_row(name, claim, along, arms) for name, claim in claims.items()),
+    return sorted((_row(study, name, claim, along, arms, steps) for name, claim in claims.items()),
                   key=lambda row: (order.index(row["question"]), natural(row["id"])))
 
 
@@ -44,7 +53,9 @@ def natural(name: str) -> list:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _row(name: str, claim: dict, along: list[dict], arms: dict[str, dict]) -> dict:
+def _row(study: Study, name: str, claim: dict, along: list[dict], arms: dict[str, dict],
+         steps: dict[str, np.ndarray]) -> dict:
+    claim = claim | {"result": claim["result"] | {"bound": _bound(claim, steps)}}
     result, stability = claim["result"], stability_of(claim, arms)
     published = claim["verdict"] and claim["source"] != OWN_SOURCE
     notes = [f"claim {claim['verdict']}" if published else "", "below margin" * (Flag.BELOW_MARGIN in result["flags"]),
@@ -53,8 +64,52 @@ def _row(name: str, claim: dict, along: list[dict], arms: dict[str, dict]) -> di
            "outcome": result["outcome"], "reason": result["reason"],
            "measured": measured(claim) + (f"; {stability}" if stability else ""),
            "shown": ", ".join([result["outcome"], *filter(None, notes)])}
-    row["details"] = claim_details(row, along)
+    row["details"] = claim_details(row, along) | _of_escape(study, row, steps)
     return row | {"on_page": for_page(row)}
+
+
+def words(row: dict) -> str:
+    """Outcome and fidelity, in the words of all places that name them together. row: of `claim_rows`."""
+    return f"{row['shown']}; {row['fidelity']}"
+
+
+def _bound(claim: dict, steps: dict[str, np.ndarray]) -> str:
+    """`≥` or `≤` if a difference in escape steps is a bound; empty for other numbers."""
+    values = claim["result"]["values"]
+    if claim.get("metric") != "escape_step" or not claim.get("baseline") or not values:
+        return ""
+    limit = max(map(max, values.values()))      # that of the comparison, since a run that never escaped has it
+    return bound_of_difference(steps[claim["treatment"]], steps[claim["baseline"]], limit)
+
+
+def _of_escape(study: Study, row: dict, steps: dict[str, np.ndarray]) -> dict[str, str]:
+    """What is shown of a number of steps or tokens on the plateau: which runs are censored, and how finely steps are
+    known, where the number is as small as that."""
+    result = row["result"]
+    if row.get("metric") not in ESCAPES or result["effect"] is None or result["measured"]:
+        return {}
+    interval, between = max(_interval(study, arm) for arm in result["values"])
+    small = row["metric"] == "escape_step" and abs(result["effect"]) < 2 * interval
+    known = f"an escape step is known to {interval:,} steps, the interval between two {between}"
+    texts = {"Censored": _censored(result, steps), "Resolution": known if small or same_at_every_seed(result) else ""}
+    return {label: text for label, text in texts.items() if text}
+
+
+def _censored(result: dict, steps: dict[str, np.ndarray]) -> str:
+    """How many runs never escaped, and what their difference is then; empty if all did."""
+    never = {arm: int(np.isnan(steps[arm]).sum()) for arm in result["values"]}
+    runs = " and ".join(f"{count} of {len(steps[arm])} runs of {arm}" for arm, count in never.items() if count)
+    limit = max(map(max, result["values"].values()))
+    difference = BOUNDS.get(result["bound"], f"that of the first {limit:,.0f} steps")
+    return runs and f"{runs} ended on the plateau, so the difference is {difference}"
+
+
+def _interval(study: Study, arm: str) -> tuple[int, str]:
+    """The steps between two measurements of the loss by which an arm's escape is judged, and what these are."""
+    config = resolve(study, arm)
+    if sees_mask(config):
+        return config.training.eval_steps, "validations"
+    return config.training.logging_steps, "logged losses"
 
 
 def measured(claim: dict) -> str:
@@ -88,7 +143,8 @@ def claim_figure(row: dict) -> dict | None:
         values = [a - b for a, b in zip(values, result["values"][row["baseline"]], strict=True)]
     numbers = [unit.scale * result[key] for key in ("effect", "low", "high")] + [unit.scale * row["margin"]]
     seeds = [unit.scale * value for value in values if math.isfinite(value)]
-    return {"svg": figures.claim(numbers, seeds, f"{arms_and_metric(row)} ({unit.name})"),
+    bound = {"≥": ", at least", "≤": ", at most"}.get(result.get("bound"), "")
+    return {"svg": figures.claim(numbers, seeds, f"{arms_and_metric(row)} ({unit.name}{bound})"),
             "alt": f"{row['id']}: every seed"}
 
 

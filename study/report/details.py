@@ -120,7 +120,7 @@ def _alone(row: dict) -> str:
     result = row["result"]
     if result["plain_low"] is None or row["claim_type"] not in DIFFERENCES:
         return ""
-    numbers = {"effect": result["effect"], "low": result["plain_low"], "high": result["plain_high"]}
+    numbers = result | {"low": result["plain_low"], "high": result["plain_high"]}
     adjusted = result["p_adjusted"]
     corrected = "" if adjusted is None else f", corrected for its family {p_value(adjusted)}"
     tests = "p" if row["metric"] == "escape_step" else "the smaller p of its two tests"

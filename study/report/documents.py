@@ -1,16 +1,40 @@
 """What docs/seeds.md says of each document that the study grew out of: its statements, and what came out here."""
 from __future__ import annotations
 
-from study.analysis.claims import UntestedClaim, fidelity_of, load_claims
+from study.analysis.claims import OWN_SOURCE, AnyClaim, ExactClaim, UntestedClaim, fidelity_of, load_claims
 from study.analysis.results import read_json
+from study.analysis.verdict import why_untested
+from study.config.load import load_study
 from study.config.study import Study
 from study.report.formatting import render
 
 PAGE, OUTCOMES = "docs/seeds.md", "docs/verdicts.md"
+EXAMPLE = "tiny"                            # the study for tests: it has nearly every arm, and is never published
+REPEATED = {"L28": "S4", "L29": "S4", "L29b": "S4"}             # claims about a paper that a document repeats
+REGISTERED = "registered in wikitext2 and waiting for machine time"
+WHY_IN_NO_PLAN = {                          # claims of the documents whose arms no study has, and why
+    "S0.3": "needs `init-torch`, which no study has. S0.3b asks the same of the tutorial's own model",
+    "S0.15-ft": "needs `all-mask`, registered in finetuning and waiting for machine time",
+    "S0.17": f"needs `dynamic-few` and `static-few`, {REGISTERED}",
+    "S1.3": f"needs `rate-40`, {REGISTERED}. S1.3c and S1.3d answer it: the first changes the number of targets alone, "
+            "the second the direction alone",
+    "S2.1": "needs `no-embedding-norm`, which no study has, for want of machine time",
+    "S2.1b": "needs `dropout-few` and `dynamic-few`, which no study has, for want of machine time",
+    "S3.3": "needs `d2l-300`, which waits for machine time: its runs are six times as long as those of d2l",
+    "S3.3b": "needs `d2l-300`, which waits for machine time: its runs are six times as long as those of d2l",
+    "S4.3": f"needs `pre-ln` and `pre-ln-no-warmup`, {REGISTERED}",
+    "S4.3b": f"needs `pre-ln` and `pre-ln-no-warmup`, {REGISTERED}",
+    "S4.4": "needs `no-warmup-lr-3x`, which no study has, for want of machine time. The study plateau has three times "
+            "the rate with warm-up (L12), and no warm-up at its own rate (P4)",
+    "S4.4b": "needs `no-warmup-lr-3x`, which no study has, for want of machine time",
+    "S4.5": f"needs `whole-word`, {REGISTERED}",
+    "S4.6": "needs `short-first-quarter`, which no study has, and rows of at least 128 tokens. In bert-base every run "
+            "has this schedule, so it has no long rows to compare with"}
 
 
 def update_documents(study: Study) -> None:
-    """Writes the table of each document into docs/seeds.md, from claims.yaml and the claims of all published studies.
+    """Writes the table of each document into docs/seeds.md, from claims.yaml, the claims of all published studies and
+    the plans of all studies.
 
     A document has a block between two comment lines; one without a block is left out.
     """
@@ -27,24 +51,50 @@ def update_documents(study: Study) -> None:
 
 
 def statements(study: Study) -> dict[str, list[dict]]:
-    """Document -> its claims, each with id, statement, published numbers, fidelity and `outcomes`: (study, outcome) of
-    each published study that tested it, or the reason why none does.
+    """Document -> its claims, each with id, statement, published numbers, fidelity, and one of three: `outcomes`, which
+    are (study, outcome) of each published study that tested it; `planned`, the studies that will; or `reason`, why
+    none does.
 
-    The document is the part of a claim's id before the period. Published are the studies with a block in
-    docs/verdicts.md.
+    Published are the studies with a block in docs/verdicts.md.
     """
     published = (study.root / OUTCOMES).read_text(encoding="utf-8")
     results = {path.parent.name: read_json(path) for path in sorted((study.root / "reports").glob("*/claims.json"))
                if f"<!-- {path.parent.name}:begin " in published}
-    rows: dict[str, list[dict]] = {}
+    studies, rows = studies_of(study), {}
     for name, claim in load_claims(study).items():
         outcomes = outcomes_of(name, results)
-        untested = isinstance(claim, UntestedClaim)
-        rows.setdefault(name.partition(".")[0], []).append({
-            "id": name, "statement": claim.statement, "published": claim.published, "outcomes": outcomes,
-            "fidelity": fidelity_of(claim), "reason": f"{claim.claim_type}: {claim.reason}" if untested else "",
-            "is_check": claim.claim_type == "exact"})
+        is_check = claim.claim_type == "exact"
+        planned = [] if outcomes or is_check else [other.settings.name for other in studies
+                                                   if why_untested(other, claim) is None]
+        row = {"id": name, "statement": claim.statement, "published": claim.published, "outcomes": outcomes,
+               "planned": planned, "reason": "" if outcomes or planned else why_no_outcome(name, claim),
+               "fidelity": fidelity_of(claim), "is_check": is_check}
+        for document in documents_of(name, claim):
+            rows.setdefault(document, []).append(row)
     return rows
+
+
+def documents_of(name: str, claim: AnyClaim) -> list[str]:
+    """The sources of a claim by their short names, and the document that repeats it. A claim of our own belongs to the
+    document that its id begins with."""
+    if claim.source == OWN_SOURCE:
+        return [name.partition(".")[0]]
+    return [*claim.source.split("; "), *([REPEATED[name]] if name in REPEATED else [])]
+
+
+def studies_of(study: Study) -> list[Study]:
+    """Every study of the project that may be published, `quick` first."""
+    folders = [study.root, *sorted(path.parent for path in (study.root / "experiments").glob("*/params.yaml"))]
+    return [load_study(folder) for folder in folders if folder.name != EXAMPLE]
+
+
+def why_no_outcome(name: str, claim: AnyClaim) -> str:
+    """Why a claim that no study has tested or will test has no outcome, in words."""
+    if isinstance(claim, UntestedClaim):
+        return f"{claim.claim_type}: {claim.reason}"
+    if isinstance(claim, ExactClaim):
+        return "not checked yet"
+    return f"not trained: {WHY_IN_NO_PLAN.get(name, 'no study has its arms')}"
 
 
 def outcomes_of(name: str, results: dict[str, dict]) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import pandas as pd
 from study import StudyError
 from study.analysis.along_training import Course, summary
 from study.analysis.claims import load_sources
+from study.analysis.decision_rules import STRICTER
 from study.analysis.learning import FAILED
 from study.analysis.questions import question_of_factor
 from study.analysis.reasons import Flag
@@ -55,6 +56,7 @@ def gather(results: StudyResults) -> dict:
     facts |= _claims(results, facts["arms"])
     registrations = read_registrations(study)
     facts |= {"registrations": registrations, "waiting": waiting(registrations, facts["claims"]),
+              "stricter": [(date, rule) for date, rule in STRICTER if registrations and date > registrations[0].date],
               "further": further_tasks(results, facts), "minimal_pairs": pair_rows(study, frames),
               "variances": variance_rows(frames)}
     baseline = next(arm for arm in facts["arms"] if arm["arm"] == settings.baseline)

@@ -12,7 +12,7 @@ from study.analysis.claims import FIDELITIES
 from study.analysis.metrics import METRICS
 from study.analysis.results import StudyResults
 from study.analysis.verdict import DECIDED
-from study.report.claims import but_control
+from study.report.claims import but_control, words
 from study.report.formatting import in_unit, same_at_every_seed, slug, span, unit_of
 from study.report.overview import where_the_baseline_stands
 from study.report.plateau import escape_findings
@@ -23,15 +23,17 @@ MOST = 5                                    # findings of a report
 def findings(results: StudyResults, facts: dict) -> list[dict]:
     """At most five findings: text, and of those about a claim its `claim` (id), `words` (outcome and fidelity) and
     `anchor` (of the question's section). If claims give fewer than five, the last one is where the baseline stands. A
-    study whose runs end after they have left the plateau has findings of its own."""
+    study whose runs end after they have left the plateau begins with when they leave it instead."""
     training = results.study.settings.training
-    if training.stop_after_escape is not None:
-        texts = escape_findings(facts["frames"]["escape"], training.steps, results.study.settings.baseline)
-        return [{"text": text, "claim": None} for text in texts]
-    found = [{"text": sentence(row), "claim": row["id"], "anchor": slug(row["question"]),
-              "words": f"{row['shown']}; {row['fidelity']}"} for row in clearest(facts["claims"])]
-    stands = {"text": where_the_baseline_stands(results, facts["baseline"]), "claim": None}
-    return [*found, stands][:MOST]
+    short, first, last = training.stop_after_escape is not None, [], []
+    if short:
+        first = escape_findings(facts["frames"]["escape"], training.steps, results.study.settings.baseline)
+    else:
+        last = [where_the_baseline_stands(results, facts["baseline"])]
+    found = [{"text": sentence(row), "claim": row["id"], "anchor": slug(row["question"]), "words": words(row)}
+             for row in clearest(facts["claims"], MOST - len(first))]
+    first, last = ([{"text": text, "claim": None} for text in texts] for texts in (first, last))
+    return [*first, *found, *last][:MOST]
 
 
 def clearest(claims: list[dict], most: int = MOST) -> list[dict]:
@@ -101,9 +103,12 @@ def measurement(row: dict) -> str:
         return f"{label} of {row['arm']} is {in_unit(row['metric'], result, signed=False)}"
     if row["baseline"] is None:
         return f"{label} is {in_unit(row['metric'], result)} for {row['treatment']}"
-    effect, interval = unit.scale * result["effect"], "at every seed"
+    effect, bound, interval = unit.scale * result["effect"], result.get("bound", ""), "at every seed"
+    if effect < 0:                          # a lower bound of a difference is an upper bound of how much lower it is
+        bound = {"≥": "≤", "≤": "≥"}.get(bound, "")
     if not same:
         low, high = sorted((1 if effect >= 0 else -1) * unit.scale * result[key] for key in ("low", "high"))
-        interval = span(low, high, unit.digits)
-    return (f"with {row['treatment']}, {label} is {abs(effect):,.{unit.digits}f} {unit.name} "
+        interval = span(low, high, unit.digits, bound=bound)
+    least = {"≥": "at least ", "≤": "at most "}.get(bound, "")
+    return (f"with {row['treatment']}, {label} is {least}{abs(effect):,.{unit.digits}f} {unit.name} "
             f"{'higher' if effect >= 0 else 'lower'} {interval} than with {row['baseline']}")

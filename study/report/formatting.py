@@ -35,11 +35,13 @@ def percent(value: float | None) -> str:
     return number(None if value is None else 100 * value, 1)
 
 
-def span(low: float, high: float, digits: int = 2, scale: float = 1, sign: str = "") -> str:
-    """An interval in brackets; empty if it is not finite (one seed gives none). sign: "+" to always show the sign."""
+def span(low: float, high: float, digits: int = 2, scale: float = 1, sign: str = "", bound: str = "") -> str:
+    """An interval in brackets; empty if it is not finite (one seed gives none). sign: "+" to always show the sign.
+    bound: `≥` or `≤` if the number is a lower or an upper bound, so that its interval is open on the other side."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"[{scale * low:{sign}z,.{digits}f}, {scale * high:{sign}z,.{digits}f}]"
+    first, last = (f"{scale * end:{sign}z,.{digits}f}" for end in (low, high))
+    return f"[{'-∞' if bound == '≤' else first}, {'∞' if bound == '≥' else last}]"
 
 
 def signed(effect: dict, digits: int = 3, scale: float = 1, interval: bool = True) -> str:
@@ -71,13 +73,14 @@ def same_at_every_seed(numbers: dict) -> bool:
 
 
 def in_unit(metric: str | None, numbers: dict, signed: bool = True) -> str:
-    """A number with its unit and, where it has one, its interval. numbers: of `same_at_every_seed`, with effect."""
-    unit, sign = unit_of(metric), "+" if signed else ""
-    text = f"{unit.scale * numbers['effect']:{sign}z,.{unit.digits}f} {unit.name}".strip()
+    """A number with its unit and, where it has one, its interval. numbers: of `same_at_every_seed`, with effect and, if
+    it is a bound, `bound` (of `span`)."""
+    unit, sign, bound = unit_of(metric), "+" if signed else "", numbers.get("bound", "")
+    text = f"{bound} {unit.scale * numbers['effect']:{sign}z,.{unit.digits}f} {unit.name}".strip()
     if same_at_every_seed(numbers):
-        return f"{text}, {SAME}"
+        return f"{text} at every seed" if bound else f"{text}, {SAME}"
     low, high = (math.nan if numbers[key] is None else numbers[key] for key in ("low", "high"))
-    return f"{text} {span(low, high, unit.digits, unit.scale, sign)}".strip()
+    return f"{text} {span(low, high, unit.digits, unit.scale, sign, bound)}".strip()
 
 
 def p_value(p: float | None) -> str:

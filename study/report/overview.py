@@ -68,10 +68,13 @@ def of_question(study: Study, question: str, most: int) -> list[list[str]]:
 def ladder_figure(results: StudyResults, rows: list[dict], baseline: dict, cells: pd.DataFrame) -> Figure:
     """The ladder of references with the baseline and its seeds. rows: of ladder.py; baseline: its row of arms.csv;
     cells: the table of cells."""
-    seeds = cells[cells.arm == baseline["arm"]].nll.dropna().tolist()
+    seeds, training = cells[cells.arm == baseline["arm"]].nll.dropna().tolist(), results.study.settings.training
+    short = "" if training.stop_after_escape is None else (
+        f" Its runs end {training.stop_after_escape:,} steps after they leave the plateau, or after "
+        f"{training.steps:,} steps, so this is where they stop and not how low they could go.")
     levels = ", ".join(f"{row['label']} {number(row['nll'], 3)}" for row in rows)
     return Figure("Ladder of references", figures.ladder(rows, seeds),
-                  f"{where_the_baseline_stands(results, baseline)} Rings are its runs. Everything else "
+                  f"{where_the_baseline_stands(results, baseline)}{short} Rings are its runs. Everything else "
                   "needs no encoder: counts come from the training text, and the weights and exponents of the count "
                   "models were fitted to the validation set.",
                   f"NLL in nats, from the least to the most knowledge: {levels}")

@@ -76,9 +76,9 @@ def _figures(results: StudyResults, facts: dict, short: bool) -> dict[str, Figur
     after training has no meaning."""
     frames, study = facts["frames"], results.study
     drawn = search_figures(results)
+    drawn["ladder"] = ladder_figure(results, facts["ladder"], facts["baseline"], frames["cells"])
     if short:
         return drawn
-    drawn["ladder"] = ladder_figure(results, facts["ladder"], facts["baseline"], frames["cells"])
     for metric in HEADLINES:
         drawn |= effects_figure(study, frames["comparisons"], metric)
     drawn |= along_figure(study, frames["along_training"]) | escape_figure(results, frames["cells"])

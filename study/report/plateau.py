@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from study.analysis.decision_rules import ALPHA
-from study.analysis.escape import escapes
+from study.analysis.escape import bound_of_difference, escapes
 from study.analysis.learning import validations
 from study.analysis.questions import QUESTIONS
 from study.analysis.results import CellResults, StudyResults
 from study.config.study import Study
 from study.report.canvas import COLORS
 from study.report.claims import with_runs
-from study.report.formatting import SAME, span, whole
+from study.report.formatting import SAME, difference, span, whole
 from study.report.overview import MOST_CURVES, Figure, of_question
 from study.report.plateau_figures import around_escape, survival
 
@@ -31,14 +31,15 @@ def plateau_section(results: StudyResults, facts: dict) -> dict | None:
     colors = {study.settings.baseline: "#000000"}
     colors |= {arm: COLORS[place % len(COLORS)] for place, arm in enumerate(others)}
     rows = [row | {"attention": _mean(_last_attention(cell) for cell in results.of_arm(row["arm"])),
-                   "interval": _interval(row), "difference_interval": _difference_interval(row)}
+                   "interval": _interval(row), **_difference(row, _bound(row, facts["frames"]["cells"]))}
             for row in table.to_dict("records")]
     parts = _together(study, table.arm.tolist())
     drawn = _survival_figures(results, parts, colors) | _attention_figures(results, parts, colors)
     registered = [row["treatment"] for row in with_runs(facts["claims"])
                   if row.get("metric") == "escape_step" and row.get("treatment") and not row["exploratory"]]
-    return {"rows": rows, "registered": registered, "figures": drawn, "limit": study.settings.training.steps,
-            "stop": study.settings.training.stop_after_escape}
+    training = study.settings.training
+    return {"rows": rows, "registered": registered, "figures": drawn, "limit": training.steps,
+            "stop": training.stop_after_escape, "interval": training.eval_steps}
 
 
 def _together(study: Study, arms: list[str]) -> list[list[str]]:
@@ -77,22 +78,33 @@ def _numbered(name: str, place: int) -> str:
 
 
 def escape_findings(table: pd.DataFrame, limit: int, baseline: str) -> list[str]:
-    """When the baseline leaves the plateau, and which arms leave it earlier, later or cannot be told apart. table:
-    escape.csv."""
+    """At most two: when the baseline leaves the plateau and which arms leave it earlier, and which leave it later or
+    cannot be told apart. table: escape.csv."""
     rows = table.sort_values("median", kind="stable").to_dict("records")
     others = [row for row in rows if row["arm"] != baseline]
     compared = [row for row in others if not _unknown(row["p_holm"]) and row["smallest_p"] < ALPHA]
     clear = [row for row in compared if row["p_holm"] < ALPHA]
-    groups = {"Earlier than the baseline": [row for row in clear if row["difference"] < 0],
-              "Later than the baseline, or never": [row for row in clear if row["difference"] > 0],
-              "No detectable difference": [row for row in compared if row not in clear or row["difference"] == 0],
-              "Too few runs for a test": [row for row in others if row not in compared]}
-    sentences = [f"{row['arm']}, the baseline, leaves the unigram plateau {_when(row, limit)}. All steps are medians "
-                 "over seeds." for row in rows if row["arm"] == baseline]
-    for name, part in groups.items():
-        arms = "; ".join(f"{row['arm']}, {_when(row, limit)}" for row in part)
-        sentences += [f"{name}: {arms}."] if part else []
-    return sentences
+    first = [f"{row['arm']}, the baseline, leaves the unigram plateau {_when(row, limit)}. All steps are medians over "
+             "seeds." for row in rows if row["arm"] == baseline]
+    first += _group("Earlier than the baseline", [row for row in clear if row["difference"] < 0], limit)
+    rest = {"Later than the baseline": [row for row in clear if row["difference"] > 0],
+            "No detectable difference": [row for row in compared if row not in clear or row["difference"] == 0],
+            "Too few runs for a test": [row for row in others if row not in compared]}
+    second = [sentence for name, part in rest.items() for sentence in _group(name, part, limit)]
+    return [" ".join(sentences) for sentences in (first, second) if sentences]
+
+
+def _group(name: str, rows: list[dict], limit: int) -> list[str]:
+    """A sentence with the name of a group and its arms, each with its median step. Empty without arms."""
+    leave = ", ".join(f"{row['arm']} ({_median(row, limit)})" for row in rows if row["escaped"])
+    *most, last = [row["arm"] for row in rows if not row["escaped"]] or [""]
+    never = last and f"{' and '.join(filter(None, (', '.join(most), last)))} in no run within {limit:,} steps"
+    return [f"{name}: {'; '.join(filter(None, (leave, never)))}."] if rows else []
+
+
+def _median(row: dict, limit: int) -> str:
+    step = whole(row["median"]) if math.isfinite(row["median"]) else f"beyond {limit:,}"
+    return step if row["escaped"] == row["n"] else f"{step}; {row['escaped']} of {row['n']} runs"
 
 
 def _unknown(value: float | None) -> bool:
@@ -124,9 +136,22 @@ def _interval(row: dict) -> str:
     return "" if math.isnan(low) else f"[{whole(low)}, {whole(high)}]"
 
 
-def _difference_interval(row: dict) -> str:
-    """The interval of the difference from the baseline; empty if there is none."""
-    return SAME if row["low"] == row["high"] else span(row["low"], row["high"], 0).replace("-", "−")
+def _bound(row: dict, cells: pd.DataFrame) -> str:
+    """`≥` or `≤` if the difference of an arm from its baseline is a bound. cells: the table of cells."""
+    if _unknown(row["difference"]):
+        return ""
+    ours, theirs = (cells[cells.arm == row[key]].escape_step.to_numpy(float) for key in ("arm", "baseline"))
+    return bound_of_difference(ours, theirs, row["limit"])
+
+
+def _difference(row: dict, bound: str) -> dict[str, str]:
+    """The difference from the baseline as the table shows it, its interval (empty if there is none), and the bound."""
+    if row["low"] == row["high"]:
+        interval = "at every seed" if bound else SAME
+    else:
+        interval = span(row["low"], row["high"], 0, bound=bound).replace("-", "−")
+    return {"bound": bound, "shown_difference": f"{bound} {difference(row['difference'], 0)}".strip(),
+            "difference_interval": interval}
 
 
 def neighbour_attention(record: dict) -> float | None:

@@ -1,10 +1,11 @@
-"""What `study readme` writes: findings in README.md, outcomes in docs/verdicts.md, escape steps in docs/plateau.md,
-and the statements of the seed documents in docs/seeds.md.
+"""What `study readme` writes: findings in reports/README.md, outcomes in docs/verdicts.md, escape steps in
+docs/plateau.md, and the statements of the seed documents in docs/seeds.md.
 
 The files hold a block per study between two comment lines; everything outside the blocks is left alone.
 """
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from study.analysis.results import StudyResults
@@ -18,7 +19,10 @@ from study.report.plateau import plateau_section
 FIGURES = {"plateau-survival": "Share of the runs of each shown arm that are still on the unigram plateau, by step",
            "effects-nll": "Difference in NLL on [MASK] that each change makes, with 95 % intervals",
            "ladder": "NLL on [MASK] of the baseline and of references that need no encoder"}
-VERDICTS = "# Outcomes\n\nThe published claims and what this project's training runs show, study by study.\n"
+NEW_PAGES = {                               # pages that get a block at their end for every study, and how they begin
+    "reports/README.md": "# Findings\n\nWhat this project's training runs show, study by study.\n",
+    "docs/verdicts.md": "# Outcomes\n\nThe published claims and what this project's training runs show, study by "
+                        "study.\n"}
 
 
 def markers(study: Study) -> tuple[str, str]:
@@ -27,13 +31,13 @@ def markers(study: Study) -> tuple[str, str]:
     return f"<!-- {name}:begin (written by `study readme`) -->\n", f"<!-- {name}:end -->"
 
 
-def readme_block(study: Study) -> str:
-    """The findings of a study for the root's README.md: at most five sentences, one figure, two links."""
+def findings_block(study: Study) -> str:
+    """The findings of a study for reports/README.md: at most five sentences, one figure, and a link to its report."""
     results = StudyResults(study)
-    facts, place = gather(results), study.reports.relative_to(study.root)
+    facts, place = gather(results), os.path.relpath(study.reports, study.root / "reports")
     figure = next(name for name in FIGURES if (study.reports / "figures" / f"{name}.svg").exists())
-    return render("readme.md", {"findings": findings(results, facts), "place": place, "figure": figure,
-                                "alt": FIGURES[figure]})
+    return render("findings.md", facts | {"findings": findings(results, facts), "place": place, "figure": figure,
+                                          "alt": FIGURES[figure]})
 
 
 def verdicts_block(study: Study) -> str:
@@ -48,9 +52,8 @@ def plateau_block(study: Study) -> str:
     return render("plateau_table.md", {"plateau": section}) if section else ""
 
 
-# file below the root -> what it shows of a study. docs/verdicts.md gets a block at its end; the others show the studies
-# for which they have one.
-BLOCKS = {"README.md": readme_block, "docs/verdicts.md": verdicts_block, "docs/plateau.md": plateau_block}
+BLOCKS = {"reports/README.md": findings_block, "docs/verdicts.md": verdicts_block, "docs/plateau.md": plateau_block}
+#                                           page below the root -> what it shows of a study
 
 
 def update_readme(study: Study) -> list[Path]:
@@ -61,9 +64,9 @@ def update_readme(study: Study) -> list[Path]:
         path = study.root / name
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         if begin not in text or end not in text:
-            if name != "docs/verdicts.md":
+            if name not in NEW_PAGES:
                 continue
-            text = f"{text or VERDICTS}\n{begin}{end}\n"
+            text = f"{text or NEW_PAGES[name]}\n{begin}{end}\n"
         path.parent.mkdir(exist_ok=True)
         path.write_text(_replaced(text, begin, block(study), end), encoding="utf-8")
         written.append(path)

@@ -1,9 +1,9 @@
 """`study track`: brings MLflow in line with the result files, at any time and without duplicates.
 
 The files under runs/ are the results, and MLflow is a view of them. Each study is an experiment. Each arm is a
-top-level run that holds means and intervals; its child runs are cells, identified by their fingerprints. The report is
-attached to the baseline's run, and so are the summaries of the data. Runs that are replaced, or whose cell or arm was
-removed from the study, are marked as deleted; `mlflow gc` frees their space.
+top-level run that holds means, intervals and the outcomes of claims about it; its child runs are cells, identified by
+their fingerprints. The report is attached to the baseline's run, and so are the summaries of the data. Runs that are
+replaced, or whose cell or arm was removed from the study, are marked as deleted; `mlflow gc` frees their space.
 """
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from study.tracking.views import write_links
 
 FILES = ("settings.yaml", "training.json", "metrics.jsonl", "evaluation.json", "predictions.json", "probe.json",
          "finetune.json")
+CLAIM = "claim/"                            # how the tags of an arm that hold outcomes begin; the claim's id follows
 MEASURED = "2"                              # raise it if a metric of cells is measured otherwise: runs are replaced
 
 
@@ -48,7 +49,8 @@ def track(study: Study) -> int:
         raise StudyError(f"{study.runs}: no trained cell yet; run `dvc repro` in the study's folder")
     with wrap_mlflow_errors(study, "track"), locked_experiment(study) as (client, experiment):
         written = sum(_track_cell(client, study, experiment, arm, seed) for arm, seed in trained)
-        written += sum(_track_arm(client, study, experiment, arm) for arm in dict(trained))
+        outcomes = outcome_tags(study)
+        written += sum(_track_arm(client, study, experiment, arm, outcomes.get(arm, {})) for arm in dict(trained))
         _delete_removed(client, study, experiment)
         write_links(study, tracking_uri(study), experiment, find_runs(client, experiment, kind="cell"))
         return written
@@ -159,11 +161,23 @@ def _log_data(client, study: Study, run: str, results: dict[str, dict]) -> None:
             client.log_inputs(run, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
 
-def _track_arm(client, study: Study, experiment: str, arm: str) -> int:
-    """Logs means and intervals to an arm's run, and the report and the summaries of the data to the baseline's.
+def outcome_tags(study: Study) -> dict[str, dict[str, str]]:
+    """Arm -> tags with outcome and fidelity of the claims that training runs test, as in `claim/S0.10`: `holds; same
+    question`. A claim about a difference is of its treatment. Empty before the compare stage."""
+    from study.report.claims import claim_rows, with_runs, words
 
-    The run is kept, since it may hold a registered model. Metrics that the arm no longer has become NaN. Returns 1 if
-    it wrote anything.
+    tags: dict[str, dict[str, str]] = {}
+    for row in with_runs(claim_rows(study)) if (study.reports / "claims.json").exists() else []:
+        tags.setdefault(row.get("treatment") or row["arm"], {})[f"{CLAIM}{row['id']}"] = words(row)
+    return tags
+
+
+def _track_arm(client, study: Study, experiment: str, arm: str, outcomes: dict[str, str]) -> int:
+    """Logs means, intervals and outcomes to an arm's run, and the report and the summaries of the data to the
+    baseline's.
+
+    The run is kept, since it may hold a registered model. Metrics that the arm no longer has become NaN, and outcomes
+    that it no longer has are removed. outcomes: its part of `outcome_tags`. Returns 1 if it wrote anything.
     """
     import pandas as pd
 
@@ -174,13 +188,16 @@ def _track_arm(client, study: Study, experiment: str, arm: str) -> int:
     pages = [path for path in (page, page.with_name("README.md"))
              if arm == study.settings.baseline and path.exists()]
     summaries = summary_files(study.runs, summarised_tasks(study)) if arm == study.settings.baseline else []
-    tags, run = arm_tags(study, arm), arm_run(client, study, experiment, arm)
+    tags, run = arm_tags(study, arm) | outcomes, arm_run(client, study, experiment, arm)
     content, before = _content_hash([*pages, *summaries], json.dumps([row, tags])), client.get_run(run).data
     if before.tags.get("content") == content:
         return 0
     log_curves(client, run, [dict.fromkeys(before.metrics, math.nan) | row | {"step": 0, "time": now()}])
     for key, text in tags.items():
         client.set_tag(run, key, text)
+    for key in before.tags.keys() - tags.keys():
+        if key.startswith(CLAIM):
+            client.delete_tag(run, key)
     for path in pages:
         client.log_artifact(run, str(path), "report")
     for path in summaries:

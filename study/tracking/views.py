@@ -15,7 +15,8 @@ VIEW = "mlflow.sharedViewState."
 NOTE = """**{study}**: {arms} arms with {seeds} seeds each, all scored on the same masked tokens and the same texts.
 
 *Views* (top right) lists ready-made comparisons. Each arm is a top-level run that holds means over its seeds; its child
-runs are the cells. The chart icon is next to the search field.
+runs are the cells. Tags such as `claim/S0.10` of an arm are the outcomes of claims. The chart icon is next to the
+search field.
 
 | metric | meaning | better |
 |---|---|---|

@@ -126,7 +126,8 @@ def _outcome(sources: list[tuple[BatchSource, int]], data: Data, model: nn.Modul
     speed = progress.tokens / progress.seconds if progress.seconds else None
     return {"status": progress.status, "steps": progress.step, "tokens": progress.tokens,
             "parameters": parameter_count(model), "data": data.train.sha256,
-            "flops": training_flops(sources, data.tokenizer.vocabulary_size, progress.positions),
+            "flops": training_flops(sources, data.tokenizer.vocabulary_size,
+                                    progress.tokens if model.encoder.skip_padding else progress.positions),
             "rows_seen": progress.rows,
             "padding_share": 1 - progress.tokens / progress.positions if progress.positions else 0.0,
             "seconds": round(progress.seconds, 3),
@@ -134,9 +135,10 @@ def _outcome(sources: list[tuple[BatchSource, int]], data: Data, model: nn.Modul
 
 
 def training_flops(parts: Sequence[tuple[Phase | BatchSource, int]], vocabulary_size: int, positions: int) -> float:
-    """Returns the floating-point operations of training, padding included.
+    """Returns the floating-point operations of training.
 
-    parts: phases, or the sources of their batches, each with its number of steps. positions: those of all steps.
+    parts: phases, or the sources of their batches, each with its number of steps. positions: those of all steps,
+    without padding if it is skipped.
     """
     largest = max(part.batch_size * part.length for part, _ in parts)
     # steps of the largest batch that have the positions of a part

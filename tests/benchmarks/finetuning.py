@@ -1,15 +1,15 @@
-"""Fine-tuning speed against the Hugging Face Trainer: `python -m tests.benchmarks.finetuning` prints tokens per second.
+"""Fine-tuning speed against the Hugging Face Trainer, for reports/benchmarks.md: `make bench` runs it before speed.py.
 
 Both sides train a classifier of the same shape on the same texts, whose lengths vary as in AG News, in the same
 precision and with one thread, and count the same tokens (padding excluded). The Trainer groups texts by length, as ours
-does. The two sides alternate.
+does. The two sides alternate in one process.
 """
 from __future__ import annotations
 
 import argparse
 import contextlib
 import io
-import statistics
+import json
 import tempfile
 import time
 
@@ -23,9 +23,11 @@ from study.finetuning.fit import fit, optimisation
 from study.finetuning.texts import Texts
 from study.model.kernels import configure_processor
 from study.objectives.pretraining_model import new_model
-from tests.benchmarks.workload import SMALL, Shape, config_of, data_of
+from study.training.pretrain import hardware, versions
+from tests.benchmarks.speed import PRECISIONS, REPEATS, RESULTS, best, ratio
+from tests.benchmarks.workload import SMALL, Shape, config_of, data_of, stamp
 
-CLASSES, REPEATS = 4, 3
+CLASSES, ROWS = 4, 6400
 MEAN_LENGTH, SPREAD = 3.7, 0.35             # of the log-normal law of lengths: a median of 40 tokens
 
 
@@ -79,20 +81,44 @@ def trainer_speed(shape: Shape, texts: Texts, precision: str) -> float:
     return sum(map(len, texts.ids)) / (time.perf_counter() - began)
 
 
+SPEEDS = {"trainer": trainer_speed, "ours": our_speed}
+
+
+def workload(shape: Shape) -> str:
+    return (f"{shape.layers} x {shape.width}, at most {shape.length} tokens, batch {DEFAULT.batch_size}, vocabulary "
+            f"{shape.vocabulary:,}")
+
+
+def run(shape: Shape, texts: Texts, repeats: int) -> dict:
+    """Returns all measurements: {side: {precision: [one number per repetition]}}."""
+    measured: dict = {side: {precision: [] for precision in PRECISIONS} for side in SPEEDS}
+    for precision in PRECISIONS:
+        for _ in range(repeats):
+            for side, speed in SPEEDS.items():
+                measured[side][precision].append(speed(shape, texts, precision))
+    return measured
+
+
+def summary(measured: dict) -> dict:
+    """Returns the sides at their faster precision, each with its median, and our ratio to the Trainer."""
+    sides = {side: best(measured, side) for side in SPEEDS}
+    return {"sides": sides, "ratio": ratio(measured, "trainer", sides["ours"][0], sides["trainer"][0])}
+
+
 def main() -> None:
-    """Prints the medians of both sides and their ratio, which should be at least 1."""
+    """Writes finetuning.json and prints the ratio, which should be at least 1."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=6400)
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
     options = parser.parse_args()
     configure_processor(1)
-    texts, speeds = texts_of(SMALL, options.rows), {"trainer": [], "ours": []}
-    for _ in range(REPEATS):
-        for name, measure in (("trainer", trainer_speed), ("ours", our_speed)):
-            speeds[name].append(measure(SMALL, texts, options.precision))
-    medians = {name: statistics.median(numbers) for name, numbers in speeds.items()}
-    print(f"{SMALL.words}, {options.precision}, one thread: ours {medians['ours']:,.0f} tokens/s, Trainer "
-          f"{medians['trainer']:,.0f} tokens/s, ratio {medians['ours'] / medians['trainer']:.2f}")
+    texts = texts_of(SMALL, options.rows)
+    content = stamp() | {"hardware": hardware(), "versions": versions(), "workload": workload(SMALL),
+                         "rows": options.rows, "mean_length": float(np.mean([len(ids) for ids in texts.ids])),
+                         "measured": run(SMALL, texts, options.repeats)}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "finetuning.json").write_text(json.dumps(content, indent=1) + "\n")
+    print(f"fine-tuning, one thread: trainer x {summary(content['measured'])['ratio']['ratio']:.2f}")
 
 
 if __name__ == "__main__":

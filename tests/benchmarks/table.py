@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.analysis.decision_rules import ALPHA
 from study.analysis.statistics import t_estimate
+from tests.benchmarks import finetuning
 from tests.benchmarks.precision import MARGIN
 from tests.benchmarks.speed import PRECISIONS, RESULTS, summary
 from tests.benchmarks.workload import LEAST, SHAPES
@@ -33,7 +34,7 @@ def write_table() -> Path:
         machine=machine, repeats=len(measured["small"]["trainer"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
         precisions=PRECISIONS, columns=list(measured["small"]["ours"]), median=median, harness=_harness(), when=speed,
-        bfloat16=_bfloat16(), axes=AXES, work=MEASURED,
+        bfloat16=_bfloat16(), finetuning=_finetuning(), axes=AXES, work=MEASURED,
         least=LEAST, warmup=speed["warmup"], parts=speed["parts"], growth=growth_factors)
     draw_speed(median, RESULTS / "speed.png")
     path = RESULTS.parent / "benchmarks.md"
@@ -49,6 +50,15 @@ def _harness() -> dict | None:
     found = json.loads(path.read_text())
     draw_growth(found["growth"], RESULTS / "growth.png")
     return found
+
+
+def _finetuning() -> dict | None:
+    """The results of finetuning.py; None if it has not run."""
+    path = RESULTS / "finetuning.json"
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    return content | finetuning.summary(content["measured"])
 
 
 def _bfloat16() -> dict | None:

@@ -18,6 +18,7 @@ from study.data.masking import mask_rows
 from study.data.token_store import TokenStore
 from study.data.tokenizer import TokenizerInfo
 from study.training.trainer import Data
+from tests.support.studies import changed
 
 ROOT = Path(__file__).parents[2]
 WARMUP, LEAST = 6, 5                        # steps that are not counted (memory grows in them), and counted at least
@@ -56,12 +57,9 @@ def config_of(shape: Shape, precision: str = "float32", threads: int | None = No
     base = resolve(study, study.settings.baseline)
     values = {"steps": 10_000, "batch_size": shape.rows, "precision": precision, "threads": threads,
               "logging_steps": 50, "eval_steps": 10_000, "save_steps": 10_000, **training}
-    return base.model_copy(update={
-        "examples": base.examples.model_copy(update={"length": shape.length}),
-        "model": base.model.model_copy(update={"hidden_size": shape.width, "num_hidden_layers": shape.layers,
-                                               "num_attention_heads": shape.heads,
-                                               "intermediate_size": 4 * shape.width}),
-        "training": base.training.model_copy(update=values)})
+    return changed(base, examples={"max_seq_length": shape.length},
+                   model={"hidden_size": shape.width, "num_hidden_layers": shape.layers,
+                          "num_attention_heads": shape.heads, "intermediate_size": 4 * shape.width}, training=values)
 
 
 def data_of(shape: Shape, tokens: int = 400_000) -> Data:

@@ -1,21 +1,25 @@
-"""The sides of the speed benchmark: each takes its steps at a tiny shape, and the plain loop learns."""
+"""The sides of the benchmarks of speed: each takes its steps at a tiny shape, and the plain loop learns."""
+import json
 import math
+import re
 
 import pytest
 import torch
 
+from study.training.trainer import batches
+from tests.benchmarks import finetuning, table
 from tests.benchmarks.measure import our_speed
 from tests.benchmarks.plain import FIRST, MASK, Bert, masked, plain_speed, train_step
 from tests.benchmarks.trainer_baseline import trainer_speed
-from tests.benchmarks.workload import LEAST, WARMUP, Shape
+from tests.benchmarks.workload import LEAST, SHAPES, WARMUP, Shape, config_of, data_of
+from tests.support.studies import ROOT
 
 TINY = Shape("tiny", layers=1, width=16, heads=2, length=8, rows=4, vocabulary=64)
 
 
-@pytest.mark.parametrize("speed", [our_speed, plain_speed, trainer_speed])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_every_side_takes_its_steps(monkeypatch, speed, precision):
-    """Each moves its weights as often as it counts steps."""
+@pytest.fixture
+def steps(monkeypatch) -> list[bool]:
+    """Whether each step of AdamW has moved a weight."""
     steps, step = [], torch.optim.AdamW.step
 
     def counted(optimizer, *arguments, **more):
@@ -26,6 +30,23 @@ def test_every_side_takes_its_steps(monkeypatch, speed, precision):
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    return steps
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_our_side_trains_on_rows_of_the_shape(shape):
+    """Its speed counts that many tokens for each step."""
+    config = config_of(shape)
+    source = batches(config, data_of(shape, 20_000), 0, 0)
+    assert next(source).input_ids.shape == (shape.rows, shape.length)
+    source.close()
+    assert (config.model.hidden_size, config.model.num_hidden_layers) == (shape.width, shape.layers)
+
+
+@pytest.mark.parametrize("speed", [our_speed, plain_speed, trainer_speed])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_side_takes_its_steps(steps, speed, precision):
+    """Each moves its weights as often as it counts steps."""
     assert speed(TINY, precision, 0.01) > 0
     assert len(steps) > WARMUP + LEAST
     assert sum(steps) >= len(steps) - 1     # a learning rate may be 0 at the first step of a warm-up
@@ -56,3 +77,62 @@ def test_the_plain_loop_learns_what_follows_from_a_row(precision):
     losses = [train_step(model, optimizer, rows, TINY.vocabulary, precision) for _ in range(40)]
     assert losses[0] == pytest.approx(math.log(TINY.vocabulary), abs=0.3)
     assert losses[-1] < 0.1
+
+
+# ---- fine-tuning
+
+@pytest.mark.parametrize("side", finetuning.SPEEDS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_both_sides_fine_tune_on_every_text_once(monkeypatch, steps, side, precision):
+    texts, seen, embedding = finetuning.texts_of(TINY, 70), [], torch.nn.functional.embedding
+
+    def counted(ids, weight, *arguments, **more):
+        if len(weight) == TINY.vocabulary:
+            seen.append(int((ids != 0).sum()))
+        return embedding(ids, weight, *arguments, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "embedding", counted)
+    assert finetuning.SPEEDS[side](TINY, texts, precision) > 0
+    assert len(steps) == math.ceil(70 / finetuning.DEFAULT.batch_size)
+    assert sum(steps) >= len(steps) - 1
+    assert sum(seen) == sum(map(len, texts.ids))                        # tokens, without padding
+
+
+def test_both_sides_of_fine_tuning_take_turns(monkeypatch):
+    order = []
+    monkeypatch.setattr(finetuning, "SPEEDS", {
+        side: lambda shape, texts, precision, side=side: order.append((side, precision)) or len(order)
+        for side in ("trainer", "ours")})
+    measured = finetuning.run(TINY, finetuning.texts_of(TINY, 4), 2)
+    assert [side for side, _ in order] == ["trainer", "ours"] * 4
+    assert measured == {"trainer": {"float32": [1, 3], "bfloat16": [5, 7]},
+                        "ours": {"float32": [2, 4], "bfloat16": [6, 8]}}
+    summary = finetuning.summary(measured)
+    assert summary["sides"] == {"trainer": ("bfloat16", 6), "ours": ("bfloat16", 7)}
+    assert summary["ratio"] == {"ratio": 7 / 6, "low": 8 / 7, "high": 6 / 5}
+
+
+def test_the_page_has_the_speed_of_fine_tuning_once_it_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(table, "RESULTS", tmp_path / "benchmarks")
+    table.RESULTS.mkdir()
+    numbers = {precision: [1.0, 2.0] for precision in ("float32", "bfloat16")}
+    kinds = dict.fromkeys(("trainer", "plain", "ours", "matmul", "loop", "batch"), numbers)
+    when = {"date": "2020-01-01", "commit": "abcdef0"}
+    (table.RESULTS / "speed.json").write_text(json.dumps(when | {
+        "hardware": {"cores": 2, "processor": "made up", "gpu": None}, "seconds": 1.0, "warmup": 1,
+        "versions": {"torch": "0", "transformers": "0"}, "measured": dict.fromkeys(SHAPES, kinds),
+        "parts": dict.fromkeys(SHAPES, dict.fromkeys(("trainer", "ours"), {"all else": 1.0}))}))
+    assert "Fine-tuning" not in table.write_table().read_text()
+    (table.RESULTS / "finetuning.json").write_text(json.dumps(when | {
+        "workload": "a workload", "rows": 6400, "mean_length": 41.6,
+        "measured": {"trainer": {"float32": [900.0, 1000.0], "bfloat16": [10.0, 10.0]},
+                     "ours": {"float32": [3000.0, 2000.0], "bfloat16": [20.0, 20.0]}}}))
+    page = table.write_table().read_text()
+    assert "6,400 texts of 42 tokens" in page
+    assert "| a workload | 950 (float32) | 2,500 (float32) | **2.6** (2.0 to 3.3) |" in page
+
+
+def test_make_bench_measures_everything_that_the_page_shows():
+    """speed.py comes last, since it writes the page."""
+    target = re.search(r"^bench:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert re.findall(r"tests\.benchmarks\.(\w+)", target) == ["harness", "precision", "finetuning", "speed"]

@@ -146,9 +146,11 @@ def test_claims_and_pages_that_name_the_old_study_are_listed(tmp_path):
     from study.orchestration.rename import mentions
 
     study = fake_study(tmp_path / "project")
-    (study.folder / "README.md").write_text("<!-- tiny:begin (written by `study readme`) -->\n")
-    assert mentions(study, "tiny") == ["README.md"]
+    page = study.root / "reports/README.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text("<!-- tiny:begin (written by `study readme`) -->\n")
+    assert mentions(study, "tiny") == ["reports/README.md"]
     named = mentions(study, "plateau")
-    assert "README.md" not in named
+    assert "reports/README.md" not in named
     assert all(re.fullmatch(r"claim \S+ of experiments/claims.yaml", place) for place in named)
     assert named

@@ -8,7 +8,18 @@ from study.data.characters import character_tokenizer
 from study.data.evaluation_sets import load_evaluation_set
 from study.data.wordpiece import save
 from tests.support.bad_input import edited, settings_project, text_project, written
-from tests.support.inputs import Accepted, Refused, check, every, pieces, situations, summary, text_files, warned
+from tests.support.inputs import (
+    Accepted,
+    Refused,
+    check,
+    every,
+    pieces,
+    situations,
+    summary,
+    task_rows,
+    text_files,
+    warned,
+)
 
 SPECIALS = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
 THAI = "ภาษาไทยไม่มีช่องว่างระหว่างคำที่นี่ดีมาก"
@@ -55,6 +66,9 @@ def unknown(root: Path) -> int:
 
 LETTERS = "\n".join("abcdefghijklmnopqrstuvwxyz.") + "\n" + "\n".join(f"##{x}" for x in "abcdefghijklmnopqrstuvwxyz")
 FEW = LETTERS.replace("##e\n", "").replace("##i\n", "")
+UMLAUTS = f"{LETTERS}\n" + "\n".join(f"{letter}\n##{letter}" for letter in "äöüß")
+GERMAN = "Größere Häuser schützen"
+HINDI = "यह हिन्दी का एक छोटा सा पाठ है और इसमें मात्राएँ हैं"
 BERTS_LOWERCASE = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
                    "lowercase": True}
 TOKENIZERS = [
@@ -80,6 +94,21 @@ TOKENIZERS = [
     ("a tokenizer.json that lowercases", vocabulary(
         tokenizer_json(wordpiece_model(LETTERS), normalizer=BERTS_LOWERCASE), "words.json", lowercase=False),
      Accepted(warned("tokenizer", "its tokenizer lowercases the text, and `lowercase: false` does not"), True)),
+    ("a tokenizer.json that keeps accents", vocabulary(
+        tokenizer_json(wordpiece_model(LETTERS), normalizer=BERTS_LOWERCASE | {"strip_accents": False}), "words.json"),
+     Accepted(warned("tokenizer", "its tokenizer keeps accents, and the settings do not; set strip_accents to false"),
+              True)),
+    ("a tokenizer.json with accents", every(lines(GERMAN), vocabulary(
+        tokenizer_json(wordpiece_model(UMLAUTS), normalizer=BERTS_LOWERCASE | {"strip_accents": False}), "words.json",
+        strip_accents=False)), Accepted(summary("tokenizer", "warnings"), [])),
+    ("a vocabulary with accents", vocabulary(f"{SPECIALS}{UMLAUTS}\n"),
+     Accepted(warned("tokenizer", "6 of 61 pieces have accents or other marks, which the settings remove"), True)),
+    ("a vocabulary with accents that stay", every(lines(GERMAN), vocabulary(f"{SPECIALS}{UMLAUTS}\n",
+                                                                            strip_accents=False)),
+     Accepted(pieces("Größe"), ["g", "##r", "##ö", "##ß", "##e"])),
+    ("a tokenizer.json that ends words elsewhere", vocabulary(
+        tokenizer_json(wordpiece_model(LETTERS), pre_tokenizer={"type": "Whitespace"}), "words.json"),
+     Accepted(warned("tokenizer", "ends words in another way (Whitespace) than `word_splitting: bert`"), True)),
     ("few known words", every(vocabulary(f"{SPECIALS}{FEW}\n"), edited("corpus", quote=True)),
      Accepted(warned("tokenizer", "of the pieces of the training text are [UNK] (most often '"), True)),
     ("words that may not be quoted", every(vocabulary(f"{SPECIALS}{FEW}\n"), edited("corpus", quote=False)),
@@ -87,6 +116,25 @@ TOKENIZERS = [
     ("unknown words of the text itself", lines("some [UNK] words", "more [UNK] words"),
      Accepted(warned("tokenizer", "most of them because the text itself says so"), True)),
     ("Thai without splitting", lines(THAI, THAI[::-1], max_word_characters=10), Accepted(pieces(THAI), ["[UNK]"])),
+    ("Thai that is a small share of the pieces", lines(*[f"{'a b c ' * 90}{THAI}"] * 2, max_word_characters=10,
+                                                        vocabulary_size=200),
+     Accepted(warned("tokenizer", "0.4% of the pieces of the training text are [UNK] and hold 12.9% of its characters"),
+              True)),
+    ("Thai whose characters are words", lines(THAI, word_splitting="spaceless-characters", strip_accents=False,
+                                              vocabulary_size=200),
+     Accepted(warned("tokenizer", "of the training text"), False)),
+    ("rows of a task in another script", task_rows({"text": [THAI] * 40, "label": [0, 1] * 20}),
+     Accepted(warned("tokenizer", "100.0% of the pieces of the test rows of topic are [UNK]"), True)),
+    ("rows of a task in the script of the text", task_rows({"text": ["abe dein"] * 40, "label": [0, 1] * 20}),
+     Accepted(warned("tokenizer", "rows of topic"), False)),
+    ("vowel signs that go with accents", lines(HINDI, vocabulary_size=200),
+     Accepted(warned("tokenizer", "`lowercase: true` also removes accents, and with them vowel signs"), True)),
+    ("vowel signs that stay", lines(HINDI, vocabulary_size=200, strip_accents=False),
+     Accepted(warned("tokenizer", "vowel signs"), False)),
+    ("vowel signs that go on purpose", lines(HINDI, vocabulary_size=200, strip_accents=True),
+     Accepted(warned("tokenizer", "vowel signs"), False)),
+    ("accents of other scripts", lines("Café naïve", vocabulary_size=200),
+     Accepted(warned("tokenizer", "vowel signs"), False)),
     ("Thai with longer words", lines(THAI, THAI[::-1], max_word_characters=200, strip_accents=False,
                                      vocabulary_size=1000), Accepted(pieces(THAI), [THAI])),
     ("Thai by character", lines(THAI, word_splitting="spaceless-characters", strip_accents=False, vocabulary_size=200),
@@ -125,6 +173,15 @@ TOKENIZERS = [
     ("not a tokenizer", vocabulary("{}", "words.json"), Refused("words.json: not a tokenizer.json")),
     ("a folder without a vocabulary", vocabulary("{}", "pieces/config.json"),
      Refused("pieces has no tokenizer.json and no vocab.txt; it has config.json")),
+    ("a source with a slip", edited("tokenizer", source="trian"),
+     Refused("tokenizer.source trian: no such file or folder, neither here nor under")),
+    ("a folder with a slip", every(vocabulary(f"{SPECIALS}a\n", "pieces/vocab.txt"),
+                                   edited("tokenizer", source="peices")), Refused("Did you mean pieces?")),
+    ("a name without an owner", edited("tokenizer", source="private"),
+     Refused("Choose train, words, characters, lexicon, a vocab.txt, a tokenizer.json, a folder with one, or an id of "
+             "the hub as owner/name")),
+    ("an id without a connection", edited("tokenizer", source="owner/name"),
+     Refused("no connection, and it is not in the cache")),
     ("no such json", edited("tokenizer", source="nowhere.json"), Refused("nowhere.json: no such file")),
 ]
 HEADLINES = [f"headline {number} says little." for number in range(300)]

@@ -1,4 +1,5 @@
 """Text in the files that people have it in: what the corpus stage makes of each, and the line that refuses it."""
+import gzip
 import json
 import shutil
 import socket
@@ -151,6 +152,18 @@ TEXT = [
         lambda root: (root / "data/words/validation.parquet").rename(root / "data/words/dev.parquet"),
         edited("corpus", splits={"train": "train[:9]", "validation": "dev", "test": "test"})), Accepted(count, 30)),
     ("brackets and spaces in a name", named("my [new] text*"), Accepted(count, 30)),
+    ("an ending in upper case", text_files({"train.TXT": BY_LINE}, BY_LINE, "txt"), Accepted(documents, AS_TWO)),
+    ("a table with its ending in upper case", text_files({"train.CSV": "text\nA cat sat. It ran.\nDogs bark.\n"},
+                                                         "text\nOne.\nTwo.\n", "csv"), Accepted(documents, AS_TWO)),
+    ("compressed with both endings in upper case", text_files(
+        {"train.JSONL.GZ": gzip.compress(as_json(TWO, True).encode())}, as_json(TWO, True), "jsonl"),
+     Accepted(documents, AS_TWO)),
+    ("compressed csv with its ending in upper case", text_files(
+        {"train.csv.GZ": gzip.compress(b"text\nA cat sat. It ran.\nDogs bark.\n")}, "text\nOne.\nTwo.\n", "csv"),
+     Accepted(documents, AS_TWO)),
+    ("parts with endings in both cases", text_files(
+        {"train/1.jsonl": as_json(TWO, True), "train/2.JSONL": as_json(TWO, True)}, as_json(TWO, True), "jsonl"),
+     Accepted(documents, AS_TWO * 2)),
     ("task in csv", every(files("topics", {f"{split}.csv": "text,label\n" + "some words,0\nother words,1\n" * 20
                                            for split in ("train", "test")})), Accepted(count, 30)),
 ]
@@ -166,6 +179,10 @@ REFUSED_TEXT = [
      Refused("topics: it has train.parquet; put test.parquet")),
     ("two formats", written("data/words/train.csv", "text\na\n"),
      Refused("the split train is there more than once (train.csv, train.parquet); keep one, or set `format`")),
+    ("an ending in both cases", text_files({"train.csv": "text\na\n", "train.CSV": "text\na\n"}, "text\na\n", "csv"),
+     Refused("the split train is there more than once (train.CSV, train.csv); keep one, or set `format`")),
+    ("parquet in gzip", text_files({"train.parquet.gz": "PAR1"}, "text\na\nb\n", "csv"),
+     Refused("train.parquet.gz: parquet is compressed inside and is not read as .gz; unpack it with gunzip")),
     ("a format that is not there", edited("corpus", format="json"), Refused("put train.json in")),
     ("a missing shard", shards(2, 3), Refused("2 shards are there, but their names say 3; put the missing ones there")),
     ("a shard too many", shards(2, 1), Refused("their names say 1; remove those of another download")),

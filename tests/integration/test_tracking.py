@@ -1,4 +1,5 @@
 """MLflow as a view of the files: repeated calls change nothing, nothing is duplicated, and training never waits."""
+import json
 import math
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from study import StudyError
 from study.config.load import load_study
 from study.data.summary_tables import STAGES
+from study.report.claims import claim_rows, with_runs
 from study.tracking.client import serve_ui, tracking_uri
 from study.tracking.live import LiveRun
 from study.tracking.runs import FILES, track
@@ -180,6 +182,44 @@ def test_a_new_description_of_an_arm_reaches_its_runs(study, database):
     assert track(load_study(study.folder)) == 3         # the arm and its two cells
     _, described = runs(study, arm="dynamic")
     assert [run.data.tags["mlflow.note.content"] for run in described] == 3 * ["Masks are drawn again."]
+
+
+def test_the_run_of_an_arm_has_the_outcomes_of_its_claims(study, database):
+    shutil.copy(database, study.root)
+    path = study.reports / "claims.json"
+    claims = json.loads(path.read_text())
+    claims["A/A"] = claims["L10"] | {"treatment": "static", "baseline": "dynamic"}
+    path.write_text(json.dumps(claims))
+    tested = {row["id"]: row for row in with_runs(claim_rows(study))}
+    path.unlink()
+    assert track(study) == 6                # before the compare stage
+    assert outcomes(study) == {"dynamic": {}, "static": {}}
+    path.write_text(json.dumps(claims))
+    assert track(study) == 2                # the two arms
+    assert track(study) == 0
+    expected = {arm: {f"claim/{name}": f"{row['shown']}; {row['fidelity']}" for name, row in tested.items()
+                      if (row.get("treatment") or row["arm"]) == arm} for arm in ("dynamic", "static")}
+    assert all(expected.values())
+    assert outcomes(study) == expected
+    claims["S0.10"]["result"]["outcome"] = "holds"
+    del claims["A/A"]
+    path.write_text(json.dumps(claims))
+    assert track(study) == 2
+    assert outcomes(study)["dynamic"]["claim/S0.10"].startswith("holds")
+    assert outcomes(study)["static"] == {}
+    client, (run,) = runs(study, kind="arm", arm="dynamic")
+    found = client.search_runs([run.info.experiment_id], """tags."claim/S0.10" LIKE 'holds%'""")    # as in docs
+    assert [other.info.run_name for other in found] == ["dynamic"]
+
+
+def outcomes(study) -> dict[str, dict[str, str]]:
+    """Arm -> the tags about claims of its run. No run of a cell has any."""
+    tags = {run.info.run_name: {key: text for key, text in run.data.tags.items() if key.startswith("claim/")}
+            for kind in ("arm", "cell") for run in runs(study, kind=kind)[1]}
+    cells = [name for name in tags if name.rpartition("-")[0]]
+    assert len(cells) == 4
+    assert not any(tags.pop(name) for name in cells)
+    return tags
 
 
 def test_a_metric_that_an_arm_no_longer_has_is_nan(study, database):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from study.config.schema.base import Fraction, Name, Settings
+from study.config.schema.base import Fraction, Name, Settings, unique
 from study.config.schema.probe import ProbeTask
 from study.config.validation_errors import explained
 
@@ -22,6 +22,14 @@ class FinetuneTask(ProbeTask):
     """Column that contains the second text of a pair; null: single texts."""
 
     @model_validator(mode="after")
+    def _pair_differs(self):
+        if self.text_pair in (self.text, self.label):
+            other = "text" if self.text_pair == self.text else "label"
+            raise ValueError(f"text_pair: {self.text_pair} is the column of the {other} as well; name the one with the "
+                             f"second text, or null for single texts")
+        return self
+
+    @model_validator(mode="after")
     def _drawn_by_size(self):
         if self.draws > 1:
             raise ValueError("draws: fine-tuning draws rows for each of recipe.train_sizes; remove draws")
@@ -31,7 +39,7 @@ class FinetuneTask(ProbeTask):
 class FinetuneRecipe(Settings):
     """How a classifier is trained. Learning rate, warm-up and optimiser do not depend on the arm."""
 
-    train_sizes: Annotated[list[PositiveInt], Field(min_length=1)]
+    train_sizes: Annotated[list[PositiveInt], Field(min_length=1), unique]
     """Numbers of labelled rows to fine-tune on, those held out included. Claims use the last one."""
 
     seeds: PositiveInt

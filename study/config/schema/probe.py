@@ -3,9 +3,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, StrictInt, StrictStr, model_validator
+from pydantic import Field, PositiveInt, StrictBool, StrictInt, StrictStr, model_validator
 
 from study.config.schema.base import TRAIN_TEST, Name, RelativePath, Settings, Word, unique, unique_values
+
+LabelValue = StrictInt | StrictStr | StrictBool
 
 
 class ProbeTask(Settings):
@@ -38,12 +40,14 @@ class ProbeTask(Settings):
     """Column that contains the class: 0, 1, ..., or its name, or one of `label_values`."""
 
     labels: Annotated[list[Word], Field(min_length=2), unique]
-    """Names of the classes, in order. If the data has names, they decide which class is which."""
+    """Names of the classes, in order. If the data has names, they decide which class is which. So do its numbers, if
+    they are names here in other places."""
 
-    label_values: Annotated[list[StrictInt | StrictStr], unique] | None = None
-    """The values of the column `label`, in the order of `labels`; null: 0, 1, ... or the names."""
+    label_values: Annotated[list[LabelValue], unique] | None = None
+    """The values of the column `label`, in the order of `labels`; null: 0, 1, ... or the names. true and false are the
+    same as the words "true" and "false"."""
 
-    ignored_labels: Annotated[list[StrictInt | StrictStr], unique] = []
+    ignored_labels: Annotated[list[LabelValue], unique] = []
     """Rows with one of these values are left out, for example -1 where it means that a row has no label."""
 
     train_rows: PositiveInt | None
@@ -58,6 +62,12 @@ class ProbeTask(Settings):
 
     take: Literal["drawn", "first"] = "drawn"
     """Which `train_rows` and `test_rows` rows are used: drawn ones, or the first ones in the order of the data."""
+
+    @model_validator(mode="after")
+    def _columns_differ(self):
+        if self.label == self.text:
+            raise ValueError(f"label: {self.label} is the column of the text as well; name the column of the classes")
+        return self
 
     @model_validator(mode="after")
     def _values_fit(self):

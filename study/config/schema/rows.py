@@ -18,7 +18,8 @@ class Tokenizer(Settings):
     source: RelativePath
     """`train` to train on the corpus, `words` for its whole words, separated by white space, `characters` for its
     characters, `lexicon` for the words of the synthetic corpus, a vocab.txt or tokenizer.json or a folder with one
-    (next to experiments/, or below data/ or STUDY_DATA), or a hub id."""
+    (next to experiments/, or below data/ or STUDY_DATA), or a hub id: `owner/name`, or one of BERT's own names such as
+    bert-base-uncased."""
 
     vocabulary_size: PositiveInt
     """Largest number of pieces, special tokens included."""

@@ -93,6 +93,10 @@ class Training(Settings):
     compile: bool
     """Whether to use torch.compile. It takes about a minute before step 1 and pays off for large models on a GPU."""
 
+    skip_padding: bool = False
+    """Whether the layers leave out padding wherever attention does not need it. Faster where rows are padded; the
+    result differs by rounding and, with dropout, by other random numbers."""
+
     threads: PositiveInt | None
     """Processor threads. A fixed number makes the result independent of the machine's load; null: PyTorch's choice."""
 
@@ -131,6 +135,9 @@ class Training(Settings):
     def _steps_fit(self):
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
+        if self.skip_padding and self.compile:
+            raise ValueError("skip_padding with compile: the number of tokens differs from step to step, so torch "
+                             "would compile again and again; set one of them to false")
         if self.lr_scheduler_type == "inverse-sqrt" and not self.warmup_steps and self.steps:
             raise ValueError("lr_scheduler_type inverse-sqrt needs warmup_steps above 0, from which the rate decays")
         if self.batch_size % self.gradient_accumulation_steps:

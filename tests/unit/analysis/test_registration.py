@@ -164,6 +164,19 @@ def test_arms_and_seeds_are_part_of_the_hash_of_a_registration(study):
     assert len(hashes) == 4
 
 
+def test_arms_and_seeds_that_were_added_after_the_runs_are_compared_but_not_in_the_hash(study):
+    path = with_results(study).runs / "claims.json"
+    (content,) = json.loads(path.read_text())
+    original = {key: content[key] for key in ("date", "commit", "claims", "families")}
+    write_content(path, [original])
+    (before,) = read_registrations(study)
+    write_content(path, [content | {"amended": "2030-01-01 00:00 UTC"}])
+    (after,) = read_registrations(study)
+    assert after.hash == before.hash
+    assert changed(study) == set()
+    assert changed(edited(study, "  steps: 12\n", "  steps: 24\n")) == {BOTH, ONE}
+
+
 def entries_after_registering(study) -> int:
     register_claims(study)
     return len(read_registrations(study))

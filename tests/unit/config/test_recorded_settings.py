@@ -184,6 +184,7 @@ def test_only_settings_that_were_added_later_have_a_default():
              "inputs.repeated_fraction", "masking.random_from", "masking.unknown", "model.hidden_act",
              "model.layer_norm_eps", "model.embedding_dropout", "training.local_attention_from",
              "training.count_embeddings_at", "training.warmup_from_zero", "training.decay_biases_and_norms",
+             "training.skip_padding",
              "examples.remasked", "masking.draws", "model.embedding_scale", "inputs.prepared",
              "tokenizer.strip_accents", "tokenizer.word_splitting", "tokenizer.max_word_characters",
              "examples.windows"}

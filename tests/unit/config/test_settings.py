@@ -151,7 +151,7 @@ def test_every_member_of_a_union_is_named_in_one_message(project):
     with pytest.raises(StudyError) as error:
         load_study(project(lambda content: content["probe"]["tasks"][0].update(label_values=[1.5])))
     assert str(error.value).endswith("probe.tasks.0.label_values.0: Input should be a valid integer or a valid string "
-                                     "(found 1.5)")
+                                     "or a valid boolean (found 1.5)")
 
 
 @pytest.mark.parametrize("key", ["text", "label", "name", "splits"])

@@ -2,6 +2,7 @@
 import gzip
 import re
 
+import datasets
 import pandas as pd
 import pytest
 
@@ -30,6 +31,8 @@ BAD = {
     "a line that is cut": ("rows.jsonl", b'{"text": "a"}\n\n{"text" 5}', "rows.jsonl, line 3: not JSON (Expecting ':' "
                            "delimiter, column 9); write one object per line"),
     "a name that says compressed": ("rows.csv.gz", b"text\na\n", "rows.csv.gz: cannot be read as csv: Not a gzipped"),
+    "compressed parquet": ("rows.parquet.gz", gzip.compress(b"PAR1"), "rows.parquet.gz: parquet is compressed inside "
+                           "and is not read as .gz; unpack it with gunzip"),
     "a folder": (".", b"", "is a folder; name a file in it"),
 }
 
@@ -44,6 +47,24 @@ def test_a_file_that_cannot_be_read_is_one_line_with_its_name_and_the_remedy(tmp
     with pytest.raises(StudyError, match=re.escape(message)) as error:
         read_table(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["rows.CSV", "rows.csv.GZ", "rows.CSV.GZ"])
+def test_endings_may_be_in_upper_case(tmp_path, name):
+    content = b"text,label\nA cat.,1\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("GZ") else content)
+    assert read_table(tmp_path / name).to_dict("list") == {"text": ["A cat."], "label": ["1"]}
+
+
+def test_a_table_has_the_names_of_its_classes(tmp_path):
+    features = datasets.Features({"text": datasets.Value("string"), "stars": datasets.Value("int64"),
+                                  "label": datasets.ClassLabel(names=["pos", "neg"])})
+    rows = {"text": ["a", "b", "c", "d"], "stars": [0, 1, 0, 1], "label": [1, 0, -1, None]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    table = read_table(tmp_path / "rows.parquet")
+    assert table.stars.tolist() == [0, 1, 0, 1]
+    assert table.label.tolist()[:3] == ["neg", "pos", -1]
+    assert table.label.isna().tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize(("content", "message"), [

@@ -236,3 +236,69 @@ def test_the_nearest_neighbour_is_scikit_learns():
         vectors, return_distance=False)[:, 1]
     assert (nearest_labels(vectors.astype(np.float32), labels) == labels[found]).mean() > 0.999
     assert set(nearest_labels(np.full((4, 2), np.inf), np.array([1, 2, 2, 0]))) == {2}
+
+
+# ---- the tutorial's probe, against a plain implementation of what it describes
+
+def plain_probe(train, labels, rows=2000, epochs=20, batch_size=64, optimizer=torch.optim.AdamW, rate=1e-3,
+                standardised=False):
+    """A linear layer as PyTorch initialises it, trained on the first rows in a new order in each epoch."""
+    x, y = torch.tensor(train[:rows]), torch.tensor(labels[:rows])
+    if standardised:
+        x = (x - x.mean(0)) / x.std(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(x.shape[1], 4)
+        update, loss_of = optimizer(layer.parameters(), lr=rate), torch.nn.CrossEntropyLoss()
+        for _ in range(epochs):
+            order = torch.randperm(len(x))
+            for begin in range(0, len(x), batch_size):
+                batch = order[begin:begin + batch_size]
+                update.zero_grad()
+                loss_of(layer(x[batch]), y[batch]).backward()
+                update.step()
+    return layer.requires_grad_(False)
+
+
+def close_calls(layer, vectors, margin=1e-4):
+    """The vectors, moved to where the two likeliest classes of the layer differ by `margin` in their logits. So the
+    predictions for them change if the weights do."""
+    x = torch.tensor(vectors)
+    top = layer(x).topk(2)
+    between = layer.weight[top.indices[:, 0]] - layer.weight[top.indices[:, 1]]
+    gap = top.values[:, 0] - top.values[:, 1]
+    return (x - ((gap - margin) / between.square().sum(1))[:, None] * between).numpy()
+
+
+@pytest.fixture(scope="module")
+def plainly_probed():
+    """Training vectors and labels of 2,100 rows, 520 close calls of the plain probe, and its predictions for them."""
+    x, y = labelled(2100, distance=0.7)
+    layer = plain_probe(x, y)
+    test = close_calls(layer, labelled(520, distance=0.7, seed=1)[0])
+    return x, y, test, layer(torch.tensor(test)).argmax(1).numpy()
+
+
+def test_the_tutorials_probe_predicts_what_a_plain_loop_does(plainly_probed):
+    """The initial weights and the order of rows are alike, since both come from seed 0."""
+    assert tutorial_probe(*plainly_probed) == {"accuracy": 1.0, "rows": [2000, 500]}
+
+
+@pytest.mark.parametrize("other", [
+    {"rows": 2100}, {"epochs": 19}, {"batch_size": 32}, {"optimizer": torch.optim.Adam}, {"rate": 1.05e-3},
+    {"standardised": True}])
+def test_the_predictions_show_any_difference_between_the_two(plainly_probed, other):
+    x, y, test, predicted = plainly_probed
+    assert (plain_probe(x, y, **other)(torch.tensor(test)).argmax(1).numpy() != predicted)[:500].any()
+
+
+def test_the_tutorials_probe_reads_cls_in_the_last_layer_in_the_order_of_the_first_draw(study, plainly_probed):
+    x, y, test, predicted = plainly_probed
+    order = np.random.default_rng(2).permutation(len(x))
+    vectors = {split: [PooledStates(cls=-rows, mean=-rows), PooledStates(cls=rows, mean=-rows)]
+               for split, rows in (("train", x[order]), ("test", test))}
+    settings = changed(study.settings, probe={"controls": True, "layers": "last", "train_sizes": [],
+                                              "poolings": ["cls"], "regularization": [1.0]}).probe
+    draws = [np.argsort(order), np.arange(len(x))]
+    scores, _ = probe_module._scores(vectors, {"train": y[order], "test": predicted}, draws, settings)
+    assert scores["tutorial"] == {"accuracy": 1.0, "rows": [2000, 500]}

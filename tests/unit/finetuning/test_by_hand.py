@@ -1,15 +1,21 @@
 """`study finetune CELL --task FILE`: what files it reads, what it prints, and what it exports."""
+import hashlib
 import os
 import re
 import shutil
 import stat
+from pathlib import Path
 
+import datasets
 import pandas as pd
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from study import StudyError
+from study.analysis.results import read_json
+from study.analysis.statistics import rate_interval
 from study.cli.app import app
 from study.config.load import load_study
 from study.data.tokenizer import TokenizerInfo, load
@@ -25,6 +31,8 @@ WRITERS = {"csv": lambda frame, path: frame.to_csv(path, index=False),
            "tsv": lambda frame, path: frame.to_csv(path, index=False, sep="\t"),
            "json": lambda frame, path: frame.to_json(path, orient="records"),
            "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+           "CSV": lambda frame, path: frame.to_csv(path, index=False),
+           "JSONL.GZ": lambda frame, path: frame.to_json(path, orient="records", lines=True),
            "parquet": lambda frame, path: frame.to_parquet(path)}
 
 
@@ -53,9 +61,32 @@ def test_numbers_are_labels_in_the_order_of_numbers(tmp_path):
     assert split_rows(tmp_path / "rows.csv", None)[2] == ["2", "9", "10"]
 
 
+def with_names(path: Path, names: list[str], labels: list[int]) -> Path:
+    """Writes a file whose labels have these names in the file itself."""
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    rows = {"text": [f"text {number}" for number in range(len(labels))], "label": labels}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    return path
+
+
+def test_names_of_classes_decide_which_class_is_which(tmp_path):
+    """Training and test rows number the same classes in different orders."""
+    task = with_names(tmp_path / "rows.parquet", ["pos", "neg"], [0, 1, 1, 0] * 3)
+    test = with_names(tmp_path / "test.parquet", ["neg", "pos"], [0, 1, 1])
+    train, heldout, labels = split_rows(task, test)
+    assert labels == ["neg", "pos"]
+    assert train.sort_values("text", key=lambda texts: texts.str[5:].astype(int)).label.tolist() == [1, 0, 0, 1] * 3
+    assert heldout.label.tolist() == [0, 1, 1]
+
+
+def test_rows_without_a_label_are_refused_where_classes_have_names(tmp_path):
+    with pytest.raises(StudyError, match="rows.parquet: 2 rows have -1, which marks rows without a label"):
+        read_labelled(with_names(tmp_path / "rows.parquet", ["neg", "pos"], [0, -1, 1, -1]))
+
+
 BAD = {
     "another kind of file": ("rows.txt", "text,label\n", "rows.txt: its name must end in .parquet, .csv, .tsv, .json "
-                             "or .jsonl, to which .gz may be added; rename or convert the file"),
+                             "or .jsonl (to all but .parquet .gz may be added); rename or convert the file"),
     "no file": ("gone.csv", None, "gone.csv: no such file"),
     "no rows": ("rows.csv", "text,label\n", "rows.csv: has no rows"),
     "semicolons": ("rows.csv", "text;label\na;b\n", "';' seems to separate the fields"),
@@ -176,6 +207,61 @@ def test_the_command_learns_prints_and_exports_what_it_scored(frame, tmp_path):
         logits = loaded(**tokenizer(test.text.tolist(), padding=True, return_tensors="pt")).logits
     assert (logits.argmax(-1).numpy() == test.label.to_numpy()).mean() == pytest.approx(done.accuracy)
     assert not (study.cell("dynamic", 0) / "finetune.json").exists()
+    printed = {match[1]: int(match[2].replace(",", ""))
+               for match in re.finditer(r"^  (\S+)  ([\d,]+) bytes$", result.output, re.M)}
+    assert printed == {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= printed.keys()
+    check_card((tmp_path / "out/README.md").read_text(), study, done, tmp_path / "rows.csv")
+    check_how_to_load((tmp_path / "out/README.md").read_text(), tmp_path / "out", test.text.tolist()[0], loaded)
+
+
+def check_card(card: str, study, done, task: Path) -> None:
+    """The card of the exported classifier has the data file, the classes, the accuracy, the recipe and the cell."""
+    _, head, text = card.split("---\n", 2)
+    metadata = yaml.safe_load(head)
+    (result,) = metadata["model-index"][0]["results"]
+    assert (metadata["pipeline_tag"], metadata["model_name"]) == ("text-classification", "dynamic-0-rows")
+    assert (result["dataset"]["name"], result["metrics"][0]["value"]) == ("rows.csv", round(done.accuracy, 4))
+    assert re.findall(r"^## (.*)$", text, re.M) == ["Data", "Scores", "Settings", "Limits", "How to load"]
+    assert f"`rows.csv` (SHA-256 {hashlib.sha256(task.read_bytes()).hexdigest()[:16]})" in text
+    held_out = re.search(r": (\d+) rows, and (\d+) held out to .* Tested on 24 rows drawn from the same file", text)
+    assert int(held_out[1]) + int(held_out[2]) == 96
+    counts = {name: list(map(int, rows)) for name, *rows in re.findall(
+        r"^\| (no|yes) \| (\d+) \| (\d+) \| (\d+) \|$", text, re.M)}
+    assert [sum(rows) for rows in counts.values()] == [60, 60]
+    assert [rows[2] for rows in counts.values()] == [12, 12]
+    assert [sum(rows) for rows in zip(*counts.values(), strict=True)] == [int(held_out[1]), int(held_out[2]), 24]
+    numbers = re.search(r"^\| accuracy, 24 test rows of rows.csv \| (\S+) \[(\S+), (\S+)\] \| 0.5 \|$", text, re.M)
+    assert [float(number) for number in numbers.groups()] == pytest.approx(
+        [done.accuracy, *rate_interval(round(24 * done.accuracy), 24)], rel=1e-3)
+    assert "| `finetune.recipe.epochs` | 6 |" in text
+    assert "train_sizes" not in text
+    assert "the arm dynamic, seed 0, of the study tiny" in text
+    assert f"`{read_json(study.cell('dynamic', 0) / 'training.json')['fingerprint']}`" in text
+
+
+def check_how_to_load(card: str, folder: Path, example: str, model) -> None:
+    """The code of the card gives the class of a text."""
+    from transformers import AutoTokenizer
+
+    names: dict = {"FOLDER": str(folder)}
+    exec(re.search(r"```python\n(.*?)```", card, re.S)[1].replace("A text.", example), names)
+    rows = AutoTokenizer.from_pretrained(folder)([example], return_tensors="pt")
+    with torch.inference_mode():
+        assert names["classes"] == [model.config.id2label[int(model(**rows).logits.argmax())]]
+
+
+def test_the_card_of_a_classifier_names_both_files_and_escapes_the_names_of_classes(tmp_path):
+    from study.analysis.model_card import ClassifierRun, classifier_card
+
+    run = ClassifierRun([("a.csv", "ab" * 32), ("b.csv", "cd" * 32)], {"x | y": (3, 1, 2), "z": (30, 2, 8)}, 0.9, 0.8,
+                        1e-3, DEFAULT.model_dump() | {"max_length": 9})
+    card = classifier_card(load_study(trained_project()), "dynamic", 0, "BertForSequenceClassification", run)
+    assert "Fine-tuned on `a.csv` (SHA-256 abababababababab): 33 rows, and 3 held out" in card
+    assert "Tested on 10 rows of `b.csv` (SHA-256 cdcdcdcdcdcdcdcd)." in card
+    assert "| x \\| y | 3 | 1 | 2 |" in card
+    assert "| accuracy, 10 test rows of b.csv | 0.9 [0.555, 0.9975] | 0.8 |" in card
+    assert "at most 9 tokens" in card
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -8,7 +8,7 @@ from study.analysis.verdict import DECIDED
 from study.report.facts import gather
 from study.report.findings import clearest, findings, sentence
 from study.report.page import write_report
-from study.report.readme import markers, readme_block, update_readme
+from study.report.readme import findings_block, markers, update_readme
 from tests.support.drawings import without_drawings
 from tests.support.fake_arms import many_arms
 from tests.support.fake_results import compare, fake_study
@@ -132,10 +132,11 @@ def test_a_study_without_an_aa_control_has_no_noise(tmp_path, undrawn):
 
 def test_readme_and_verdicts_are_written_between_their_markers(reported):
     (begin, end), root = markers(reported), reported.root
-    (root / "README.md").write_text(f"Head\n{begin}old{end}\ntail\n")
+    page = root / "reports/README.md"
+    page.write_text(f"Head\n{begin}old{end}\ntail\n")
     for _ in range(2):                      # a second run changes nothing
-        assert root / "README.md" in update_readme(reported)
-        assert (root / "README.md").read_text() == f"Head\n{begin}{readme_block(reported)}{end}\ntail\n"
+        assert page in update_readme(reported)
+        assert page.read_text() == f"Head\n{begin}{findings_block(reported)}{end}\ntail\n"
         verdicts = (root / "docs" / "verdicts.md").read_text()
         assert verdicts.count(begin) == verdicts.count(end) == 1
         rows = [name for name in re.findall(r"^\| (\S+) \|", verdicts, re.M) if name != "claim"]
@@ -144,17 +145,24 @@ def test_readme_and_verdicts_are_written_between_their_markers(reported):
 
 
 def test_the_block_has_one_figure_and_links_that_exist(reported):
-    block = readme_block(reported)
+    block = findings_block(reported)
     assert block.count("![") == 1
     assert 1 <= len(re.findall(r"^- ", block, re.M)) <= 5
-    links = set(re.findall(r"\]\(([^)#]+)", block)) - {"docs/verdicts.md"}
-    assert [link for link in links if not (reported.root / link).exists()] == []
+    links = set(re.findall(r"\]\(([^)#]+)", block))
+    assert links
+    assert [link for link in links if not (reported.root / "reports" / link).exists()] == []
 
 
-def test_a_readme_without_a_block_for_the_study_stays(tmp_path):
-    study = fake_study(tmp_path)
-    (tmp_path / "README.md").write_text("Head\n")
-    compare(study)
-    assert update_readme(study) == [tmp_path / "docs/verdicts.md"]
-    assert (tmp_path / "README.md").read_text() == "Head\n"
-    assert "<!-- tiny:begin" in (tmp_path / "docs/verdicts.md").read_text()
+def test_a_page_without_a_block_for_the_study_gets_one_at_its_end(reported):
+    (begin, end), root = markers(reported), reported.root
+    pages = [root / "reports/README.md", root / "docs/verdicts.md"]
+    for page in pages:
+        page.unlink(missing_ok=True)
+    page = root / "docs/plateau.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text("Head\n")
+    assert update_readme(reported) == pages
+    head = "# Findings\n\nWhat this project's training runs show, study by study.\n\n"
+    assert pages[0].read_text().startswith(head + begin)
+    assert pages[0].read_text().endswith(f"{end}\n")
+    assert page.read_text() == "Head\n"     # only a study of the plateau has a block there

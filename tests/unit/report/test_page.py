@@ -253,6 +253,12 @@ def test_the_registration_is_shown_with_commit_and_hash(tmp_path, undrawn):
     assert waiting
     assert set(waiting) < set(entry["claims"])
     assert not any(re.search(rf"^\| {re.escape(name)} \|", text, re.M) for name in waiting)
+    path.write_text(json.dumps([entry | {"date": "2026-11-26 10:00 UTC", "amended": "2026-11-27 10:00 UTC"}]))
+    text = pages(study)["README.md"].decode()
+    assert ("The settings of the arms and the seeds joined this record on 2026-11-27 10:00 UTC, after the runs, as "
+            "these have them.\nMade stricter after that, on 2026-11-27 17:17 UTC: a test has 5 % divided by") in text
+    path.write_text(json.dumps([entry | {"date": "2026-11-28 10:00 UTC"}]))
+    assert "Made stricter" not in pages(study)["README.md"].decode()
     path.write_text(json.dumps([entry, entry]))
     later = ("Claims that were registered later have an error rate of 5 % of their own, and their baseline's runs were "
              "known by then.")

@@ -11,6 +11,8 @@ from study.analysis.results import StudyResults
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
 from study.config.load import load_study
+from study.report.facts import gather
+from study.report.findings import clearest, findings
 from study.report.page import write_report
 from study.report.plateau import escape_findings, neighbour_attention, plateau_section
 from tests.support.drawings import without_drawings
@@ -43,11 +45,13 @@ def test_the_report_leads_with_the_escapes(fake):
     text = (fake.reports / "README.md").read_text()
     findings = text[text.index("## Findings"):text.index("## Outcomes")]
     assert "- dynamic, the baseline, leaves the unigram plateau in none of 2 runs within 12 steps." in findings
-    assert "static, at step 8 at every seed" in findings
+    assert "Too few runs for a test: static (8)." in findings
     row = next(line for line in findings.splitlines() if line.startswith("| static |"))
     cells = [cell.strip() for cell in row.split("|")]
     assert cells[2:5] == ["2 of 2", "8", "the same at every seed"]
-    assert cells[7:9] == ["−32", "the same at every seed"]      # the runs of dynamic end on the plateau, at step 40
+    assert cells[7:9] == ["≤ −32", "at every seed"]     # the runs of dynamic end on the plateau, at step 40
+    assert "; ≥ or ≤ if runs of one of the two arms never left it, so that" in findings
+    assert "An escape step is known to one validation interval, 4 steps." in findings
     assert cells[-2] == "80.0"
     assert "| dynamic | 0 of 2 | ∞ |" in findings
     for name in ("plateau-survival", "plateau-attention"):
@@ -60,10 +64,60 @@ def test_what_is_measured_after_training_is_left_out(fake, undrawn):
     write_report(fake)
     text = (fake.reports / "README.md").read_text()
     assert re.findall(r"^## (.*)", text, re.M) == [
-        "Findings", "When runs leave the plateau", "Outcomes", "Checks of code and arithmetic", "Arms", "Methods",
-        "Reproduction"]
+        "Findings", "Ladder of references", "When runs leave the plateau", "Outcomes",
+        "Checks of code and arithmetic", "Arms", "Methods", "Reproduction"]
     drawn = {path.stem for path in (fake.reports / "figures").glob("*.svg")}
-    assert drawn == {"plateau-survival", "plateau-attention", "curves-mask-schedule", "search"}
+    assert drawn == {"ladder", "plateau-survival", "plateau-attention", "curves-mask-schedule", "search"}
+
+
+def test_the_ladder_says_where_such_runs_stop(fake, undrawn):
+    compare(fake)
+    write_report(fake)
+    text = (fake.reports / "README.md").read_text()
+    assert ("best count model and closes 78.0 % of the way from unigram to the floor. Its runs end 20 steps after they "
+            "leave the plateau, or after 12 steps, so this is where they stop and not how low they could go.") in text
+    assert '<div class="columns">' in (fake.reports / "index.html").read_text()     # beside the findings
+
+
+def test_a_difference_without_a_bound_is_shown_as_it_is(fake):
+    compare(fake)
+    results = StudyResults(fake)
+    table, cells = escape_table(results), pd.read_csv(fake.reports / "tables" / "cells.csv")
+    table.loc[table.arm == "static", ["low", "high"]] = -40.0, -24.0
+
+    def shown(steps):
+        frames = {"escape": table, "cells": cells.assign(escape_step=steps)}
+        row = plateau_section(results, {"frames": frames, "claims": []})["rows"][1]
+        return row["bound"], row["shown_difference"], row["difference_interval"]
+
+    assert shown([40, 40, 8, 8]) == ("", "−32", "[−40, −24]")
+    assert shown([math.nan, 40, 8, 8]) == ("≤", "≤ −32", "[−∞, −24]")
+    assert shown([math.nan, 40, math.nan, 8]) == ("", "−32", "[−40, −24]")
+
+
+def decided(name, **more):
+    """A decided claim that static leaves the plateau at another step than dynamic."""
+    return {"id": name, "statement": "It helps.", "claim_type": "direction", "source": "S0", "fidelity": "proxy",
+            "treatment": name, "baseline": "dynamic", "metric": "escape_step", "margin": 10.0, "question": "positions",
+            "exploratory": False, "outcome": "holds", "shown": "holds",
+            "result": {"outcome": "holds", "measured": "", "effect": -32.0, "low": -40.0, "high": -24.0}} | more
+
+
+def test_findings_are_the_arms_and_then_decided_claims_with_fidelity_and_section(fake):
+    compare(fake)
+    results = StudyResults(fake)
+    facts = gather(results)
+    assert [finding["claim"] for finding in findings(results, facts)] == [None, None]      # two seeds decide nothing
+    claims = [decided("P2", fidelity="same question"), decided("S0.7", exploratory=True, shown="holds, exploratory"),
+              decided("open", outcome="undecided")]
+    found = findings(results, facts | {"claims": claims})
+    assert [finding["claim"] for finding in found] == [None, None, "P2", "S0.7"]
+    assert found[2] == {"claim": "P2", "anchor": "positions", "words": "holds; same question", "text": (
+        "It helps: with P2, step at which the run leaves the unigram plateau is 32 steps lower [24, 40] than with "
+        "dynamic.")}
+    assert found[3]["words"] == "holds, exploratory; proxy"
+    many = [decided(f"L{number}") for number in range(9)]
+    assert len(clearest(many)) == len(findings(results, facts | {"claims": many})) == 5
 
 
 def test_other_studies_have_no_such_section(tmp_path):
@@ -87,11 +141,19 @@ def test_findings_sort_the_arms_into_earlier_later_and_unknown():
                           row("alike", 1260.0, 0.3, -200), row("never", math.inf, 0.2, 400, escaped=0),
                           row("few", 700.0, 0.1, -680, smallest=0.1), row("one", 800.0, math.nan, -580)])
     assert escape_findings(table, 2000, "base") == [
-        "base, the baseline, leaves the unigram plateau at step 1,380 [1,360, ∞]. All steps are medians over seeds.",
-        "Earlier than the baseline: fast, at step 200 [180, ∞]; soon, at step 360 [340, ∞].",
-        "Later than the baseline, or never: late, at a median beyond 2,000 steps (2 of 5 runs).",
-        "No detectable difference: alike, at step 1,260 [1,240, ∞]; never, in none of 5 runs within 2,000 steps.",
-        "Too few runs for a test: few, at step 700 [680, ∞]; one, at step 800 [780, ∞]."]
+        "base, the baseline, leaves the unigram plateau at step 1,380 [1,360, ∞]. All steps are medians over seeds. "
+        "Earlier than the baseline: fast (200), soon (360).",
+        "Later than the baseline: late (beyond 2,000; 2 of 5 runs). No detectable difference: alike (1,260); never in "
+        "no run within 2,000 steps. Too few runs for a test: few (700), one (800)."]
+
+
+def test_arms_that_no_run_leaves_are_named_together():
+    arms = [row("base", 1380.0, math.nan, math.nan),
+            *(row(arm, math.inf, 0.01, 592, escaped=0) for arm in ("flat", "hot", "cold"))]
+    later = [escape_findings(pd.DataFrame(arms[:count]), 2000, "base")[1:] for count in (1, 2, 3, 4)]
+    assert later == [[], ["Later than the baseline: flat in no run within 2,000 steps."],
+                     ["Later than the baseline: flat and hot in no run within 2,000 steps."],
+                     ["Later than the baseline: flat, hot and cold in no run within 2,000 steps."]]
 
 
 def test_an_interval_is_shown_with_the_step():

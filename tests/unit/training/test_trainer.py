@@ -63,6 +63,7 @@ SWITCHES = {
     "inverse square root": {"training": {"lr_scheduler_type": "inverse-sqrt", "warmup_steps": 4}},
     "no clip": {"training": {"max_grad_norm": None}}, "bfloat16": {"training": {"precision": "bfloat16"}},
     "part of the data": {"training": {"data_fraction": 0.5}}, "patience": {"training": {"patience": 1}},
+    "no padding": {"inputs": {"format": "paragraphs"}, "training": {"skip_padding": True}},
     "prepared rows": {"inputs": {"prepared": True}, "masking": {"schedule": "static", "dupe_factor": 1}},
     "curriculum": {"training": {"curriculum": {"step_fraction": 0.5, "length_fraction": 0.5}}},
 }
