@@ -1,5 +1,6 @@
 """README.md and docs/verdicts.md: paths and commands exist; generated parts are those of the committed results."""
 import json
+import math
 import re
 
 import pytest
@@ -22,11 +23,25 @@ def test_every_linked_path_exists():
 
 
 def test_outcomes_in_the_text_are_those_of_the_results():
-    told = re.findall(r"\[([A-Z][\w.]*)\]\((experiments/\w+/reports/\w+)/README\.md#[\w-]+\): ([a-z ]+)", TEXT)
-    assert {"S1.5", "S3.1d"} <= {name for name, *_ in told}
-    for name, reports, outcome in told:
+    shown = re.findall(r"\[([A-Z][\w.]*)\]\((experiments/\w+/reports/\w+)/README\.md#([\w-]+)\): ([a-z ]+); ([a-z ]+)",
+                       " ".join(TEXT.split()))
+    assert {"S1.5", "S3.1d", "S3.1b", "S0.11", "L2", "S0.16", "F1"} == {name for name, *_ in shown}
+    for name, reports, anchor, outcome, fidelity in shown:
         claim = json.loads((ROOT / reports / "claims.json").read_text())[name]
-        assert claim["result"]["outcome"] == outcome, name
+        assert (claim["result"]["outcome"], claim["fidelity"]) == (outcome, fidelity), name
+        assert f'id="{anchor}"' in (ROOT / reports / "index.html").read_text(), name
+
+
+def test_the_highest_rate_was_the_best_at_every_seed():
+    study = load_study(ROOT / "experiments/finetuning")
+    claim = json.loads((study.reports / "claims.json").read_text())["F1"]
+    highest = math.log10(max(study.settings.finetune.recipe.learning_rates))
+    assert claim["result"]["values"]["dynamic"] == pytest.approx([highest] * len(study.settings.seeds))
+    assert claim["high"] < highest
+
+
+def test_it_fits_on_a_screen_and_a_half():
+    assert len(TEXT.splitlines()) <= 75
 
 
 def test_every_make_target_exists():
