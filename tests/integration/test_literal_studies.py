@@ -151,7 +151,7 @@ def test_the_tutorial_alone_has_a_validation_and_a_probe_of_its_own(finished):
                 for encoder in ("trained", "untrained") if "tutorial" in task["more"][encoder]]
         assert rows == ([[40, 60]] * 4 if is_tutorial else [])
     page = (finished.reports / "README.md").read_text()
-    assert ("| tutorial | 20 | – |" in page) == is_tutorial             # nothing is published for step 20
+    assert ("| tutorial | 20 | – |" in page) == is_tutorial             # the tutorial prints no number for step 20
     claims = json.loads((finished.reports / "claims.json").read_text())
     for name in ("S0.3b", "S0.7b", "S0.8c", "S0.9c", "S0.10b", "S0.14c"):
         assert (claims[name]["result"]["outcome"] != "not testable here") == is_tutorial, name
