@@ -18,13 +18,13 @@ def finetune_by_hand(study: Study, cell: str, task: Path, test: Path | None, cha
     from study.cli.console import progress, show_warnings, written_files
     from study.data.tokenizer import load
     from study.data.unknown import row_warnings
-    from study.finetuning.by_hand import UNUSED, finetune_file, read_labelled, recipe_with
+    from study.finetuning.by_hand import UNUSED, finetune_file, read_labelled, recipe_with, split_rows
     from study.finetuning.export import check_export, export_classifier
 
     arm, seed = study.parse_cell_name(cell)
     recipe = recipe_with(study, changes)
     if export is not None:                  # before the work: a reason not to export is an error at once
-        check_export(study, arm, seed, recipe, export)
+        check_export(study, arm, seed, recipe, len(split_rows(task, test)[-1]), export)
     check_tokenizer(study, arm, seed)
     for path in filter(None, (task, test)):
         show_warnings(row_warnings(load(study.runs / "tokenizer"), f"rows of {path}", read_labelled(path)))

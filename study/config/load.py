@@ -28,7 +28,7 @@ def load_study(folder: str | Path = ".") -> Study:
     if not arms_path.exists():
         raise StudyError(f"{path}: root {settings.root!r} does not lead to experiments/arms.yaml")
     study = Study(folder=folder, settings=settings, arms=load_arms(arms_path))
-    for check in (_check_arms, _check_seeds, _check_search, _check_pipeline, _check_name):
+    for check in (_check_arms, _check_seeds, _check_search, _check_finetune, _check_pipeline, _check_name):
         check(study)
     return study
 
@@ -78,6 +78,15 @@ def _check_search(study: Study) -> None:
         if config.objective.token_objective == "causal":
             raise StudyError(f"{study.params_path}: search.arms: {arm} is a causal model, so it has no NLL on [MASK] "
                              f"for the search to minimise; remove it from the list")
+
+
+def _check_finetune(study: Study) -> None:
+    """A causal model is not read from [CLS], the first token, which sees no other."""
+    recipe = study.settings.finetune.recipe
+    for arm in study.settings.finetune.arms:
+        if recipe.pooling == "cls" and resolve(study, arm).objective.token_objective == "causal":
+            raise StudyError(f"{study.params_path}: finetune.arms: {arm} is a causal model, whose [CLS] sees no text; "
+                             f"set finetune.recipe.pooling to mean")
 
 
 def _check_pipeline(study: Study) -> None:

@@ -29,13 +29,14 @@ def download(study: Study, progress=lambda items, **_: items) -> Iterator[Path]:
     """Writes each split that is not there as a parquet file, and yields its path. `progress` wraps iterables.
 
     Raises StudyError if no setting names a local folder, if one asks for a format other than parquet, or if a split
-    cannot be loaded from the hub.
+    cannot be loaded from the hub, or if two different ones would have one file.
     """
     sources = local_sources(study)
     if not sources:
         raise StudyError(f"{study.params_path}: no `local` folder is named, so each stage reads the hub itself; name "
                          f"folders below {data_folder(study.root)} to keep copies")
     splits = [(source, split) for source in sources for split in source.splits]
+    _check_names(study, splits)
     for source, split in progress(splits, description="download"):
         if candidates(study, source, split):
             continue
@@ -50,6 +51,18 @@ def download(study: Study, progress=lambda items, **_: items) -> Iterator[Path]:
         rows.to_parquet(part)
         part.replace(path)
         yield path
+
+
+def _check_names(study: Study, splits: list[tuple[Source, str]]) -> None:
+    """Raises StudyError if two of the splits would have the same file, but differ on the hub."""
+    first: dict[tuple[str, str], tuple] = {}
+    for source, split in splits:
+        file = source.local, local_name(source, split)
+        origin = source.path, source.name if isinstance(source, Text) else None, source.splits[split]
+        if (other := first.setdefault(file, origin)) != origin:
+            raise StudyError(f"{study.params_path}: `local: {source.local}` would have one file {file[1]} for "
+                             f"{other[2]} of {other[0]} and for {origin[2]} of {origin[0]}; give one of the two "
+                             f"another folder")
 
 
 def _rows(study: Study, source: Source, split: str) -> Dataset:

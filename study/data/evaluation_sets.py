@@ -140,7 +140,7 @@ def document_windows(store: TokenStore, length: int, rows: int, limit: int | Non
     starts = np.repeat(store.documents[:-1], count) + offset
     if not len(starts):
         raise StudyError(f"examples.max_seq_length {length}: no held-out document has {size} tokens; choose a smaller "
-                         f"length, or set examples.windows to text")
+                         f"length or, with real text, set examples.windows to text")
     chosen = np.sort(randomness.permutation(seed, randomness.SUBSET, len(starts))[:rows])
     return starts[chosen], offset[chosen]
 

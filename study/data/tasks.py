@@ -89,7 +89,9 @@ def _check_pool(task: ProbeTask, frame: DataFrame, folds: int) -> None:
         fewest = fewest * task.train_rows // len(frame)     # draws have the classes in the proportions of the pool
     if fewest < folds:
         raise StudyError(f"probe task {task.name}: a class has {fewest} training rows, fewer than probe.folds "
-                         f"({folds}); raise probe.tasks.train_rows")
+                         f"({folds}); "
+                         + ("lower probe.folds or add rows" if task.train_rows is None else
+                            "raise probe.tasks.train_rows"))
 
 
 def _topic_rows(topic_rows: Callable | None, split: str) -> DataFrame:

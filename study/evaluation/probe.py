@@ -180,7 +180,8 @@ def learning_curve(train: np.ndarray, train_label: np.ndarray, test: np.ndarray,
                    c: float | None) -> dict | None:
     """Returns mean and standard deviation of the accuracy over five stratified draws of `size` training rows.
 
-    C is the one chosen on all training rows. None if `c` is None, or if so many rows leave less than one row per class.
+    C is the one chosen on all training rows. None if `c` is None, if a draw would lack a class, or if so many rows
+    leave less than one row per class.
     """
     from sklearn.model_selection import StratifiedShuffleSplit
     from sklearn.pipeline import make_pipeline
@@ -188,7 +189,9 @@ def learning_curve(train: np.ndarray, train_label: np.ndarray, test: np.ndarray,
 
     if c is None or size > len(train) - len(np.unique(train_label)):
         return None
-    draws = StratifiedShuffleSplit(5, train_size=size, random_state=0).split(train, train_label)
+    draws = list(StratifiedShuffleSplit(5, train_size=size, random_state=0).split(train, train_label))
+    if any(len(np.unique(train_label[rows])) < len(np.unique(train_label)) for rows, _ in draws):
+        return None
     scores = [float(make_pipeline(StandardScaler(), logistic(c)).fit(train[rows], train_label[rows])
                     .score(test, test_label)) for rows, _ in draws]
     return {"accuracy": float(np.mean(scores)), "spread": float(np.std(scores, ddof=1))}

@@ -132,12 +132,18 @@ def finetune_file(study: Study, arm: str, seed: int, task: Path, test: Path | No
     if min(validation, len(train) - validation, len(heldout)) < 1:
         raise StudyError(f"{task}: {len(train)} training rows and {len(heldout)} test rows are too few")
     config, model = load_cell(study, arm, seed)
+    if recipe.pooling == "cls" and config.objective.token_objective == "causal":
+        raise StudyError(f"{arm}-{seed}: is a causal model, whose [CLS] sees no text; pass --set pooling=mean")
     backend = load(study.runs / "tokenizer")
     length, encoder = min(recipe.max_length, config.examples.max_seq_length), Encoder(
         model, config, TokenizerInfo.of(backend), seed)
     began, drawn = time.perf_counter(), encode_texts(backend, train, length)
     chosen = choose(encoder, recipe, drawn, len(labels), 0, progress)
     seconds = time.perf_counter() - began
+    if all(candidate["diverged"] for candidate in chosen.candidates):
+        raise StudyError(f"{task}: training diverged at every learning rate ("
+                         f"{', '.join(f'{rate:g}' for rate in recipe.learning_rates)}); pass smaller ones, for example "
+                         f"--set learning_rates=[{min(recipe.learning_rates) / 10:g}]")
     texts = encode_texts(backend, heldout, length)
     logits = predict(chosen.classifier, texts, optimisation(config, recipe, 1, chosen.rate))
     accuracy = float((classes_of(logits, drawn.labels) == texts.labels).mean())

@@ -14,9 +14,10 @@ from study.model.huggingface import exportable_tokenizer
 from study.model.huggingface_classifier import classifier_class, to_transformers_classifier
 
 
-def check_export(study: Study, arm: str, seed: int, recipe: FinetuneRecipe, folder: Path) -> None:
-    """Raises StudyError if a cell fine-tuned with this recipe cannot be exported to the folder."""
-    classifier_class(recorded_settings(study, arm, seed), recipe, 2)
+def check_export(study: Study, arm: str, seed: int, recipe: FinetuneRecipe, classes: int, folder: Path) -> None:
+    """Raises StudyError if a cell fine-tuned with this recipe for so many classes cannot be exported to the folder.
+    """
+    classifier_class(recorded_settings(study, arm, seed), recipe, classes)
     exportable_tokenizer(study.runs / "tokenizer")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StudyError(f"{folder}: is not an empty folder; choose a new one")

@@ -93,6 +93,14 @@ class StudyConfig(Recipe):
         return self
 
     @model_validator(mode="after")
+    def _topics_have_names(self):
+        for task in (*self.probe.tasks, *self.finetune.tasks):
+            if self.corpus.kind == "synthetic" and task.path == "corpus" and len(task.labels) != self.corpus.topics:
+                raise ValueError(f"task {task.name}: {len(task.labels)} labels, but corpus.topics is "
+                                 f"{self.corpus.topics}; name each topic once")
+        return self
+
+    @model_validator(mode="after")
     def _floor_is_known(self):
         if self.corpus.kind == "synthetic" and self.examples.windows != "document":
             raise ValueError(f"examples.windows {self.examples.windows} needs real text: the exact floor of the "

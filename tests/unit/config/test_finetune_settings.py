@@ -46,6 +46,8 @@ INVALID = {
     "more rows than the pool": (task(train_rows=50), "80 rows are more than the 50 of train_rows"),
     "no learning rate": (recipe(learning_rates=[]), "learning_rates"),
     "a warm-up of more than all steps": (recipe(warmup_fraction=1.5), "warmup_fraction"),
+    "a causal arm read from its first token": (lambda f: (f.update(arms=["left-to-right"]), recipe(pooling="cls")(f)),
+                                               "finetune.arms: left-to-right is a causal model, whose [CLS] sees no"),
     "an unknown pooling": (recipe(pooling="max"), "pooling"),
     "a negative number of frozen layers": (recipe(frozen_layers=-1), "frozen_layers"),
     "most of the layers": (recipe(frozen_layers="most"),

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from study import StudyError
+from study.data.download import download
 from study.data.hub import CONNECT_SECONDS, can_reach_hub, quiet_client
 from study.data.local_files import ENVIRONMENT
 from study.data.sources import data_folder, load_from_hub
@@ -161,3 +162,13 @@ def test_a_refused_connection_fails_within_seconds(online, study, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
     with pytest.raises(StudyError, match="nobody/words .train. could not be loaded from the hub; put train.parquet in"):
         load_from_hub(study, SOURCE, "train", None)
+
+
+def test_two_splits_that_would_have_one_file_are_refused(study, monkeypatch):
+    def source(split):
+        return SimpleNamespace(path="nobody/words", local="words", splits={"train": split})
+
+    monkeypatch.setattr("study.data.download.local_sources", lambda study: [source("train[:90%]"), source("train")])
+    with pytest.raises(StudyError, match=r"local: words` would have one file train for train\[:90%\] of nobody/words "
+                                         r"and for train of nobody/words; give one of the two another folder"):
+        next(download(study))

@@ -98,6 +98,9 @@ def test_more_training_rows_give_a_higher_accuracy():
     assert few["accuracy"] + 2 * few["spread"] < many["accuracy"]
     assert learning_curve(x[:80], y[:80], x[800:], y[800:], 80, 1.0) is None
     assert learning_curve(x[:80], y[:80], x[800:], y[800:], 40, None) is None
+    rare = np.repeat([0, 1], [990, 10])     # a draw of 16 rows has none of the second class
+    assert learning_curve(x[:1000], rare, x[1000:], y[1000:], 16, 1.0) is None
+    assert learning_curve(x[:1000], rare, x[1000:], y[1000:], 500, 1.0) is not None
 
 
 def test_the_tutorials_probe_depends_on_the_scale_of_the_features():

@@ -22,7 +22,7 @@ from study.data.tokenizer import TokenizerInfo, load
 from study.evaluation.embedding import load_cell
 from study.finetuning.by_hand import DEFAULT, finetune_file, read_labelled, recipe_with, split_rows
 from study.finetuning.classifier import new_classifier
-from study.finetuning.export import export_classifier
+from study.finetuning.export import check_export, export_classifier
 from study.finetuning.finetune import varied
 from tests.support.training import trained_project
 
@@ -184,6 +184,30 @@ def test_an_export_that_fails_leaves_no_folder(classifier, tmp_path, monkeypatch
     with pytest.raises(OSError, match="no space"):
         export_classifier(*classifier[:2], ["no", "yes"], classifier[2], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_training_that_diverges_at_every_rate_is_an_error(frame, tmp_path):
+    study = load_study(trained_project())
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(StudyError, match=r"diverged at every learning rate \(1e\+30\); pass smaller ones"):
+        finetune_file(study, "dynamic", 0, tmp_path / "rows.csv", None,
+                      recipe_with(study, ["epochs=1", "learning_rates=1.0e+30"]))
+
+
+def test_a_causal_model_is_not_read_from_its_first_token(frame, tmp_path, monkeypatch):
+    study = load_study(trained_project())
+    config, model = load_cell(study, "dynamic", 0)
+    causal = config.model_copy(update={"objective": config.objective.model_copy(update={"token_objective": "causal"})})
+    monkeypatch.setattr("study.finetuning.by_hand.load_cell", lambda *_: (causal, model))
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(StudyError, match="dynamic-0: is a causal model, whose .CLS. sees no text; pass --set pooling"):
+        finetune_file(study, "dynamic", 0, tmp_path / "rows.csv", None, varied(DEFAULT, {"pooling": "cls"}))
+
+
+def test_too_many_classes_for_an_export_are_refused_before_training(tmp_path):
+    study = load_study(trained_project())
+    with pytest.raises(StudyError, match="40 classes need a dense layer"):
+        check_export(study, "dynamic", 0, DEFAULT, 40, tmp_path / "out")
 
 
 def test_the_command_learns_prints_and_exports_what_it_scored(frame, tmp_path):
