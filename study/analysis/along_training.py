@@ -29,7 +29,7 @@ class Course(StrEnum):
     LASTING = "lasting"                     # clear at the end, and at least half as large as at a quarter
     GROWING = "growing"                     # clear at the end, and at least twice as large as at a quarter
     SHRINKING = "shrinking"                 # clear at the end, but less than half as large as at a quarter
-    REVERSED = "reversed"                   # clear at both, in opposite directions
+    SIGN_CHANGED = "sign changed"           # clear at both, in opposite directions
     UNKNOWN = "unknown"                     # one seed, so no interval
 
 
@@ -42,7 +42,7 @@ def course(quarter: dict, end: dict) -> Course:
         return Course.HEAD_START if early else Course.NONE
     share = end["effect"] / quarter["effect"] if quarter["effect"] else np.inf
     if share < 0:
-        return Course.REVERSED if early else Course.GROWING
+        return Course.SIGN_CHANGED if early else Course.GROWING
     return Course.GROWING if share >= GROWS else Course.LASTING if share >= LASTS else Course.SHRINKING
 
 

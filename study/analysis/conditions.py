@@ -15,7 +15,7 @@ from study.analysis.claims import AnyClaim, ComparisonClaim, PositiveControl
 from study.analysis.comparisons import Comparison, compare_arms
 from study.analysis.decision_rules import ALPHA
 from study.analysis.learning import on_pairs
-from study.analysis.metrics import METRICS, cell_metric, display_unit
+from study.analysis.metrics import METRICS, cell_metric, display_unit, is_log10, shown_power
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
@@ -73,9 +73,12 @@ def _facts(comparison: Comparison) -> dict[str, str]:
 
 def shown(comparison: Comparison) -> str:
     """The difference with its 95 % interval, in the unit that readers see."""
-    scale, unit = display_unit(comparison.metric)
-    mean, low, high = (f"{scale * value:+.{1 if unit == 'points' else 3}f}" for value in (
-        comparison.estimate.mean, comparison.estimate.low, comparison.estimate.high))
+    (scale, unit), estimate = display_unit(comparison.metric), comparison.estimate
+    numbers = estimate.mean, estimate.low, estimate.high
+    if is_log10(comparison.metric):
+        mean, low, high = (shown_power(unit, value, comparison.baseline is not None) for value in numbers)
+        return f"{mean} [{low}, {high}]"
+    mean, low, high = (f"{scale * value:+.{1 if unit == 'points' else 3}f}" for value in numbers)
     return f"{mean} {unit} [{low}, {high}]"
 
 

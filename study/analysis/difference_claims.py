@@ -10,7 +10,7 @@ from study.analysis.comparisons import Comparison
 from study.analysis.conditions import control_estimate, disagreements
 from study.analysis.decision_rules import ALPHA
 from study.analysis.gate import gate_verdict
-from study.analysis.metrics import METRICS, display_unit
+from study.analysis.metrics import METRICS, display_unit, is_log10, shown_power
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
@@ -49,13 +49,17 @@ def _failed_control(results: StudyResults, claim: ComparisonClaim) -> Verdict | 
         return None
     estimate = control_estimate(results, control)
     if estimate is None:
-        return because("undecided", Flag.NOT_MEASURED, metric=control.metric)
+        return because("undecided", Flag.NOT_MEASURED, metric=METRICS[control.metric].label)
     if estimate.low > control.above:
         return None
     scale, unit = display_unit(control.metric)
-    return because("undecided", Flag.CONTROL_FAILED, arm=control.arm, label=METRICS[control.metric].label,
-                    above=f"{scale * control.above:g} {unit}".strip(),
-                    shown=f"{scale * estimate.low:.3g} to {scale * estimate.high:.3g}")
+    if is_log10(control.metric):
+        above, low, high = (shown_power(unit, value) for value in (control.above, estimate.low, estimate.high))
+    else:
+        above, low, high = (f"{scale * control.above:g} {unit}".strip(),
+                            *(f"{scale * value:.3g}" for value in (estimate.low, estimate.high)))
+    return because("undecided", Flag.CONTROL_FAILED, arm=control.arm, label=METRICS[control.metric].label, above=above,
+                    shown=f"{low} to {high}")
 
 
 def second_look(results: StudyResults, test: ClaimTest, verdict: Verdict) -> Verdict:

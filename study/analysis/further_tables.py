@@ -98,14 +98,15 @@ def one_cell_rows(frame: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[di
 
     frame: the pairs, with columns phenomenon and paradigm. scores: `encoder` and the baselines -> what is right per
     pair, (N,). The 95 % interval of a phenomenon is that of a share of so many pairs (Clopper and Pearson; ties make it
-    wide), that of all phenomena a t interval over paradigms.
+    wide), that of all phenomena a t interval over paradigms. With one paradigm, or one per pair, it is that of a share
+    too.
     """
     parts = {ALL: np.ones(len(frame), bool)} | {name: (frame.phenomenon == name).to_numpy()
                                                 for name in frame.phenomenon.unique()}
     rows = []
     for name, part in parts.items():
         correct, n = scores["encoder"][part], int(part.sum())
-        if name == ALL:
+        if name == ALL and 1 < frame.paradigm.nunique() < n:
             by_paradigm = Value.of_rows(correct, np.ones(n), frame.paradigm.to_numpy(str)).texts
             low, high = statistics.t_estimate(by_paradigm).clipped(1.0)
         else:

@@ -55,8 +55,8 @@ class Value:
         if self.texts is not None and other.texts is not None:
             return Value.of_texts(self.texts - other.texts)
         samples = self.sample, other.sample
-        variance = None if None in samples else sum(sample.variance for sample in samples)
-        return Value(self.cell - other.cell, sample=variance and Sample(variance, self.sample.rows))
+        both = None if None in samples else Sample(sum(sample.variance for sample in samples), self.sample.rows)
+        return Value(self.cell - other.cell, sample=both)
 
 
 Measure = Callable[[StudyResults, CellResults], Value | None]

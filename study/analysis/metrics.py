@@ -13,14 +13,15 @@ from study.analysis.results import CellResults, StudyResults
 class Metric:
     """A metric: its label for readers, its unit, which direction is better, and how it is measured on a cell.
 
-    Accuracies have the unit points: they are stored as shares and shown in hundredths. Decades are those of a
-    log10. `defined_on_plateau`: the metric is meaningful for runs that never left the unigram plateau, so the learning
-    gate does not apply. `setting`: that of `evaluation` without which a study does not measure it; empty if every study
-    does.
+    Accuracies have the unit points: they are stored as shares and shown in hundredths. Learning rates are compared by
+    their log10 and shown as rates and ratios. `defined_on_plateau`: the metric is meaningful for runs that never left
+    the unigram plateau, so the learning gate does not apply. `setting`: that of `evaluation` without which a study does
+    not measure it; empty if every study does.
     """
     name: str
     label: str
-    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes", "distance", "decades"]
+    unit: Literal["nats", "points", "steps", "tokens", "share", "norm", "spikes", "distance",
+                  "log10 rate", "log10 ratio"]
     better: Literal["lower", "higher"]
     measure: Measure
     defined_on_plateau: bool = False
@@ -58,14 +59,15 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            difference(measures.probe(), measures.probe(encoder="untrained"))),
     Metric("probe_cls_gain", "probe accuracy on [CLS] minus that of the untrained encoder", "points", "higher",
            difference(_CLS, _UNTRAINED_CLS)),
-    Metric("mean_over_cls", "probe accuracy, mean pooling minus [CLS]", "points", "higher", difference(_MEAN, _CLS)),
-    Metric("cosine_mean_over_cls", "accuracy of the nearest neighbour by cosine, mean pooling minus [CLS]", "points",
-           "higher", difference(measures.last_layer("cosine-mean"), measures.last_layer("cosine-cls"))),
+    Metric("mean_over_cls", "probe accuracy by mean pooling minus that by [CLS]", "points", "higher",
+           difference(_MEAN, _CLS)),
+    Metric("cosine_mean_over_cls", "accuracy of the nearest neighbour by cosine and mean pooling minus that by [CLS]",
+           "points", "higher", difference(measures.last_layer("cosine-mean"), measures.last_layer("cosine-cls"))),
     Metric("over_tfidf", "probe accuracy minus that of TF-IDF", "points", "higher", measures.over_tfidf),
     Metric("probe_untrained_cls", "probe accuracy on [CLS] of the untrained encoder", "points", "higher",
            _UNTRAINED_CLS),
-    Metric("penultimate_over_last", "probe accuracy, penultimate layer minus last", "points", "higher",
-           measures.penultimate_over_last),
+    Metric("penultimate_over_last", "probe accuracy at the penultimate layer minus that at the last", "points",
+           "higher", measures.penultimate_over_last),
     Metric("selectivity", "probe accuracy minus that on shuffled labels", "points", "higher", measures.selectivity),
     Metric("tutorial_probe", "accuracy of the tutorial's probe", "points", "higher",
            measures.tutorial_probe("trained"), defined_on_plateau=True),
@@ -81,18 +83,19 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("finetuned_small", "fine-tuned accuracy with the fewest rows", "points", "higher", _SMALL),
     Metric("finetuned_gain", "fine-tuned accuracy minus that of the untrained encoder", "points", "higher",
            difference(_FINETUNED, finetuned.accuracy("untrained"))),
-    Metric("finetuned_more_epochs", "fine-tuned accuracy with the fewest rows, more epochs minus recipe",
+    Metric("finetuned_more_epochs", "fine-tuned accuracy with the fewest rows and more epochs minus that of the recipe",
            "points", "higher", difference(finetuned.accuracy("more-epochs", finetuned.SMALLEST), _SMALL)),
-    Metric("finetuned_no_warmup", "fine-tuned accuracy, without warm-up minus with it", "points", "higher",
+    Metric("finetuned_no_warmup", "fine-tuned accuracy without warm-up minus that with it", "points", "higher",
            difference(finetuned.accuracy("no-warmup"), _FINETUNED)),
-    Metric("finetuned_frozen_small", "fine-tuned accuracy with the fewest rows, lower layers frozen minus none frozen",
-           "points", "higher", difference(finetuned.accuracy("frozen-half", finetuned.SMALLEST), _SMALL)),
-    Metric("finetuned_rate", "log10 of the chosen learning rate of fine-tuning", "decades", "lower",
-           finetuned.log_rate()),
-    Metric("finetuned_rate_small", "log10 of the chosen learning rate, fewest rows minus most", "decades", "lower",
+    Metric("finetuned_frozen_small",
+           "fine-tuned accuracy with the fewest rows and lower layers frozen minus that with none frozen", "points",
+           "higher", difference(finetuned.accuracy("frozen-half", finetuned.SMALLEST), _SMALL)),
+    Metric("finetuned_rate", "chosen learning rate of fine-tuning", "log10 rate", "lower", finetuned.log_rate()),
+    Metric("finetuned_rate_small", "ratio of the chosen learning rates, fewest rows to most", "log10 ratio", "lower",
            difference(finetuned.log_rate(finetuned.SMALLEST), finetuned.log_rate())),
-    Metric("finetuned_spread_small", "standard deviation over fine-tuning runs, fewest rows minus most", "points",
-           "lower", difference(finetuned.spread(finetuned.SMALLEST), finetuned.spread())),
+    Metric("finetuned_spread_small",
+           "standard deviation over fine-tuning runs with the fewest rows minus that with most", "points", "lower",
+           difference(finetuned.spread(finetuned.SMALLEST), finetuned.spread())),
     Metric("sense_gap", "cosine distance between senses of a word minus that within a sense", "distance", "higher",
            measures.sense_gap("trained"), defined_on_plateau=True),
     Metric("sense_gain", "distance between senses minus that within a sense, trained minus untrained", "distance",
@@ -153,6 +156,19 @@ def display_unit(metric: str | None) -> tuple[float, str]:
     """The factor and the name of the unit in which readers see a metric. Both are neutral for no metric."""
     unit = METRICS[metric].unit if metric in METRICS else ""
     return (100.0, "points") if unit == "points" else (1.0, unit)
+
+
+def is_log10(metric: str) -> bool:
+    """Whether the numbers of a metric are logarithms, which readers see as rates and ratios."""
+    return METRICS[metric].unit.startswith("log10")
+
+
+def shown_power(unit: str, value: float, is_difference: bool = False) -> str:
+    """The number whose log10 is `value`: a rate, or a ratio such as ×1.50. The difference of two rates is a ratio.
+
+    unit: log10 rate or log10 ratio.
+    """
+    return f"{10**value:.2g}" if unit == "log10 rate" and not is_difference else f"×{10**value:.2f}"
 
 
 def table_unit(metric: str | None) -> str:

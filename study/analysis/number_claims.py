@@ -17,7 +17,7 @@ from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
 from study.analysis.variance import deviation_interval
-from study.analysis.verdict import Verdict, because, not_measured, too_few
+from study.analysis.verdict import ESCAPES, Verdict, because, not_measured, too_few
 
 
 def decide_exact(claim: ExactClaim, checks: dict[str, dict]) -> Verdict:
@@ -43,7 +43,7 @@ def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verd
     undecided.
     """
     cells, never = results.of_arm(claim.arm), 0
-    if claim.metric in ("escape_step", "escape_tokens"):
+    if claim.metric in ESCAPES:
         runs = escapes(results, cells)
         values, never = runs.step.astype(float), int((~runs.escaped).sum())
         if claim.metric == "escape_tokens":
@@ -62,11 +62,9 @@ def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verd
         verdict = failure
     elif isinstance(claim, PointClaim):
         low, high = statistics.prediction_interval(values, 1 - ALPHA)
-        inside = low - claim.rounding <= claim.number <= high + claim.rounding
-        verdict = (because("holds", Flag.LIKE_ONE_MORE_RUN) if inside else
-                   because("reversed", Flag.UNLIKE_ONE_MORE_RUN))
+        verdict = judge_point(claim, low, high)
     else:
-        verdict = decide_band(claim, estimate)
+        verdict = judge_band(claim, estimate)
     if never and not verdict.flags & {Flag.TOO_FEW_SEEDS, Flag.ABOVE_BAND}:
         verdict = because("undecided", Flag.NEVER_ESCAPED, failing=never, n=n, arm=claim.arm)
     if never:
@@ -86,22 +84,33 @@ def decide_spread(results: StudyResults, claim: SpreadClaim) -> Verdict:
     if len(values) < claim.min_seeds:
         return replace(too_few(len(values), claim.min_seeds), n=len(values), values={claim.arm: values.tolist()})
     effect, low, high = (math.sqrt(2) * value for value in deviation_interval(values, 1 - ALPHA))
-    if failure := gate_verdict(results, [claim.arm], claim.metric):
-        verdict = failure
-    elif low > claim.margin:
-        verdict = because("holds", Flag.RUNS_DIFFER)
-    elif high < claim.margin:
-        verdict = because("reversed", Flag.RUNS_ALIKE)
-    else:
-        verdict = because("undecided", Flag.SPREAD_UNRESOLVED)
+    verdict = gate_verdict(results, [claim.arm], claim.metric) or judge_spread(claim, low, high)
     return replace(verdict, n=len(values), effect=effect, low=low, high=high, plain_low=low, plain_high=high,
                    values={claim.arm: values.tolist()})
 
 
-def decide_band(claim: RangeClaim, estimate: Estimate) -> Verdict:
+def judge_spread(claim: SpreadClaim, low: float, high: float) -> Verdict:
+    """The verdict of a spread claim, without its numbers, from the interval of the root mean square difference."""
+    if low > claim.margin:
+        return because("holds", Flag.RUNS_DIFFER)
+    if high < claim.margin:
+        return because("reversed", Flag.RUNS_ALIKE)
+    return because("undecided", Flag.SPREAD_UNRESOLVED)
+
+
+def judge_point(claim: PointClaim, low: float, high: float) -> Verdict:
+    """The verdict of a point claim, without its numbers, from the interval that one more run would fall into."""
+    if low - claim.rounding <= claim.number <= high + claim.rounding:
+        return because("holds", Flag.LIKE_ONE_MORE_RUN)
+    return because("reversed", Flag.UNLIKE_ONE_MORE_RUN)
+
+
+def judge_band(claim: RangeClaim, estimate: Estimate) -> Verdict:
     """The verdict of a range claim, without its numbers, from the estimate of the mean."""
     low = -math.inf if claim.low is None else claim.low
     high = math.inf if claim.high is None else claim.high
+    if not math.isfinite(estimate.error):
+        return because("undecided", Flag.NO_INTERVAL)
     if low <= estimate.low and estimate.high <= high:
         return because("holds", Flag.INSIDE_BAND)
     if estimate.low > high:
@@ -118,19 +127,20 @@ def decide_rate(results: StudyResults, claim: RateClaim) -> Verdict:
     n = len(results.study.settings.seeds)
     low, high = statistics.rate_interval(count, n)
     p = statistics.fisher_p(count, n, baseline_count, n)
-    if n < claim.min_seeds:
-        verdict = too_few(n, claim.min_seeds)
-    elif low > MAJORITY and p < ALPHA:
-        verdict = because("holds", Flag.MOST_RUNS_DIVERGE)
-    elif high < MAJORITY:
-        verdict = because("reversed", Flag.FEW_RUNS_DIVERGE)
-    elif low > MAJORITY:
-        verdict = because("undecided", Flag.RATE_LIKE_BASELINE)
-    else:
-        verdict = because("undecided", Flag.RATE_UNRESOLVED)
+    verdict = too_few(n, claim.min_seeds) if n < claim.min_seeds else judge_rate(low, high, p)
     return replace(verdict, n=n, effect=count / n, low=low, high=high, plain_low=low, plain_high=high, p=p,
                    p_adjusted=p, values=values,
                    measured=f"{count} of {n} runs diverged; of the baseline, {baseline_count} of {n}")
+
+
+def judge_rate(low: float, high: float, p: float) -> Verdict:
+    """The verdict of a rate claim, without its numbers. low, high: the interval of the rate. p: of the test that it is
+    the baseline's."""
+    if low > MAJORITY and p < ALPHA:
+        return because("holds", Flag.MOST_RUNS_DIVERGE)
+    if high < MAJORITY:
+        return because("reversed", Flag.FEW_RUNS_DIVERGE)
+    return because("undecided", Flag.RATE_LIKE_BASELINE if low > MAJORITY else Flag.RATE_UNRESOLVED)
 
 
 def _diverged(results: StudyResults, arm: str) -> list[float]:

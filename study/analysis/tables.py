@@ -29,23 +29,40 @@ def cell_table(results: StudyResults) -> pd.DataFrame:
 
 
 def _cell_row(results: StudyResults, cell: CellResults) -> dict:
-    training, mask_only = cell.training, cell.evaluation["mask_only"] or {}
-    nll, status = cell_metric(results, cell, "nll"), learning.run_status(results, cell)
-    capped = status == "diverged" and nll is not None
-    row = {"study": results.study.settings.name, "arm": cell.arm, "seed": cell.seed,
-           "status": status,
-           "perplexity": math.exp(nll.cell) if capped else mask_only.get("perplexity"),
-           "nll": None if nll is None else nll.cell}
-    row |= {key: mask_only.get(key) for key in ("unigram_perplexity", "floor_perplexity", "excess_nll",
-                                                "share_closed")}
-    row |= {"mixed_perplexity": (cell.evaluation["mixed"] or {}).get("perplexity"),
-            "escape_step": learning.learning_curve(results, cell).escape_step}
+    training, status = cell.training, learning.run_status(results, cell)
+    row = {"study": results.study.settings.name, "arm": cell.arm, "seed": cell.seed, "status": status}
+    row |= _nll_columns(results, cell)
+    if status == "diverged":
+        row |= _capped(results, cell)
+    row["escape_step"] = learning.learning_curve(results, cell).escape_step
     failed = shortfall(results, cell)
     row["gate"] = failed.flag if failed else "passed"
     row |= _pair_columns(results, cell)
     row |= _probe_columns(results, cell)
     row |= _finetune_columns(results, cell) | _measured(results, cell, STABILITY)
     return row | {key: training[key] for key in ("steps", "tokens", "flops", "parameters", "fingerprint")}
+
+
+def _nll_columns(results: StudyResults, cell: CellResults) -> dict:
+    """NLL (nats) and perplexities of a cell, and how far its NLL is from the floor."""
+    mask_only, mixed = cell.evaluation["mask_only"] or {}, cell.evaluation["mixed"] or {}
+    row = {"perplexity": mask_only.get("perplexity"), **_measured(results, cell, ["nll"])}
+    row |= {key: mask_only.get(key) for key in ("unigram_perplexity", "floor_perplexity", "excess_nll",
+                                                "share_closed")}
+    return row | {"mixed_perplexity": mixed.get("perplexity")}
+
+
+def _capped(results: StudyResults, cell: CellResults) -> dict:
+    """The columns of a diverged run that follow from its NLL, which is at most that of unigram frequencies."""
+    mask_only, capped = cell.evaluation["mask_only"], _measured(results, cell, ["nll", "nll_mixed"])
+    nll, row = capped["nll"], {}
+    if nll is not None:
+        row["perplexity"], unigram, floor = math.exp(nll), mask_only["unigram_nll"], mask_only.get("floor_nll")
+        if floor is not None:
+            row |= {"excess_nll": nll - floor, "share_closed": (unigram - nll) / (unigram - floor)}
+    if capped["nll_mixed"] is not None:
+        row["mixed_perplexity"] = math.exp(capped["nll_mixed"])
+    return row
 
 
 def _measured(results: StudyResults, cell: CellResults, metrics: Iterable[str]) -> dict[str, float | None]:

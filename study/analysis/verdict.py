@@ -15,6 +15,7 @@ from study.config.study import Study
 OUTCOMES = ("holds", "reversed", "no difference", "split", "undecided", "not testable here")
 DECIDED = OUTCOMES[:4]
 FINETUNED = "finetuned_"                    # how the names of metrics begin that only fine-tuned arms have
+ESCAPES = ("escape_step", "escape_tokens")  # metrics that a run lacks if it never leaves the unigram plateau
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,20 @@ def too_few(n: int, min_seeds: int) -> Verdict:
 def not_measured(results: StudyResults, arms: Iterable[str], metric: str) -> Verdict:
     """The verdict of a claim whose metric is unknown for a cell of its arms.
 
-    A diverged run is a result, so a claim that lacks nothing else is undecided; otherwise the study does not measure
-    it.
+    A diverged run is a result, and so is one that never leaves the plateau. A claim that lacks nothing else is
+    undecided; otherwise the study does not measure it.
     """
     unknown = [cell for arm in arms for cell in results.of_arm(arm) if cell_metric(results, cell, metric) is None]
-    if not unknown or any(cell.training["status"] != "diverged" for cell in unknown):
-        return because("not testable here", Flag.NOT_MEASURED, metric=metric)
+    label = METRICS[metric].label
+    if unknown and all(cell.training["status"] == "diverged" for cell in unknown):
+        flag = Flag.DIVERGED
+    elif unknown and metric in ESCAPES and all(cell.training["steps"] for cell in unknown):
+        flag = Flag.NEVER_ESCAPED
+    else:
+        return because("not testable here", Flag.NOT_MEASURED, metric=label)
     arm = unknown[0].arm
-    return because("undecided", Flag.DIVERGED, failing=sum(cell.arm == arm for cell in unknown),
-                   n=len(results.of_arm(arm)), arm=arm, metric=METRICS[metric].label)
+    return because("undecided", flag, failing=sum(cell.arm == arm for cell in unknown), n=len(results.of_arm(arm)),
+                   arm=arm, metric=label)
 
 
 def why_untested(study: Study, claim: AnyClaim) -> Verdict | None:

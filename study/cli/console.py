@@ -212,7 +212,8 @@ def show_minimal_pairs(rows: list[dict]) -> None:
             f"{100 * row[key]:.1f}" for key in ("accuracy", "low", "high", "word-frequency", "bigram"))
         table.add_row(escape(row["phenomenon"]), f"{row['pairs']:,}", accuracy, f"[{low}, {high}]".replace("[", r"\["),
                       frequency, bigram)
-    _print(table, "Ties count half. Interval: over pairs for a phenomenon, over templates for all of them.")
+    _print(table, "Ties count half. Interval: over pairs for a phenomenon, over templates for all of them (over pairs "
+                  "if there is one template, or one for each pair).")
 
 
 def show_plan(rows: list, jobs: int, has_examples: bool, words: float | None = None) -> None:
@@ -276,6 +277,7 @@ def show_ladder(rows: list[dict]) -> None:
 def show_claims(rows: list[dict]) -> None:
     """The table of outcomes, grouped by question, and how many claims are not in it."""
     from study.report.claims import by_question, with_runs
+    from study.report.formatting import plural
 
     table, shown = Table(box=SIMPLE_HEAD, expand=True), with_runs(rows)
     for name in ("claim", "statement", "outcome", "effect", "fidelity"):
@@ -289,8 +291,11 @@ def show_claims(rows: list[dict]) -> None:
                           style=OUTCOME_COLOURS.get(row["outcome"], ""))
         table.add_section()
     checks = sum(row["claim_type"] == "exact" for row in rows)
-    _print_narrow(table, f"{len(shown)} claims tested by training runs; {checks} checks of code and arithmetic and "
-                  f"{len(rows) - len(shown) - checks} claims that are not testable here are in tables/claims.csv")
+    others = len(rows) - len(shown) - checks
+    verb = "is" if others == 1 else "are"
+    _print_narrow(table, f"{plural(len(shown), 'claim')} tested by training runs; {plural(checks, 'check')} of code "
+                  f"and arithmetic and {plural(others, 'claim')} that {verb} not testable here are in "
+                  "tables/claims.csv")
 
 
 def show_claim(row: dict) -> None:

@@ -41,15 +41,20 @@ def mask(study: Study, text: Annotated[str, typer.Argument(metavar="TEXT", help=
     """
     from study.cli.console import show_masks
     from study.config.arms import branch_of, resolve
+    from study.config.made_with import tuned_values
     from study.data.preview import mask_text
     from study.data.tokenizer import TokenizerInfo, load
     from study.objectives import objective_of
 
-    objective, backend = objective_of(resolve(study, arm)), load(study.runs / "tokenizer")
+    config = resolve(study, arm, tuned_values(study).get(arm))
+    objective, backend = objective_of(config), load(study.runs / "tokenizer")
     _note_unknown_words(study, text)
     if branch := branch_of(study.arms, arm, study.arms_path):
         echo(f"note: these are the masks after step {branch.step}; up to it, {arm} trains as {branch.arm} does")
-    show_masks(*mask_text(text, objective, backend, TokenizerInfo.of(backend), seed, epochs))
+    passes, shares = mask_text(text, objective, backend, TokenizerInfo.of(backend), seed, epochs)
+    if shares["predicted"] == 0:
+        raise StudyError("no word of the text can be masked; use words that the study's vocabulary has")
+    show_masks(passes, shares)
 
 
 @command

@@ -67,7 +67,7 @@ def report(study: Study):
 def track(study: Study):
     """Bring MLflow in line with the result files. Runs that are already there are kept.
 
-    Writes: mlflow.db and mlartifacts, or to the server in MLFLOW_TRACKING_URI.
+    Writes: mlflow.db and mlartifacts, or to the server in MLFLOW_TRACKING_URI; and reports/STUDY/mlflow.html.
 
     Example: study track experiments/wikitext2
     """

@@ -57,7 +57,7 @@ def _unknown_claim(claim: str, ids: list[str]) -> str:
 def readme(study: Study):
     """Put the findings of a study into reports/README.md and its outcomes into docs/verdicts.md.
 
-    Writes: the study's block in each of these two pages, and in docs/plateau.md if that has one.
+    Writes: the study's block in each of these two pages, and in docs/plateau.md if that has one, and docs/seeds.md.
 
     Example: study readme experiments/wikitext2
     """
@@ -84,7 +84,7 @@ def where(study: Study):
 def ui(study: Study, port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000):
     """Serve the MLflow UI on http://127.0.0.1:PORT.
 
-    Writes nothing.
+    Writes: mlflow.db.lock; and to mlflow.db where the results are, if the project was moved.
 
     Example: study ui --port 5001
     """

@@ -38,7 +38,10 @@ def run(study: Study,
     """
     from study.cli.console import CellsTable
     from study.orchestration.runner import LocalWorkers, default_jobs, run_study
+    from study.report.formatting import plural
 
+    if gpus and ray is None:
+        raise StudyError("--gpus is the share of a GPU on a Ray cluster; pass --ray as well")
     if ray is None:
         jobs = jobs or default_jobs()
         workers = LocalWorkers(study, jobs)
@@ -49,7 +52,7 @@ def run(study: Study,
         workers = Cluster(study, ray, gpus)
     with CellsTable(jobs) as table:
         trained = run_study(study, workers, jobs, table.update, allow_missing)
-    echo(f"run: {len(trained)} cells were stale")
+    echo(f"run: {plural(len(trained), 'cell')} {'was' if len(trained) == 1 else 'were'} stale")
 
 
 @command
@@ -103,7 +106,8 @@ def plan(study: Study,
 
 @command
 def verify(study: Study,
-           cells: Annotated[int, typer.Option(min=1, help="Number of cells, spread over the arms.")] = 1,
+           cells: Annotated[int | None, typer.Option(min=1, help="Number of cells, spread over the arms.",
+                                                     show_default="1")] = None,
            cell: Annotated[list[str] | None, typer.Option(
                help="This cell, such as dynamic-0. May be repeated.")] = None):
     """Retrain cells and compare them with their recorded results. The exit status is 1 if a cell differs.
@@ -120,7 +124,9 @@ def verify(study: Study,
     from study.orchestration.verify import check_recorded, spread_cells
     from study.orchestration.verify import verify as verify_cell
 
-    names = cell or spread_cells(study, cells)
+    if cell and cells is not None:
+        raise StudyError("--cell and --cells exclude each other; pass one of them")
+    names = cell or spread_cells(study, cells or 1)
     for name in names:                      # before the examples are made: a missing record is an error at once
         check_recorded(study, name)
     make_examples(study)
@@ -166,7 +172,7 @@ def create(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the
                show_default="this folder")] = Path(".")):
     """Create a study with the settings of another one.
 
-    Writes: experiments/NAME.
+    Writes: experiments/NAME, and links to its results in runs/ and reports/.
 
     Example: study create mine --from experiments/wikitext2
     """

@@ -14,7 +14,7 @@ from study.analysis.escape import bound_of_difference
 from study.analysis.questions import QUESTIONS
 from study.analysis.reasons import Flag
 from study.analysis.results import read_json
-from study.analysis.verdict import OUTCOMES
+from study.analysis.verdict import ESCAPES, OUTCOMES
 from study.config.arms import resolve
 from study.config.corruption import sees_mask
 from study.config.study import Study
@@ -25,7 +25,6 @@ from study.report.stability import stability_of
 
 NOT_TESTABLE, CONTROL = OUTCOMES[-1], "A/A"
 BY_RUNS = ("direction", "equal", "range", "point", "rate", "spread")      # claim types that training runs decide
-ESCAPES = ("escape_step", "escape_tokens")
 BOUNDS = {"≥": "a lower bound", "≤": "an upper bound"}
 
 
@@ -117,7 +116,8 @@ def measured(claim: dict) -> str:
     result = claim["result"]
     if result["measured"] or result["effect"] is None:
         return result["measured"]
-    return in_unit(claim.get("metric"), result, signed=claim["claim_type"] in DIFFERENCES)
+    kind = claim["claim_type"]
+    return in_unit(claim.get("metric"), result, signed=kind in DIFFERENCES, spread=kind == "spread")
 
 
 def failed_runs(claim: dict, failed: dict[str, int]) -> str:

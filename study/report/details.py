@@ -25,7 +25,7 @@ COURSES = {
     Course.LASTING: "a lasting difference",
     Course.GROWING: "a difference that grows",
     Course.SHRINKING: "a difference that is still there at the end, but less than half as large",
-    Course.REVERSED: "a difference that changes its direction",
+    Course.SIGN_CHANGED: "a difference that changes its direction",
     Course.UNKNOWN: "one seed, so no interval can be computed"}
 
 
@@ -101,11 +101,11 @@ def _test(row: dict) -> str:
     """What is measured, and the margin or band that was fixed beforehand."""
     unit, parts = unit_of(row.get("metric")), [arms_and_metric(row)]
     if row.get("margin") is not None:
-        parts.append(f"margin {unit.scale * row['margin']:g} {unit.name}")
+        parts.append(f"margin {unit.limit(row['margin'])}")
     if row["claim_type"] == "range":
-        bounds = [f"{word} {unit.scale * row[key]:,.{unit.digits}f}" for word, key in (("from", "low"), ("to", "high"))
+        bounds = [f"{word} {unit.bare(row[key])}" for word, key in (("from", "low"), ("to", "high"))
                   if row[key] is not None]
-        parts.append(f"claimed {' '.join(bounds)} {unit.name}".strip())
+        parts.append(f"claimed {' '.join(bounds)}{unit.suffix}")
     return "; ".join(filter(None, parts))
 
 
@@ -134,8 +134,7 @@ def _beside(row: dict, margin: bool = True) -> dict[str, str]:
     for other in row["beside"]:
         shown = f"{METRICS[other['metric']].label}, {in_unit(other['metric'], other)}"
         if other["role"] == "second metric" and margin:
-            unit = unit_of(other["metric"])
-            shown += f"; margin {unit.scale * row['secondary']['margin']:g} {unit.name}"
+            shown += f"; margin {unit_of(other['metric']).limit(row['secondary']['margin'])}"
         texts.setdefault(other["role"].capitalize(), []).append(shown)
     return {label: "; ".join(shown) for label, shown in texts.items()}
 
@@ -144,9 +143,8 @@ def _control(row: dict) -> str:
     control, found = row.get("positive_control"), row["control"]
     if not control or not found:
         return ""
-    unit = unit_of(control["metric"])
     return (f"{control['arm']}, {METRICS[control['metric']].label}, {in_unit(control['metric'], found)}; has to be "
-            f"above {unit.scale * control['above']:g} {unit.name}")
+            f"above {unit_of(control['metric']).limit(control['above'])}")
 
 
 def _gate(row: dict) -> str:
@@ -163,7 +161,7 @@ def _detects(row: dict) -> str:
     result, unit = row["result"], unit_of(row.get("metric"))
     if result["smallest_detectable_effect"] is None:
         return ""
-    return (f"{unit.scale * result['smallest_detectable_effect']:,.{unit.digits}f} {unit.name}; its margin needs "
+    return (f"{unit.text(result['smallest_detectable_effect'], '-')}; its margin needs "
             f"{result['seeds_needed'] or 'more than 200'} seeds")
 
 

@@ -1,6 +1,8 @@
 """What docs/seeds.md says of each document that the study grew out of: its statements, and what came out here."""
 from __future__ import annotations
 
+from pathlib import Path
+
 from study.analysis.claims import OWN_SOURCE, AnyClaim, ExactClaim, UntestedClaim, fidelity_of, load_claims
 from study.analysis.results import read_json
 from study.analysis.verdict import why_untested
@@ -32,15 +34,15 @@ WHY_IN_NO_PLAN = {                          # claims of the documents whose arms
             "has this schedule, so it has no long rows to compare with"}
 
 
-def update_documents(study: Study) -> None:
+def update_documents(study: Study) -> list[Path]:
     """Writes the table of each document into docs/seeds.md, from claims.yaml, the claims of all published studies and
-    the plans of all studies.
+    the plans of all studies. Returns the path of the page if it is there.
 
     A document has a block between two comment lines; one without a block is left out.
     """
     path = study.root / PAGE
     if not path.exists():
-        return
+        return []
     text, rows = path.read_text(encoding="utf-8"), statements(study)
     for source, part in rows.items():
         begin, end = f"<!-- {source}:begin (written by `study readme`) -->\n", f"<!-- {source}:end -->"
@@ -48,6 +50,7 @@ def update_documents(study: Study) -> None:
             head, _, rest = text.partition(begin)
             text = head + begin + "\n" + render("documents.md", {"rows": part}) + "\n" + end + rest.partition(end)[2]
     path.write_text(text, encoding="utf-8")
+    return [path]
 
 
 def statements(study: Study) -> dict[str, list[dict]]:

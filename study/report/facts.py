@@ -124,18 +124,19 @@ def _totals(results: StudyResults, cells: pd.DataFrame) -> dict:
     return {"cells": len(runs), **{status: int((cells.status == status).sum()) for status in FAILED},
             "tokens_per_run": sum(of_baseline) / len(of_baseline),
             **{key: sum(run[key] for run in runs) for key in ("tokens", "flops", "seconds")},
-            **{key: _joined([run[key] for run in runs]) for key in ("versions", "hardware")},
+            **{key: joined([run[key] for run in runs]) for key in ("versions", "hardware")},
             "machines": len({str(run["hardware"]) for run in runs}),
             "commits": sorted({run["commit"][:10] for run in runs if run.get("commit")})}
 
 
-def _joined(records: list[dict]) -> dict:
-    """Each key of the first record with its value, or with all values if the records differ."""
-    joined = {}
-    for key, value in records[0].items():
-        values = sorted({str(record[key]) for record in records if record.get(key) is not None})
-        joined[key] = value if len(values) < 2 else ", ".join(values)
-    return joined
+def joined(records: list[dict]) -> dict:
+    """Each key of any record with its value, or with all values as one text if the records differ. A record that lacks
+    a value does not differ; None if all do."""
+    together = {}
+    for key in dict.fromkeys(key for record in records for key in record):
+        values = {str(record[key]): record[key] for record in records if record.get(key) is not None}
+        together[key] = ", ".join(sorted(values)) if len(values) > 1 else next(iter(values.values()), None)
+    return together
 
 
 def verified(results: StudyResults) -> dict[str, dict]:

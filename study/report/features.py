@@ -9,6 +9,7 @@ from study.analysis.results import StudyResults
 from study.config.study import Study
 from study.report import panels
 from study.report.canvas import GREY
+from study.report.formatting import plural
 from study.report.overview import MOST_CURVES, Figure, of_question, own_colors
 
 UNTRAINED = "untrained"
@@ -30,7 +31,7 @@ def layer_figure(study: Study, probes: pd.DataFrame, levels: dict) -> dict[str, 
         "Probe accuracy by layer", panels.layers(lines, [levels[name]["accuracy"] for name in ("tfidf", "majority")]),
         "Mean pooling; means over seeds. Dotted: the baseline's encoder before training. Dashed: TF-IDF and the "
         "majority class, which need no encoder.",
-        f"Probe accuracy by layer of {len(points)} arms, by question")}
+        f"Probe accuracy by layer of {plural(len(points), 'arm')}, by question")}
 
 
 def lines_by_question(study: Study, points: dict[str, list[tuple]],

@@ -13,7 +13,7 @@ from study.analysis.metrics import METRICS
 from study.analysis.results import StudyResults
 from study.analysis.verdict import DECIDED
 from study.report.claims import but_control, words
-from study.report.formatting import in_unit, same_at_every_seed, slug, span, unit_of
+from study.report.formatting import Unit, in_unit, same_at_every_seed, slug, unit_of
 from study.report.overview import where_the_baseline_stands
 from study.report.plateau import escape_findings
 
@@ -92,23 +92,35 @@ def measurement(row: dict) -> str:
         return row["measured"]
     label, unit = METRICS[row["metric"]].label, unit_of(row["metric"])
     if row["claim_type"] == "spread":
-        return (f"two runs of {row['arm']} differ in {label} by {in_unit(row['metric'], result, signed=False)} (root "
+        return (f"two runs of {row['arm']} differ in {label} by {in_unit(row['metric'], result, spread=True)} (root "
                 "mean square)")
-    same = same_at_every_seed(result)
-    if row["claim_type"] == "point" and not same:
-        mean, low, high = (f"{unit.scale * result[key]:,.{unit.digits}f}" for key in ("effect", "low", "high"))
-        return (f"{label} of {row['arm']} is {mean} {unit.name} on average, and one more run would be between {low} "
-                f"and {high}")
+    if row["claim_type"] == "point" and not same_at_every_seed(result):
+        low, high = (unit.bare(result[key]) for key in ("low", "high"))
+        return (f"{label} of {row['arm']} is {unit.text(result['effect'])} on average, and one more run would be "
+                f"between {low} and {high}")
     if row["claim_type"] not in ("direction", "equal"):
         return f"{label} of {row['arm']} is {in_unit(row['metric'], result, signed=False)}"
     if row["baseline"] is None:
         return f"{label} is {in_unit(row['metric'], result)} for {row['treatment']}"
-    effect, bound, interval = unit.scale * result["effect"], result.get("bound", ""), "at every seed"
+    return _comparison(row, label, unit)
+
+
+def _comparison(row: dict, label: str, unit: Unit) -> str:
+    """How an arm differs from its baseline, in words: by how much, or by which factor."""
+    result, arm, baseline = row["result"], row["treatment"], row["baseline"]
+    effect, bound, same = result["effect"], result.get("bound", ""), same_at_every_seed(result)
+    if unit.is_log:
+        factor = f"with {arm}, {label} is {unit.text(effect, '-')}"
+        return (f"{factor} that with {baseline} at every seed" if same else
+                f"{factor} {unit.interval(result['low'], result['high'], '-')} that with {baseline}")
+    interval = "at every seed"
     if effect < 0:                          # a lower bound of a difference is an upper bound of how much lower it is
         bound = {"≥": "≤", "≤": "≥"}.get(bound, "")
     if not same:
-        low, high = sorted((1 if effect >= 0 else -1) * unit.scale * result[key] for key in ("low", "high"))
-        interval = span(low, high, unit.digits, bound=bound)
-    least = {"≥": "at least ", "≤": "at most "}.get(bound, "")
-    return (f"with {row['treatment']}, {label} is {least}{abs(effect):,.{unit.digits}f} {unit.name} "
-            f"{'higher' if effect >= 0 else 'lower'} {interval} than with {row['baseline']}")
+        low, high = sorted((1 if effect >= 0 else -1) * result[key] for key in ("low", "high"))
+        interval = unit.interval(low, high, bound=bound)
+    size = {"≥": "at least ", "≤": "at most "}.get(bound, "") + unit.text(abs(effect))
+    if row["metric"] == "escape_step":
+        return (f"runs of {arm} leave the unigram plateau {size} {'later' if effect >= 0 else 'earlier'} {interval} "
+                f"than runs of {baseline}")
+    return f"with {arm}, {label} is {size} {'higher' if effect >= 0 else 'lower'} {interval} than with {baseline}"

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from study.analysis.metrics import display_unit
+from study.analysis.metrics import display_unit, shown_power
 
 DIGITS = {"nats": 3, "points": 1, "steps": 0, "tokens": 0, "norm": 2, "spikes": 1, "share": 2, "distance": 4,
-          "decades": 2, "": 2}
+          "log10 rate": 2, "log10 ratio": 2, "": 2}
+BARE = ("share", "distance", "norm", "spikes")      # not written after a number: the labels of the metrics say it
 TEMPLATES = Path(__file__).parent / "templates"
 SAME = "the same at every seed"             # in place of an interval without width
 
@@ -18,6 +19,12 @@ def number(value: float | None, digits: int = 2) -> str:
     """A number, or a dash if there is none."""
     missing = value is None or (isinstance(value, float) and not math.isfinite(value))
     return "–" if missing else f"{value:z,.{digits}f}"
+
+
+def plural(count: float, noun: str) -> str:
+    """A count with its noun, which takes an s unless the count is 1: `1 seed`, `1,000 steps`."""
+    shown = number(count, 0)
+    return f"{shown} {noun}" if shown == "1" else f"{shown} {noun}s"
 
 
 def whole(value: float) -> str:
@@ -51,10 +58,47 @@ def signed(effect: dict, digits: int = 3, scale: float = 1, interval: bool = Tru
 
 
 class Unit(NamedTuple):
-    """How readers see the numbers of a metric: multiplied by `scale`, with so many decimals."""
+    """How readers see the numbers of a metric: multiplied by `scale`, with so many decimals. A log10 of learning rates
+    is seen as a rate or a ratio in text, and as it is in figures."""
     name: str
     scale: float
     digits: int
+
+    @property
+    def suffix(self) -> str:
+        """What follows a number."""
+        return "" if self.is_log or self.name in BARE else f" {self.name}".rstrip()
+
+    @property
+    def is_log(self) -> bool:
+        """Whether the numbers are log10 of rates or ratios."""
+        return self.name.startswith("log10")
+
+    def text(self, value: float, sign: str = "") -> str:
+        """A number with its unit. sign: empty for a level, "-" for a difference, "+" for one that always has its sign.
+        """
+        return self._followed(self.bare(value, sign))
+
+    def limit(self, value: float) -> str:
+        """A margin, or another difference that the rules ask for, with its unit and without needless decimals."""
+        return self.text(value, "-") if self.is_log else self._followed(f"{self.scale * value:g}")
+
+    def interval(self, low: float, high: float, sign: str = "", bound: str = "") -> str:
+        """An interval without its unit, as `span`."""
+        if self.is_log:
+            is_finite = math.isfinite(low) and math.isfinite(high)
+            return f"[{self.bare(low, sign)}, {self.bare(high, sign)}]" if is_finite else ""
+        return span(low, high, self.digits, self.scale, sign, bound)
+
+    def bare(self, value: float, sign: str = "") -> str:
+        """A number without its unit."""
+        if self.is_log:
+            return shown_power(self.name, value, is_difference=bool(sign))
+        return f"{self.scale * value:{sign}z,.{self.digits}f}"
+
+    def _followed(self, shown: str) -> str:
+        """A number as text with its unit, in the singular after 1: `1 point`, `1.0 points`."""
+        return shown + (self.suffix.removesuffix("s") if shown.lstrip("+-") == "1" else self.suffix)
 
 
 def unit_of(metric: str | None) -> Unit:
@@ -72,15 +116,16 @@ def same_at_every_seed(numbers: dict) -> bool:
     return len(seeds) > 1 and all(math.isclose(seed, seeds[0], abs_tol=1e-12) for seed in seeds)
 
 
-def in_unit(metric: str | None, numbers: dict, signed: bool = True) -> str:
+def in_unit(metric: str | None, numbers: dict, signed: bool = True, spread: bool = False) -> str:
     """A number with its unit and, where it has one, its interval. numbers: of `same_at_every_seed`, with effect and, if
-    it is a bound, `bound` (of `span`)."""
-    unit, sign, bound = unit_of(metric), "+" if signed else "", numbers.get("bound", "")
-    text = f"{bound} {unit.scale * numbers['effect']:{sign}z,.{unit.digits}f} {unit.name}".strip()
+    it is a bound, `bound` (of `span`). signed: a difference with its sign. spread: a difference without one."""
+    sign = "-" if spread else "+" if signed else ""
+    unit, bound = unit_of(metric), numbers.get("bound", "")
+    text = f"{bound} {unit.text(numbers['effect'], sign)}".strip()
     if same_at_every_seed(numbers):
         return f"{text} at every seed" if bound else f"{text}, {SAME}"
     low, high = (math.nan if numbers[key] is None else numbers[key] for key in ("low", "high"))
-    return f"{text} {span(low, high, unit.digits, unit.scale, sign, bound)}".strip()
+    return f"{text} {unit.interval(low, high, sign, bound)}".strip()
 
 
 def p_value(p: float | None) -> str:
@@ -120,7 +165,7 @@ def slug(heading: str) -> str:
 
 FILTERS = {"number": number, "difference": difference, "p": p_value, "percent": percent, "span": span,
            "signed": signed, "whole": whole, "md": escape_markdown, "prose": prose, "slug": slug, "counts": counts,
-           "tally": tally}
+           "tally": tally, "plural": plural}
 
 
 def render(template: str, context: dict) -> str:

@@ -23,12 +23,15 @@ def table_names(study: Study) -> list[str]:
 
 
 def further_figures(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, Figure]:
-    """Accuracy by phenomenon of the baseline on the first task of minimal pairs, and token identity by layer."""
+    """Accuracy by phenomenon of the baseline on the first task of minimal pairs, token identity by layer, and the
+    spread of runs by source of chance."""
     drawn = {}
     if "minimal_pairs" in frames:
         drawn |= pair_figure(study, frames["minimal_pairs"])
     if "token_identity" in frames:
         drawn |= identity_figure(study, frames["token_identity"])
+    if "variance" in frames and len(frames["variance"]):
+        drawn |= spread_figure(frames["variance"], frames["cells"])
     return drawn
 
 
@@ -86,3 +89,17 @@ def identity_figure(study: Study, table: pd.DataFrame) -> dict[str, Figure]:
         "counts. Means over seeds. Dotted: the baseline's encoder before training.",
         f"Share of visible tokens read from each layer by question; last layer of the baseline: "
         f"{number(100 * last, 1)} %")}
+
+
+def spread_figure(table: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Figure]:
+    """The runs of each arm that varies one source of chance, and of the baseline, around their mean."""
+    rows: dict[str, list] = {}
+    for row in table.to_dict("records"):
+        unit, numbers = unit_of(row["metric"]), cells.loc[cells.arm == row["arm"], row["metric"]]
+        rows.setdefault(f"{METRICS[row['metric']].label} ({unit.name})", []).append(
+            (row["source"], (unit.scale * numbers).tolist(), unit.scale * row["deviation"]))
+    return {"variance": Figure(
+        "Spread of runs by what they vary", panels.strips(rows),
+        "Rings: runs. Bars: one standard deviation to both sides of the mean of the arm.",
+        "Runs around the mean of their arm, by what differs between them: "
+        + ", ".join(name for name, *_ in next(iter(rows.values()))))}

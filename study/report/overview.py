@@ -18,7 +18,7 @@ from study.config.fingerprint import flat
 from study.config.study import Study
 from study.report import figures, panels
 from study.report.canvas import COLORS, palette
-from study.report.formatting import number, percent, slug, unit_of
+from study.report.formatting import number, percent, plural, slug, unit_of
 from study.report.search import search_figure
 
 MOST_CURVES = 8                             # curves in a plot or panel
@@ -70,8 +70,8 @@ def ladder_figure(results: StudyResults, rows: list[dict], baseline: dict, cells
     cells: the table of cells."""
     seeds, training = cells[cells.arm == baseline["arm"]].nll.dropna().tolist(), results.study.settings.training
     short = "" if training.stop_after_escape is None else (
-        f" Its runs end {training.stop_after_escape:,} steps after they leave the plateau, or after "
-        f"{training.steps:,} steps, so this is where they stop and not how low they could go.")
+        f" Its runs end {plural(training.stop_after_escape, 'step')} after they leave the plateau, or after "
+        f"{plural(training.steps, 'step')}, so this is where they stop and not how low they could go.")
     levels = ", ".join(f"{row['label']} {number(row['nll'], 3)}" for row in rows)
     return Figure("Ladder of references", figures.ladder(rows, seeds),
                   f"{where_the_baseline_stands(results, baseline)}{short} Rings are its runs. Everything else "
@@ -118,7 +118,7 @@ def effects_figure(study: Study, comparisons: pd.DataFrame, metric: str) -> dict
                if metric == HEADLINES[0] else f"{band}Hollow: a run of either arm learnt too little.")
     return {f"effects-{metric.replace('_', '-')}": Figure(
         f"All comparisons: {label}", svg, caption,
-        f"Differences in {label} ({unit.name}) of {_comparisons(sum(map(len, groups.values())))}, by question")}
+        f"Differences in {label} ({unit.name}) of {plural(sum(map(len, groups.values())), 'comparison')}, by question")}
 
 
 def _scaled(row: dict, scale: float) -> dict:
@@ -164,11 +164,7 @@ def along_figure(study: Study, table: pd.DataFrame) -> dict[str, Figure]:
         "Each arm is read at a percentage of its own steps. The panels of a row share their scale, which may cut bands "
         "off.",
         "Differences in validation NLL along training, of "
-        + _comparisons(len(table.drop_duplicates(["treatment", "baseline"]))))}
-
-
-def _comparisons(count: int) -> str:
-    return f"{count} comparison{'s' if count != 1 else ''}"
+        + plural(len(table.drop_duplicates(["treatment", "baseline"])), "comparison"))}
 
 
 def escape_figure(results: StudyResults, cells: pd.DataFrame) -> dict[str, Figure]:
@@ -192,7 +188,7 @@ def escape_figure(results: StudyResults, cells: pd.DataFrame) -> dict[str, Figur
         "Escape step and final NLL", figures.escapes(points, by_name, levels),
         f"A point per run, by question. Dashed: references on the test tokens.{correlation} If the runs that started "
         "early are those that ended low, an effect may be one of starting.",
-        f"Final NLL against escape step of {len(runs)} runs")}
+        f"Final NLL against escape step of {plural(len(runs), 'run')}")}
 
 
 def decile_figure(study: Study, tokens: pd.DataFrame) -> dict[str, Figure]:

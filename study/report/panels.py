@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from study.report.canvas import GREY, draw
+from study.report.canvas import COLORS, GREY, draw
 
 PANELS = 5                                  # panels in a row, of effects along training
 SMALLEST_ROOM = 0.02                        # nats above and below the lines of such a row
@@ -88,3 +88,31 @@ def layers(panels: dict[str, list[tuple[str, list[tuple[int, float]], str]]], le
         figure.supylabel(label, fontsize=9)
 
     return draw(7.2, 0.4 + rows * max(1.5, 0.35 + 0.16 * most), paint)
+
+
+def strips(panels: dict[str, list[tuple[str, list[float], float]]]) -> str:
+    """Runs around the mean of their arm, a panel per metric and a row per source of chance.
+
+    panels: label of the metric -> rows, each with its name, the numbers of its runs and their standard deviation,
+    which is drawn as a bar to both sides of the mean.
+    """
+    most = max(len(rows) for rows in panels.values())
+
+    def paint(axes) -> None:
+        figure = axes.figure
+        axes.remove()
+        grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
+        for panel, (label, rows) in zip(grid.flat, panels.items(), strict=True):
+            panel.axvline(0, color=GREY, linewidth=0.9, zorder=0)
+            for place, (_, numbers, deviation) in enumerate(rows):
+                mean = sum(numbers) / len(numbers)
+                panel.plot([-deviation, deviation], [place, place], color=COLORS[0], linewidth=6, alpha=0.35,
+                           solid_capstyle="butt")
+                panel.plot([number - mean for number in numbers], len(numbers) * [place], "o", color="black",
+                           markersize=4, fillstyle="none", markeredgewidth=0.7)
+            panel.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+            panel.set_ylim(len(rows) - 0.5, -0.5)
+            panel.tick_params(axis="y", length=0)
+            panel.set_xlabel(f"{label}, minus the mean", fontsize=8.5)
+
+    return draw(7.2, 0.8 + 0.35 * most, paint)

@@ -78,18 +78,22 @@ def _numbered(name: str, place: int) -> str:
 
 
 def escape_findings(table: pd.DataFrame, limit: int, baseline: str) -> list[str]:
-    """At most two: when the baseline leaves the plateau and which arms leave it earlier, and which leave it later or
-    cannot be told apart. table: escape.csv."""
+    """At most two: when the baseline leaves the plateau and which arms leave it earlier, and the other arms: those that
+    leave it later or cannot be told apart, and those that are not compared with the baseline of the study. table:
+    escape.csv."""
     rows = table.sort_values("median", kind="stable").to_dict("records")
     others = [row for row in rows if row["arm"] != baseline]
-    compared = [row for row in others if not _unknown(row["p_holm"]) and row["smallest_p"] < ALPHA]
+    own = [row for row in others if row["baseline"] == baseline]
+    compared = [row for row in own if not _unknown(row["p_holm"]) and row["smallest_p"] < ALPHA]
     clear = [row for row in compared if row["p_holm"] < ALPHA]
     first = [f"{row['arm']}, the baseline, leaves the unigram plateau {_when(row, limit)}. All steps are medians over "
              "seeds." for row in rows if row["arm"] == baseline]
     first += _group("Earlier than the baseline", [row for row in clear if row["difference"] < 0], limit)
     rest = {"Later than the baseline": [row for row in clear if row["difference"] > 0],
             "No detectable difference": [row for row in compared if row not in clear or row["difference"] == 0],
-            "Too few runs for a test": [row for row in others if row not in compared]}
+            "Too few runs for a test": [row for row in own if row not in compared],
+            "Compared with another arm": [row for row in others if row not in own and isinstance(row["baseline"], str)],
+            "Compared with no arm of this study": [row for row in others if not isinstance(row["baseline"], str)]}
     second = [sentence for name, part in rest.items() for sentence in _group(name, part, limit)]
     return [" ".join(sentences) for sentences in (first, second) if sentences]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from study import StudyError
 from study.analysis.results import StudyResults
 from study.config.study import Study
 from study.report.documents import update_documents
@@ -20,9 +21,11 @@ FIGURES = {"plateau-survival": "Share of the runs of each shown arm that are sti
            "effects-nll": "Difference in NLL on [MASK] that each change makes, with 95 % intervals",
            "ladder": "NLL on [MASK] of the baseline and of references that need no encoder"}
 NEW_PAGES = {                               # pages that get a block at their end for every study, and how they begin
-    "reports/README.md": "# Findings\n\nWhat this project's training runs show, study by study.\n",
+    "reports/README.md": "# Findings\n\nWhat this project's training runs show, study by study. Most studies compare "
+                         "recipes with `dynamic`,\nwhose masks are 80/10/10 and drawn again in each pass. `all-mask` "
+                         "shows every selected token as [MASK]. Each\nreport lists its arms.\n",
     "docs/verdicts.md": "# Outcomes\n\nThe published claims and what this project's training runs show, study by "
-                        "study.\n"}
+                        "study. [Reading a report](report.md#outcomes) explains outcomes and fidelity.\n"}
 
 
 def markers(study: Study) -> tuple[str, str]:
@@ -35,7 +38,9 @@ def findings_block(study: Study) -> str:
     """The findings of a study for reports/README.md: at most five sentences, one figure, and a link to its report."""
     results = StudyResults(study)
     facts, place = gather(results), os.path.relpath(study.reports, study.root / "reports")
-    figure = next(name for name in FIGURES if (study.reports / "figures" / f"{name}.svg").exists())
+    figure = next((name for name in FIGURES if (study.reports / "figures" / f"{name}.svg").exists()), None)
+    if figure is None:
+        raise StudyError(f"{study.reports / 'figures'}: no figures yet; run `study report` (or `dvc repro`) first")
     return render("findings.md", facts | {"findings": findings(results, facts), "place": place, "figure": figure,
                                           "alt": FIGURES[figure]})
 
@@ -70,8 +75,7 @@ def update_readme(study: Study) -> list[Path]:
         path.parent.mkdir(exist_ok=True)
         path.write_text(_replaced(text, begin, block(study), end), encoding="utf-8")
         written.append(path)
-    update_documents(study)
-    return written
+    return written + update_documents(study)
 
 
 def _replaced(text: str, begin: str, block: str, end: str) -> str:

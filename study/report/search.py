@@ -7,6 +7,7 @@ import numpy as np
 
 from study.config.schema import SearchRange
 from study.report.canvas import GREY, draw, plain_ticks
+from study.report.formatting import plural
 
 MIN_TRIALS = 8                              # finished trials of an arm that importances need to be more than noise
 
@@ -59,7 +60,8 @@ def trial_counts(trials: list[dict]) -> list[str]:
     for arm in dict.fromkeys(trial["arm"] for trial in trials):
         states = Counter(trial["state"] for trial in trials if trial["arm"] == arm)
         incomplete = [f"{count} {state}" for state, count in sorted(states.items()) if state != "complete"]
-        lines.append(f"{arm}: {states.total()} trials" + (f" ({', '.join(incomplete)})" if incomplete else ""))
+        count = plural(states.total(), "trial")
+        lines.append(f"{arm}: {count}" + (f" ({', '.join(incomplete)})" if incomplete else ""))
     return lines
 
 

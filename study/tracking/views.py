@@ -12,7 +12,7 @@ from study.tracking.redaction import redacted
 
 LONGEST_NOTE = 5000                         # characters of a tag, in MLflow
 VIEW = "mlflow.sharedViewState."
-NOTE = """**{study}**: {arms} arms with {seeds} seeds each, all scored on the same masked tokens and the same texts.
+NOTE = """**{study}**: {size}, all scored on the same masked tokens and the same texts.
 
 *Views* (top right) lists ready-made comparisons. Each arm is a top-level run that holds means over its seeds; its child
 runs are the cells. Tags such as `claim/S0.10` of an arm are the outcomes of claims. The chart icon is next to the
@@ -38,7 +38,11 @@ What needs no encoder, on the same masked tokens:
 
 def experiment_tags(study: Study) -> dict[str, str]:
     """The tags of the study's experiment: its description, its type and its saved views."""
-    note = NOTE.format(study=study.settings.name, arms=len(study.settings.arms), seeds=len(study.settings.seeds))
+    from study.report.formatting import plural
+
+    arms, seeds = len(study.settings.arms), len(study.settings.seeds)
+    size = f"{plural(arms, 'arm')} with {plural(seeds, 'seed')}{' each' if arms > 1 else ''}"
+    note = NOTE.format(study=study.settings.name, size=size)
     note += _ladder_table(study)
     note += _summary_note(study, LONGEST_NOTE - len(note))
     return {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"} | {

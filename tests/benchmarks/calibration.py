@@ -17,6 +17,7 @@ from rich.progress import track
 
 from study.files import write_atomically
 from tests.support.simulated import ProbeStudy, RowStudy, simulate_claims, simulate_families
+from tests.support.simulated_numbers import NumberStudy, simulate_numbers
 from tests.support.studies import ROOT
 
 STUDIES = 1500                              # simulated for each scenario
@@ -28,6 +29,7 @@ OF_DRAWS = {"small": 0.002, "medium": 0.01, "large": 0.03}          # accuracy
 LEVELS = (("small", "small"), ("small", "large"), ("medium", "medium"), ("large", "small"), ("large", "large"))
 OTHER_SIZES = {"very unequal": 0.3, "nearly equal": 100.0}          # concentration of their law
 STRONG_INTERACTION = 0.2                                            # nats
+NUMBERS = {"band": (2, 3, 5, 8), "point": (2, 3, 5, 8), "spread": (5, 10, 20), "rate": (5, 10), "escape": (3, 5, 8)}
 BASELINES = {True: "one baseline", False: "own baselines"}          # whether the claims of a family share it
 
 
@@ -37,14 +39,18 @@ class Scenario:
     where each claim is alone in its family."""
     table: str
     name: str
-    study: RowStudy | ProbeStudy
+    study: RowStudy | ProbeStudy | NumberStudy
     shared: bool | None = None
 
     def simulate(self, studies: int = STUDIES) -> dict:
         """The scenario with its counts, as it is recorded."""
         rng = np.random.default_rng(list(f"{self.table}: {self.name}".encode()))
-        found = (simulate_claims(self.study, rng, studies) if self.shared is None else
-                 simulate_families(self.study, rng, studies, self.shared))
+        if isinstance(self.study, NumberStudy):
+            found = simulate_numbers(self.study, rng, studies)
+        elif self.shared is None:
+            found = simulate_claims(self.study, rng, studies)
+        else:
+            found = simulate_families(self.study, rng, studies, self.shared)
         record = {"table": self.table, "name": self.name, "study": asdict(self.study), "studies": studies}
         return json.loads(json.dumps(record | {"found": found}))
 
@@ -66,7 +72,7 @@ def scenarios() -> list[Scenario]:
     special += [on_rows("special", 5, 60, LEVELS[2], ", strong interaction", interaction=STRONG_INTERACTION)]
     probes = [Scenario("probes", f"{seeds} seeds, noise of draws {level}", ProbeStudy(seeds, draw=noise))
               for seeds in SEEDS for level, noise in OF_DRAWS.items()]
-    return rows + special + probes + _families()
+    return rows + special + probes + _families() + _numbers()
 
 
 def _families() -> list[Scenario]:
@@ -77,6 +83,16 @@ def _families() -> list[Scenario]:
             *(on_rows("families", *of, f", {BASELINES[False]}", False) for of in medium),
             *(Scenario("families", f"probe, {seeds} seeds, {BASELINES[shared]}", ProbeStudy(seeds), shared)
               for seeds, shared in probes)]
+
+
+def _numbers() -> list[Scenario]:
+    studies = [NumberStudy(kind, seeds) for kind, numbers in NUMBERS.items() for seeds in numbers]
+    studies += [NumberStudy(kind, seeds, law) for kind, seeds in (("band", 5), ("point", 5), ("spread", 20))
+                for law in ("heavy tails", "skewed")]
+    studies += [NumberStudy("escape", 5, limit=limit) for limit in (1.5, 1.0)]
+    return [Scenario("numbers", f"{study.kind}, {study.seeds} seeds" + (
+        f", {study.law}" if study.law != "normal" else
+        f", limit {study.limit:g}" if study.limit < 10 else ""), study) for study in studies]
 
 
 def recorded() -> list[dict]:

@@ -23,6 +23,7 @@ from tests.support.simulated import (
     is_false,
     standard_error,
 )
+from tests.support.simulated_numbers import HEAVY, RIGHT, NumberStudy, false_at_the_edge
 
 NAMED = 4                                   # misses that a sentence names
 NONE, _, MARGIN = EFFECTS
@@ -57,6 +58,14 @@ def family_row(record: dict) -> dict:
             "decided": [Rate(counts["decided"], FAMILY * studies) for counts in found]}
 
 
+def numbers_row(record: dict) -> dict:
+    """The rates of a scenario with claims about numbers of runs."""
+    study, found, studies = NumberStudy(**record["study"]), record["found"], record["studies"]
+    return {"name": record["name"], "study": study,
+            "false": Rate(false_at_the_edge(study, found["edge"]), studies, highest=ALPHA),
+            "right": Rate(found["far"].get(RIGHT[study.kind], 0), studies)}
+
+
 def sentences(what: str, rates: Sequence[tuple[str, Rate]]) -> list[str]:
     """Where the rates of scenarios, given by name, are on target and where not, in words, with the worst misses."""
     low, high = min(rates, key=lambda pair: pair[1].share), max(rates, key=lambda pair: pair[1].share)
@@ -74,8 +83,9 @@ def sentences(what: str, rates: Sequence[tuple[str, Rate]]) -> list[str]:
 
 def page_text(records: list[dict]) -> str:
     """The page."""
-    rows = {table: [(family_row if table == "families" else claims_row)(record) for record in records
-                    if record["table"] == table] for table in ("rows", "special", "probes", "families")}
+    kinds = {"rows": claims_row, "special": claims_row, "probes": claims_row, "families": family_row,
+             "numbers": numbers_row}
+    rows = {table: [row(record) for record in records if record["table"] == table] for table, row in kinds.items()}
     alone = rows["rows"] + rows["special"] + rows["probes"]
 
     def worst(rates: Iterable[Rate]) -> Rate:
@@ -85,13 +95,15 @@ def page_text(records: list[dict]) -> str:
     summary += [sentences(f"False outcomes of a single {words}", [(row["name"], worst(row[kind])) for row in alone])
                 for kind, words in zip(KINDS, ("claim of a direction", "claim of equality"), strict=True)]
     summary += [sentences(f"Families of {FAMILY} with a false outcome",
-                          [(row["name"], worst(row["false"])) for row in rows["families"]])]
+                          [(row["name"], worst(row["false"])) for row in rows["families"]]),
+                sentences("False outcomes of other claims (last table)",
+                          [(row["name"], row["false"]) for row in rows["numbers"]])]
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     studies = records[0]["studies"]
     return environment.get_template("calibration.md").render(
         rows=rows, summary=summary, few="5 seeds, 20 articles", studies=studies, constants=calibration, family=FAMILY,
-        usual=RowStudy(), probe=ProbeStudy(), effects=list(FAMILY_EFFECTS), target=COVERAGE, alpha=ALPHA,
+        usual=RowStudy(), heavy=HEAVY, probe=ProbeStudy(), effects=list(FAMILY_EFFECTS), target=COVERAGE, alpha=ALPHA,
         points=[100 * noise for noise in calibration.OF_DRAWS.values()],
         wrong=[[", ".join(false_outcomes(effect, kind)) for kind in CLAIMS] for effect in EFFECTS],
         errors={share: 100 * standard_error(share, studies) for share in (ALPHA, 1 - ALPHA, 0.5)},

@@ -156,6 +156,9 @@ def test_verify_reports_a_cell_without_a_record_before_it_makes_the_examples(fol
     (("predict", "[MASK]", "--cells", "dynamc-0"), "no cell dynamc-0; did you mean dynamic-0?"),
     (("predict", "[MASK]", "--cells", "left-to-right-0"), "cannot fill in a [MASK]"),
     (("mask", "text", "--arm", "statc"), "unknown arm 'statc'; did you mean static?"),
+    (("mask", "zzz qqq", "--arm", "static"), "no word of the text can be masked"),
+    (("verify", "--cell", "dynamic-0", "--cells", 2), "--cell and --cells exclude each other"),
+    (("run", "--gpus", 0.5), "--gpus is the share of a GPU on a Ray cluster; pass --ray as well"),
     (("encode", "a", "b", "c", "--cell", "dynamic-0"), "3 texts"),
     (("encode", "a " * 90, "--cell", "dynamic-0"), "a row of tiny has only 32"),
     (("export", "linear-decoder-0", "--to", "nowhere"), "no equivalent in transformers")])

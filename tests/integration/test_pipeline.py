@@ -99,7 +99,7 @@ def test_study_run_continues_if_a_cell_fails(clone, tmp_path):
     assert "1 of the 2 stale cells have their results here and lack only their weights; --allow-missing" in plan
     assert "1 of 4 cells are stale" in run(*STUDY, "plan", "experiments/tiny", "--no-measure", "--allow-missing",
                                            cwd=other).stdout
-    assert "run: 1 cells were stale" in run(*STUDY, "run", "experiments/tiny", "--allow-missing", cwd=other).stdout
+    assert "run: 1 cell was stale" in run(*STUDY, "run", "experiments/tiny", "--allow-missing", cwd=other).stdout
     assert not (study.cell("dynamic", 0) / "encoder.safetensors").exists()
     third = small_files(other)
     assert {name for name in first if third.get(name) != first[name]} == {"dynamic-0/encoder.safetensors",

@@ -27,6 +27,7 @@ from tests.support.simulated import (
     simulate_claims,
     simulate_families,
 )
+from tests.support.simulated_numbers import RIGHT, NumberStudy, false_at_the_edge, simulate_numbers
 
 STUDIES = 1000
 ALONE = [*(RowStudy(seeds, 60, *noise) for seeds in (3, 5, 8) for noise in ((0.08, 0.02), (0.02, 0.06))),
@@ -166,3 +167,18 @@ def test_power_is_as_computed(seeds):
     effect = Estimate(0.0, 1 / math.sqrt(seeds), seeds - 1).smallest_detectable()
     runs = np.random.default_rng(seeds).normal(effect, 1.0, (2 * STUDIES, seeds))
     assert (stats.ttest_1samp(runs, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize(("study", "power"), [
+    (NumberStudy("band", 3), 0.3), (NumberStudy("band", 8), 0.9), (NumberStudy("point", 3), 0.5),
+    (NumberStudy("point", 8), 0.9), (NumberStudy("spread", 20), 0.9), (NumberStudy("rate", 10), 0.8),
+    (NumberStudy("escape", 5), 0.7), (NumberStudy("escape", 5, limit=1.5), 0.5)])
+def test_claims_about_numbers_of_runs_are_seldom_false_and_recognise_what_is_far_away(study, power):
+    outcomes = simulate_numbers(study, np.random.default_rng([study.seeds, len(study.kind)]), 400)
+    assert not Rate(false_at_the_edge(study, outcomes["edge"]), 400, highest=ALPHA).too_high
+    assert outcomes["far"].get(RIGHT[study.kind], 0) / 400 >= power
+
+
+def test_three_runs_an_arm_decide_no_claim_about_escape_steps():
+    outcomes = simulate_numbers(NumberStudy("escape", 3), np.random.default_rng(0), 50)
+    assert outcomes == {"edge": {"undecided": 50}, "far": {"undecided": 50}}

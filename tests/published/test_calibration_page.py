@@ -19,7 +19,8 @@ def test_every_scenario_is_recorded():
     assert RESULTS.read_text().count("\n") == len(scenarios())
 
 
-@pytest.mark.parametrize("name", ["3 seeds, 20 articles, medium/medium", "3 seeds, noise of draws medium"])
+@pytest.mark.parametrize("name", ["3 seeds, 20 articles, medium/medium", "3 seeds, noise of draws medium",
+                                  "escape, 5 seeds, limit 1", "spread, 20 seeds, heavy tails"])
 def test_a_scenario_gives_the_recorded_counts_again(name):
     scenario, = (scenario for scenario in scenarios() if scenario.name == name)
     record, = (record for record in recorded() if record["name"] == name)

@@ -94,7 +94,7 @@ def at(effect, half=0.1):
     (at(0.5), at(0.24), Course.SHRINKING), (at(0.5), at(1.0), Course.GROWING), (at(0.05), at(0.5), Course.GROWING),
     (at(-0.05), at(0.5), Course.GROWING), (at(0.0, 0.0), at(0.5), Course.GROWING),
     (at(0.3, 0.4), at(0.2), Course.LASTING),                # not clear at a quarter, but as large
-    (at(0.5), at(-0.5), Course.REVERSED), (at(0.5, math.nan), at(0.5, math.nan), Course.UNKNOWN)])
+    (at(0.5), at(-0.5), Course.SIGN_CHANGED), (at(0.5, math.nan), at(0.5, math.nan), Course.UNKNOWN)])
 def test_how_an_effect_develops(quarter, end, expected):
     assert course(quarter, end) == expected
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.analysis.claims import DirectionClaim, EqualClaim, RangeClaim
+from study.analysis.claims import DirectionClaim, EqualClaim, RangeClaim, SpreadClaim
 from study.analysis.comparisons import compare_arms
 from study.analysis.difference_claims import ClaimTest, decide_families
 from study.analysis.escape import (
@@ -24,6 +24,7 @@ from study.analysis.number_claims import decide_number
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import t_estimate
+from study.analysis.verdicts import decide_all
 from tests.support.fake_results import fake_cell, fake_study
 
 
@@ -169,6 +170,22 @@ def test_a_run_that_never_escapes_can_only_exceed_a_band(fake, metric, arm, high
     assert (verdict.outcome, verdict.flags) == (outcome, {flag})
     assert verdict.measured == ("0 of 2 runs of dynamic leave the plateau within 40 steps" if arm == "dynamic" else "")
     assert decide_number(StudyResults(fake), band.model_copy(update={"min_seeds": 3})).flags == {Flag.TOO_FEW_SEEDS}
+
+
+def test_a_run_that_never_escapes_leaves_a_claim_undecided_and_is_not_called_unmeasured(fake):
+    """Else whether a claim is shown would depend on what came out."""
+    shared = {"statement": "", "source": "", "published": "", "fidelity": "proxy", "differs": "", "min_seeds": 2}
+    claims = {"tokens": DirectionClaim(**shared, claim_type="direction", treatment="static", baseline="dynamic",
+                                       metric="escape_tokens", direction="lower", margin=10, family="masking"),
+              "spread": SpreadClaim(**shared, claim_type="spread", arm="dynamic", metric="escape_step", margin=10)}
+    for verdict in decide_all(StudyResults(fake), claims, {}).values():
+        assert (verdict.outcome, verdict.flags) == ("undecided", {Flag.NEVER_ESCAPED})
+        assert verdict.reason == "2 of 2 runs of dynamic never left the unigram plateau"
+    for seed in (0, 1):                     # an arm that is not trained has no escape to wait for
+        path = fake.cell("dynamic", seed) / "training.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"steps": 0}))
+    for verdict in decide_all(StudyResults(fake), claims, {}).values():
+        assert (verdict.outcome, verdict.flags) == ("not testable here", {Flag.NOT_MEASURED})
 
 
 def test_a_claim_about_escape_steps_is_decided_by_the_log_rank_test(fake):

@@ -8,7 +8,7 @@ import pytest
 from study.analysis import registration, statistics
 from study.analysis.claims import load_claims
 from study.analysis.comparisons import compare_arms
-from study.analysis.further_tables import ALL, further_tables
+from study.analysis.further_tables import ALL, further_tables, one_cell_rows, share_interval
 from study.analysis.metrics import cell_metric
 from study.analysis.results import StudyResults
 from study.config.load import load_study
@@ -93,6 +93,17 @@ def test_the_interval_of_a_phenomenon_is_over_seeds_and_pairs(results):
     correct = np.stack([cell.evaluation_arrays["pairs/order/correct"][:60] for cell in results.of_arm("all-mask")])
     expected = statistics.two_way_estimate(correct.astype(float)).interval()
     assert tuple(table.loc[("all-mask", PHENOMENA[0]), ["low", "high"]]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("paradigms", "right"), [
+    (["1"] * 10, 8), (["1"] * 10, 10), (list("abcdefghij"), 10), (list("abcdefghij"), 8)])
+def test_the_interval_over_all_pairs_of_one_template_or_of_one_each_is_that_of_a_share(paradigms, right):
+    frame = pd.DataFrame({"phenomenon": ["order"] * 10, "paradigm": paradigms})
+    correct = np.repeat([1.0, 0.0], [right, 10 - right])
+    row = one_cell_rows(frame, {"encoder": correct, "word-frequency": correct, "bigram": correct})[0]
+    assert (row["phenomenon"], row["accuracy"]) == (ALL, right / 10)
+    assert (row["low"], row["high"]) == share_interval(right, 10)
+    assert row["low"] < row["high"]
 
 
 def test_the_table_of_token_identity_has_every_layer_of_both_encoders(study):

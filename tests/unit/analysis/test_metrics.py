@@ -73,6 +73,14 @@ def test_a_difference_is_that_of_its_parts(fake):
     assert metric(fake, "cosine_mean_over_cls") is None
 
 
+@pytest.mark.parametrize(("variances", "together"), [
+    ((0.0, 0.0), Sample(0.0, 500)), ((0.25, 0.0), Sample(0.25, 500)), ((0.25, None), None)])
+def test_a_difference_has_the_sample_of_both_parts(variances, together):
+    """Even if all rows are right in both, so that their variance is 0."""
+    parts = [Value(1.0, sample=None if variance is None else Sample(variance, 500)) for variance in variances]
+    assert (parts[0] - parts[1]).sample == together
+
+
 def test_the_number_of_a_document_is_that_of_a_linearised_ratio():
     """Leaving a document out changes the mean as its number says, up to terms of second order."""
     rng = np.random.default_rng(3)
@@ -265,3 +273,28 @@ def test_a_diverged_run_scores_no_worse_than_unigram_frequencies(fake):
         assert (value.cell, value.texts) == (expected, None)
         row = cell_table(StudyResults(fake)).set_index(["arm", "seed"]).loc[("dynamic", 1)]
         assert row.perplexity == pytest.approx(math.exp(expected))
+
+
+@pytest.mark.parametrize(("nll", "capped"), [(9.0, 4.0), (None, 4.0), (3.0, 3.0)])
+def test_all_numbers_of_a_diverged_run_follow_from_its_capped_nll(fake, nll, capped):
+    """The unigram level is 4 nats and the floor 1.5."""
+    raw = {"nll": nll, "perplexity": nll and math.exp(nll), "excess_nll": nll and nll - 1.5,
+           "share_closed": nll and (4 - nll) / 2.5}
+    cell = fake.cell("dynamic", 1)
+    edit(cell / "training.json", lambda content: content.update(status="diverged"))
+    edit(cell / "evaluation.json", lambda content: [content[masks].update(raw) for masks in ("mask_only", "mixed")])
+    row = cell_table(StudyResults(fake)).set_index(["arm", "seed"]).loc[("dynamic", 1)]
+    assert (row.nll, row.excess_nll) == (capped, capped - 1.5)
+    assert row.share_closed == pytest.approx((4 - capped) / 2.5)
+    assert (row.perplexity, row.mixed_perplexity) == pytest.approx((math.exp(capped), math.exp(capped)))
+
+
+def test_a_diverged_run_without_a_floor_has_no_distance_from_it(fake):
+    cell, unknown = fake.cell("dynamic", 1), dict.fromkeys(("floor_nll", "floor_perplexity"))
+    edit(cell / "training.json", lambda content: content.update(status="diverged"))
+    edit(cell / "evaluation.json", lambda content: content.update(mixed=None, mask_only={
+        key: value for key, value in content["mask_only"].items()
+        if key not in ("excess_nll", "share_closed")} | unknown))
+    row = cell_table(StudyResults(fake)).set_index(["arm", "seed"]).loc[("dynamic", 1)]
+    assert row.nll < 4
+    assert [math.isnan(row[key]) for key in ("excess_nll", "share_closed", "mixed_perplexity")] == [True] * 3

@@ -9,6 +9,7 @@ from study.analysis.conditions import control_estimate, evidence
 from study.analysis.escape import escape_correlation
 from study.analysis.results import StudyResults
 from study.analysis.tables import input_table, probe_table
+from study.report.facts import joined
 from tests.support.fake_arms import many_arms
 from tests.support.fake_results import fake_study
 
@@ -73,6 +74,15 @@ def test_the_positive_control_is_shown_with_its_interval(results):
     assert (control["effect"], control["low"]) == (estimate.mean, estimate.low)
     assert control["effect"] == pytest.approx(0.3, abs=0.05)
     assert control["low"] < control["effect"] < control["high"]
+
+
+def test_records_of_several_machines_are_joined_whatever_the_first_one_lacks():
+    first, second = {"gpu": None, "threads": 2, "processor": "p"}, {"gpu": "H100", "threads": 2, "platform": "x"}
+    alike = {"gpu": "H100", "threads": 2, "processor": "p", "platform": "x"}        # numbers stay numbers
+    assert joined([first, second]) == joined([second, first]) == alike
+    assert joined([first, first]) == first
+    assert joined([first, second | {"threads": 4, "processor": "q"}, {"gpu": "A100"}]) == {
+        "gpu": "A100, H100", "threads": "2, 4", "processor": "p, q", "platform": "x"}
 
 
 def test_the_correlation_leaves_out_runs_that_never_left_the_plateau():

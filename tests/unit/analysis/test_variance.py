@@ -85,6 +85,7 @@ def test_the_report_has_the_table_and_other_studies_have_not(study, tmp_path):
     assert "## Sources of variance" in text
     assert text.count("| initialisation | vary-initialization | 5 |") == 2
     assert "tables/variance.csv" in text
+    assert "](figures/variance.svg)" in text
     assert len(pd.read_csv(study.reports / "tables" / "variance.csv")) == 8
     plain = many_arms(tmp_path, ["dynamic", "dynamic-reseeded"])
     compare(plain)

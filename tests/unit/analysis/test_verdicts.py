@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from study.analysis import conditions, gate, number_claims, statistics
+from study.analysis import conditions, difference_claims, gate, number_claims, statistics
 from study.analysis.claims import (
     OWN_SOURCE,
     DirectionClaim,
@@ -25,7 +25,7 @@ from study.analysis.comparisons import Comparison, compare_arms, comparison_tabl
 from study.analysis.difference_claims import ClaimTest, decide, decide_families, obstacle, second_look
 from study.analysis.gate import GateFailure
 from study.analysis.measures import Sample, Value
-from study.analysis.number_claims import decide_band
+from study.analysis.number_claims import judge_band
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Components, Estimate
@@ -185,7 +185,7 @@ def test_a_metric_that_was_not_measured_is_untested(tmp_path):
     outcomes = decide_all(StudyResults(fake_study(tmp_path)), claims, {})
     assert {outcome.outcome for outcome in outcomes.values()} == {"not testable here"}
     assert {outcome.flags for outcome in outcomes.values()} == {frozenset({Flag.NOT_MEASURED})}
-    assert outcomes["range"].reason == "nsp_accuracy was not measured in every cell of its arms"
+    assert outcomes["range"].reason == "next-sentence accuracy was not measured in every cell of its arms"
 
 
 def test_a_diverged_run_without_the_metric_leaves_its_claim_undecided(tmp_path):
@@ -214,10 +214,12 @@ def test_a_diverged_run_without_the_metric_leaves_its_claim_undecided(tmp_path):
     (1.0, "reversed", Flag.BELOW_BAND), (7.0, "undecided", Flag.CROSSES_BAND)])
 def test_bands(mean, verdict, flag):
     band = RangeClaim(**TEXT, claim_type="range", arm="a", metric="nll", low=3.0, high=7.0, min_seeds=3)
-    outcome = decide_band(band, Estimate(mean, 0.2, 4))
+    outcome = judge_band(band, Estimate(mean, 0.2, 4))
     assert (outcome.outcome, outcome.flags) == (verdict, {flag})
     open_band = band.model_copy(update={"low": None})
-    assert decide_band(open_band, Estimate(-99.0, 0.2, 4)).outcome == "holds"
+    assert judge_band(open_band, Estimate(-99.0, 0.2, 4)).outcome == "holds"
+    for claim in (band, open_band):
+        assert judge_band(claim, Estimate(mean, *statistics.UNKNOWN)).flags == {Flag.NO_INTERVAL}
 
 
 def test_a_band_takes_test_rows_as_a_sample(tmp_path, monkeypatch):
@@ -395,6 +397,39 @@ def test_a_failed_positive_control_decides_nothing(tmp_path, monkeypatch, above,
     verdict = obstacle(results, claim, compared(2))
     assert flags == (verdict and verdict.flags)
     assert verdict is None or "dynamic should exceed 3 nats (NLL on [MASK])" in verdict.reason
+
+
+def test_a_positive_control_that_was_not_measured_is_named_as_readers_know_it(tmp_path):
+    control = {"arm": "dynamic", "metric": "nsp_accuracy", "above": 0.5}
+    claim = DirectionClaim(**TESTED | {"positive_control": control, "min_seeds": 2}, claim_type="direction",
+                           direction="higher")
+    assert obstacle(StudyResults(fake_study(tmp_path)), claim, compared(2)).reason == \
+        "next-sentence accuracy was not measured in every cell of its arms"
+
+
+@pytest.mark.parametrize(("metric", "above", "low", "high", "words"), [
+    ("finetuned_rate", -3.0, -5.0, -4.0, "should exceed 0.001 (chosen learning rate of fine-tuning), but the interval "
+                                         "of its mean is 1e-05 to 0.0001"),
+    ("finetuned_rate_small", 1.0, math.log10(1.5), math.log10(2), "should exceed ×10.00 (ratio of the chosen learning "
+                                                                  "rates, fewest rows to most), but the interval of "
+                                                                  "its mean is ×1.50 to ×2.00")])
+def test_a_positive_control_in_logarithms_is_shown_as_rates_and_ratios(monkeypatch, metric, above, low, high, words):
+    claim = DirectionClaim(**TESTED | {"positive_control": {"arm": "dynamic", "metric": metric, "above": above}},
+                           claim_type="direction", direction="higher")
+    monkeypatch.setattr(difference_claims, "control_estimate", lambda *_: SimpleNamespace(low=low, high=high))
+    assert words in obstacle(None, claim, compared(3)).reason
+
+
+def test_a_difference_of_logarithms_is_shown_as_a_ratio():
+    estimate = SimpleNamespace(mean=math.log10(1.5), low=math.log10(1.2), high=math.log10(1.9))
+    ratio = dataclasses.replace(compared(3, "finetuned_rate"), estimate=estimate)
+    assert conditions.shown(ratio) == "×1.50 [×1.20, ×1.90]"
+    assert conditions.shown(dataclasses.replace(ratio, metric="finetuned_rate_small", baseline=None)) == \
+        "×1.50 [×1.20, ×1.90]"
+    rate = SimpleNamespace(mean=-4.0, low=-5.0, high=-3.0)
+    assert conditions.shown(dataclasses.replace(ratio, estimate=rate, baseline=None)) == "0.0001 [1e-05, 0.001]"
+    nats = SimpleNamespace(mean=0.5, low=0.25, high=0.75)
+    assert conditions.shown(dataclasses.replace(ratio, estimate=nats, metric="nll")) == "+0.500 nats [+0.250, +0.750]"
 
 
 def looked_at(monkeypatch, outcome, secondary=None, own=(), claim=HIGHER, mean=0.2):

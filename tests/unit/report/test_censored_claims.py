@@ -44,7 +44,7 @@ def test_a_lower_bound_is_shown_as_one_everywhere(study):
     assert row["on_page"]["Censored"] == (
         "2 of 2 runs of static ended on the plateau, so the difference is a lower bound")
     assert row["details"]["On its own"].startswith("≥ +30 steps [+4, ∞] (95 %)")
-    assert "is at least 30 steps higher [4, ∞] than with dynamic" in sentence(row)
+    assert "plateau at least 30 steps later [4, ∞] than runs of dynamic" in sentence(row)
     assert "at least" in claim_figure(row)["svg"]
 
 
@@ -54,7 +54,7 @@ def test_an_upper_bound_is_shown_as_one_everywhere(study):
     assert row["measured"] == "≤ -20 steps [-∞, -10]"
     assert row["on_page"]["Censored"] == (
         "1 of 2 runs of dynamic ended on the plateau, so the difference is an upper bound")
-    assert "is at least 20 steps lower [10, ∞] than with dynamic" in sentence(row)
+    assert "plateau at least 20 steps earlier [10, ∞] than runs of dynamic" in sentence(row)
     assert "at most" in claim_figure(row)["svg"]
 
 
@@ -71,7 +71,7 @@ def test_a_bound_with_the_same_number_at_every_seed_has_no_interval(study):
     row = shown(study, {"static": [NEVER, NEVER], "dynamic": [8, 8]}, {"static": [40.0, 40.0], "dynamic": [8.0, 8.0]},
                 32.0)
     assert row["measured"] == "≥ +32 steps at every seed"
-    assert "is at least 32 steps higher at every seed than with dynamic" in sentence(row)
+    assert "plateau at least 32 steps later at every seed than runs of dynamic" in sentence(row)
 
 
 @pytest.mark.parametrize(("static", "effect", "ends", "told"), [

@@ -1,4 +1,5 @@
 """The findings in sentences, and where `study readme` writes them."""
+import math
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from study.analysis.verdict import DECIDED
 from study.report.facts import gather
 from study.report.findings import clearest, findings, sentence
 from study.report.page import write_report
-from study.report.readme import findings_block, markers, update_readme
+from study.report.readme import NEW_PAGES, findings_block, markers, update_readme
 from tests.support.drawings import without_drawings
 from tests.support.fake_arms import many_arms
 from tests.support.fake_results import compare, fake_study
@@ -43,7 +44,8 @@ def test_a_finding_states_what_was_measured_and_what_that_says_of_the_claim():
     assert "smaller than the margin" in sentence(claim("L2", "no difference", 0.01))
     assert "another measure disagrees" in sentence(claim("L2", "split"))
     assert sentence(claim("L2", baseline=None, metric="mean_over_cls")) == (
-        "All is better: probe accuracy, mean pooling minus [CLS] is +20.0 points [+10.0, +30.0] for all-mask.")
+        "All is better: probe accuracy by mean pooling minus that by [CLS] is +20.0 points [+10.0, +30.0] for "
+        "all-mask.")
     band = claim("S0.9", "reversed", claim_type="range", arm="dynamic", metric="probe_cls", margin=None)
     assert sentence(band).startswith("Probe accuracy on [CLS] of dynamic is 20.0 points [10.0, 30.0]. That disagrees")
     rate = claim("L12", claim_type="rate", result={"measured": "5 of 5 runs diverged", "effect": 1.0},
@@ -55,12 +57,47 @@ def test_a_finding_states_what_was_measured_and_what_that_says_of_the_claim():
     assert all(sentence(claim("L2", outcome)).endswith(".") for outcome in DECIDED)
 
 
+def rates(name: str, claim_type: str, effect: float, low: float, high: float, metric: str = "finetuned_rate") -> dict:
+    """A row of a claim about learning rates. The numbers are rates or factors, whose log10 is in the results."""
+    result = {"measured": ""} | {key: math.log10(value) for key, value in
+                                 (("effect", effect), ("low", low), ("high", high))}
+    return claim(name, claim_type=claim_type, metric=metric, arm="dynamic", result=result)
+
+
+def test_learning_rates_are_told_as_rates_and_factors():
+    assert sentence(rates("F1", "direction", 2, 1.5, 4)) == (
+        "All is better: with all-mask, chosen learning rate of fine-tuning is ×2.00 [×1.50, ×4.00] that with dynamic.")
+    assert sentence(rates("F1", "direction", 0.5, 0.25, 0.8)) == (
+        "All is better: with all-mask, chosen learning rate of fine-tuning is ×0.50 [×0.25, ×0.80] that with dynamic.")
+    assert sentence(rates("F2", "equal", 2, 2, 2, "finetuned_rate_small")) == (
+        "All is better: with all-mask, ratio of the chosen learning rates, fewest rows to most is ×2.00 that with "
+        "dynamic at every seed.")
+    assert sentence(rates("F3", "point", 2e-5, 1e-5, 4e-5)) == (
+        "All is better: chosen learning rate of fine-tuning of dynamic is 2e-05 on average, and one more run would be "
+        "between 1e-05 and 4e-05.")
+    assert sentence(rates("F4", "spread", 3, 2, 5)) == (
+        "All is better: two runs of dynamic differ in chosen learning rate of fine-tuning by ×3.00 [×2.00, ×5.00] "
+        "(root mean square).")
+
+
+def test_a_number_whose_label_says_what_it_is_has_no_unit():
+    assert sentence(claim("S3.6", baseline=None, metric="sense_gain")) == (
+        "All is better: distance between senses minus that within a sense, trained minus untrained is +0.2000 "
+        "[+0.1000, +0.3000] for all-mask.")
+    assert sentence(claim("S1", metric="largest_gradient_norm")) == (
+        "All is better: with all-mask, largest gradient norm after the warm-up is 0.20 higher [0.10, 0.30] than with "
+        "dynamic.")
+    assert sentence(claim("S2", claim_type="point", arm="dynamic", metric="clipped_share")) == (
+        "All is better: share of steps after the warm-up whose gradient was clipped of dynamic is 0.20 on average, and "
+        "one more run would be between 0.10 and 0.30.")
+
+
 def test_a_number_that_is_the_same_at_every_seed_has_no_interval():
     steps = {"measured": "", "effect": -100.0, "low": None, "high": None,
              "values": {"all-mask": [300.0, 260.0], "dynamic": [400.0, 360.0]}}
     assert sentence(claim("S1.4b", metric="escape_step", result=steps)) == (
-        "All is better: with all-mask, step at which the run leaves the unigram plateau is 100 steps lower at every "
-        "seed than with dynamic.")
+        "All is better: runs of all-mask leave the unigram plateau 100 steps earlier at every seed than runs of "
+        "dynamic.")
     alike = {"measured": "", "effect": 0.45, "low": 0.45, "high": 0.45}
     for kind in ("range", "point"):
         number = claim("S0.8", claim_type=kind, arm="dynamic", metric="tutorial_untrained", margin=None, result=alike)
@@ -141,7 +178,8 @@ def test_readme_and_verdicts_are_written_between_their_markers(reported):
         assert verdicts.count(begin) == verdicts.count(end) == 1
         rows = [name for name in re.findall(r"^\| (\S+) \|", verdicts, re.M) if name != "claim"]
         assert rows == [row["id"] for rows in gather(StudyResults(reported))["questions"].values() for row in rows]
-        assert "](" not in verdicts         # the documentation is built without the reports
+        # the documentation is built without the reports
+        assert re.findall(r"\]\(([^)]*)\)", verdicts) == ["report.md#outcomes"]
 
 
 def test_the_block_has_one_figure_and_links_that_exist(reported):
@@ -162,7 +200,7 @@ def test_a_page_without_a_block_for_the_study_gets_one_at_its_end(reported):
     page.parent.mkdir(exist_ok=True)
     page.write_text("Head\n")
     assert update_readme(reported) == pages
-    head = "# Findings\n\nWhat this project's training runs show, study by study.\n\n"
-    assert pages[0].read_text().startswith(head + begin)
+    assert pages[0].read_text().startswith("# Findings\n\nWhat this project's training runs show, study by study.")
+    assert pages[0].read_text().split(begin)[0] == NEW_PAGES["reports/README.md"] + "\n"
     assert pages[0].read_text().endswith(f"{end}\n")
     assert page.read_text() == "Head\n"     # only a study of the plateau has a block there

@@ -14,7 +14,7 @@ from study.report import figures
 from study.report.overview import MOST_CURVES, of_question
 from study.report.page import write_report
 from tests.support.fake_arms import many_arms
-from tests.support.fake_results import compare, fake_cell, fake_study
+from tests.support.fake_results import compare, fake_cell, fake_study, write_params
 from tests.support.studies import ROOT
 
 
@@ -172,6 +172,20 @@ def test_effects_along_training_are_shown(files):
     lines = files["tables/along_training.csv"].decode().splitlines()
     assert lines[0] == "treatment,baseline,fraction,step,baseline_step,n,effect,low,high"
     assert len(lines) == 1 + 20
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_seed_has_no_intervals_and_one_run_is_in_the_singular(tmp_path):
+    fake_study(tmp_path)
+    text = pages(write_params(tmp_path, "tiny", ["dynamic", "static"], [0]))["README.md"].decode()
+    assert " tokens) with one seed. `dynamic` is the baseline." in text
+    assert "](figures/along-training.svg)" in text
+    assert "\nOne seed gives no intervals, so these differences are not sorted into kinds ([numbers](" in text
+    assert "Of these differences" not in text
+    text = pages(write_params(tmp_path, "tiny", ["dynamic"], [0]))["README.md"].decode()
+    assert "This study trains 1 [arm](#arms) of" in text
+    assert "**Cost.** 1 run (0 diverged" in text
+    assert "![Final NLL against escape step of 1 run](figures/escapes.svg)" in text
 
 
 def test_a_text_that_may_not_be_quoted_is_not(tmp_path, monkeypatch, undrawn):

@@ -113,8 +113,7 @@ def test_findings_are_the_arms_and_then_decided_claims_with_fidelity_and_section
     found = findings(results, facts | {"claims": claims})
     assert [finding["claim"] for finding in found] == [None, None, "P2", "S0.7"]
     assert found[2] == {"claim": "P2", "anchor": "positions", "words": "holds; same question", "text": (
-        "It helps: with P2, step at which the run leaves the unigram plateau is 32 steps lower [24, 40] than with "
-        "dynamic.")}
+        "It helps: runs of P2 leave the unigram plateau 32 steps earlier [24, 40] than runs of dynamic.")}
     assert found[3]["words"] == "holds, exploratory; proxy"
     many = [decided(f"L{number}") for number in range(9)]
     assert len(clearest(many)) == len(findings(results, facts | {"claims": many})) == 5
@@ -130,9 +129,10 @@ def test_only_the_share_at_a_neighbour_counts():
     assert neighbour_attention({"step": 3}) is None
 
 
-def row(arm, median, p, difference, escaped=5, smallest=0.01):
-    return {"arm": arm, "n": 5, "escaped": escaped, "median": median, "median_low": median - 20.0,
-            "median_high": math.inf, "p_holm": p, "difference": difference, "smallest_p": smallest}
+def row(arm, median, p, difference, escaped=5, smallest=0.01, baseline="base"):
+    return {"arm": arm, "baseline": math.nan if arm == "base" else baseline, "n": 5, "escaped": escaped,
+            "median": median, "median_low": median - 20.0, "median_high": math.inf, "p_holm": p,
+            "difference": difference, "smallest_p": smallest}
 
 
 def test_findings_sort_the_arms_into_earlier_later_and_unknown():
@@ -145,6 +145,19 @@ def test_findings_sort_the_arms_into_earlier_later_and_unknown():
         "Earlier than the baseline: fast (200), soon (360).",
         "Later than the baseline: late (beyond 2,000; 2 of 5 runs). No detectable difference: alike (1,260); never in "
         "no run within 2,000 steps. Too few runs for a test: few (700), one (800)."]
+
+
+def test_arms_with_another_baseline_are_not_called_earlier_or_later_than_that_of_the_study():
+    table = pd.DataFrame([
+        row("base", 1380.0, math.nan, math.nan), row("fast", 200.0, 0.01, -1180),
+        row("faster", 100.0, 0.01, -100, baseline="fast"), row("slower", 300.0, 0.01, 100, baseline="fast"),
+        row("stuck", math.inf, 0.5, 0, escaped=0, smallest=0.2, baseline="fast"),
+        row("alone", 700.0, math.nan, math.nan, smallest=math.nan, baseline=math.nan)])
+    assert escape_findings(table, 2000, "base") == [
+        "base, the baseline, leaves the unigram plateau at step 1,380 [1,360, ∞]. All steps are medians over seeds. "
+        "Earlier than the baseline: fast (200).",
+        "Compared with another arm: faster (100), slower (300); stuck in no run within 2,000 steps. Compared with no "
+        "arm of this study: alone (700)."]
 
 
 def test_arms_that_no_run_leaves_are_named_together():

@@ -72,7 +72,7 @@ def test_gaps_between_senses_are_shown_beside_those_before_training(study):
     assert [row["arm"] for row in senses["rows"]] == ["dynamic", "static"]
     assert senses["rows"][0]["gain"].mean == pytest.approx(0.2)
     text = render("senses.md", {"senses": senses, "study": study.settings})
-    assert "2 words with two senses; 1 more are not in the vocabulary" in text
+    assert "2 words with two senses; 1 more is not in the vocabulary" in text
     assert "| dynamic | 0.1000 | 0.4000 | +0.3000 | +0.1000 | +0.2000 |" in text
     assert "| trained | 1.000, 2.000, 3.000 | -1.000, 0.000, 4.000 | 0.250 |" in text
 

@@ -23,6 +23,7 @@ def trials(arm: str, count: int, pruned: int = 0) -> list[dict]:
 def test_trials_are_counted_by_arm_and_state():
     assert trial_counts([*trials("dynamic", 12, 2), *trials("pre-ln", 12)]) == [
         "dynamic: 12 trials (2 pruned)", "pre-ln: 12 trials"]
+    assert trial_counts(trials("dynamic", 2)[:1]) == ["dynamic: 1 trial"]
     assert trial_counts([]) == []
 
 
