@@ -24,6 +24,7 @@ def finetune_by_hand(study: Study, cell: str, task: Path, test: Path | None, cha
     arm, seed = study.parse_cell_name(cell)
     recipe = recipe_with(study, changes)
     if export is not None:                  # before the work: a reason not to export is an error at once
+        check_export(study, arm, seed, recipe, 2, export)       # the recipe and the folder; then the file's classes
         check_export(study, arm, seed, recipe, len(split_rows(task, test)[-1]), export)
     check_tokenizer(study, arm, seed)
     for path in filter(None, (task, test)):

@@ -162,7 +162,7 @@ def test_the_file_of_a_cell_holds_every_class(study, tmp_path, monkeypatch, clas
                         "training_rows": [labels], "_vectors": [states], "baselines": {}, "write_made_with": None,
                         "_scores": (accuracies, dict.fromkeys(accuracies, labels))}.items():
         monkeypatch.setattr(probe_module, name, lambda *_, value=value: value)
-    task = task_of(study, labels=[str(label) for label in labels])
+    task = task_of(study, path="nobody/words", labels=[str(label) for label in labels])
     settings = changed(study.settings, probe={"tasks": [task], "train_sizes": []})
     other = study.model_copy(update={"folder": tmp_path, "settings": settings})
     other.cell("dynamic", 0).mkdir(parents=True)
