@@ -28,14 +28,6 @@ def edited(section: str | None, **values) -> Spoil:
     return spoil
 
 
-def together(*spoils: Spoil) -> Spoil:
-    """Several changes at once."""
-    def spoil(root: Path) -> None:
-        for change in spoils:
-            change(root)
-    return spoil
-
-
 def edited_task(**values) -> Spoil:
     """Changes keys of the first probe task."""
     def spoil(root: Path) -> None:

@@ -43,9 +43,6 @@ class Recipe(Settings):
         if self.inputs.prepared and (causal or self.masking.schedule != "static"):
             raise ValueError("inputs.prepared needs objective.token_objective mlm and masking.schedule static: rows "
                              "that are made before training have the same masks in every epoch")
-        if self.inputs.prepared and self.objective.target_fraction < 1:
-            raise ValueError("inputs.prepared needs objective.target_fraction 1: rows that are made before training "
-                             "hold the selected tokens that are targets, and no others")
         remasked = self.examples.remasked
         if remasked is not None and remasked.steps % self.training.eval_steps:
             raise ValueError(f"examples.remasked.steps {remasked.steps} is not a multiple of training.eval_steps "

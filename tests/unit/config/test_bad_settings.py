@@ -14,7 +14,6 @@ from tests.support.bad_input import (
     edited_task,
     removed,
     settings_project,
-    together,
     written,
 )
 from tests.support.studies import ROOT
@@ -36,9 +35,6 @@ SETTINGS = [
     ("curriculum", edited("training", curriculum={"step_fraction": 0.5, "length_fraction": 0.3}),
      "training.curriculum.length_fraction"),
     ("topics without names", edited("corpus", topics=8), "task topic: 4 labels, but corpus.topics is 8"),
-    ("prepared rows with few targets", together(
-        edited("inputs", prepared=True), edited("masking", schedule="static"),
-        edited("objective", target_fraction=0.5)), "inputs.prepared needs objective.target_fraction 1"),
     ("pairs need pairs", edited("objective", sentence_objective="nsp"), "needs inputs.format segment-pairs"),
     ("no seeds", edited(None, seeds=[]), "seeds"),
     ("repeated seeds", edited(None, seeds=[1, 1]), "must not repeat"),
