@@ -75,7 +75,7 @@ def shown(comparison: Comparison) -> str:
     """The difference with its 95 % interval, in the unit that readers see."""
     (scale, unit), estimate = display_unit(comparison.metric), comparison.estimate
     numbers = estimate.mean, estimate.low, estimate.high
-    if is_log10(comparison.metric):
+    if is_log10(unit):
         mean, low, high = (shown_power(unit, value, comparison.baseline is not None) for value in numbers)
         return f"{mean} [{low}, {high}]"
     mean, low, high = (f"{scale * value:+.{1 if unit == 'points' else 3}f}" for value in numbers)

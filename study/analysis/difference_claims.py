@@ -53,7 +53,7 @@ def _failed_control(results: StudyResults, claim: ComparisonClaim) -> Verdict | 
     if estimate.low > control.above:
         return None
     scale, unit = display_unit(control.metric)
-    if is_log10(control.metric):
+    if is_log10(unit):
         above, low, high = (shown_power(unit, value) for value in (control.above, estimate.low, estimate.high))
     else:
         above, low, high = (f"{scale * control.above:g} {unit}".strip(),

@@ -158,9 +158,9 @@ def display_unit(metric: str | None) -> tuple[float, str]:
     return (100.0, "points") if unit == "points" else (1.0, unit)
 
 
-def is_log10(metric: str) -> bool:
-    """Whether the numbers of a metric are logarithms, which readers see as rates and ratios."""
-    return METRICS[metric].unit.startswith("log10")
+def is_log10(unit: str) -> bool:
+    """Whether numbers in this unit are logarithms, which readers see as rates and ratios."""
+    return unit.startswith("log10")
 
 
 def shown_power(unit: str, value: float, is_difference: bool = False) -> str:

@@ -18,17 +18,19 @@ def finetune_by_hand(study: Study, cell: str, task: Path, test: Path | None, cha
     from study.cli.console import progress, show_warnings, written_files
     from study.data.tokenizer import load
     from study.data.unknown import row_warnings
-    from study.finetuning.by_hand import UNUSED, finetune_file, read_labelled, recipe_with, split_rows
+    from study.finetuning.by_hand import UNUSED, finetune_file, read_labelled, recipe_with
     from study.finetuning.export import check_export, export_classifier
 
     arm, seed = study.parse_cell_name(cell)
     recipe = recipe_with(study, changes)
     if export is not None:                  # before the work: a reason not to export is an error at once
-        check_export(study, arm, seed, recipe, 2, export)       # the recipe and the folder; then the file's classes
-        check_export(study, arm, seed, recipe, len(split_rows(task, test)[-1]), export)
+        check_export(study, arm, seed, recipe, 2, export)
     check_tokenizer(study, arm, seed)
     for path in filter(None, (task, test)):
-        show_warnings(row_warnings(load(study.runs / "tokenizer"), f"rows of {path}", read_labelled(path)))
+        rows = read_labelled(path)
+        if export is not None and path == task:
+            check_export(study, arm, seed, recipe, rows.label.nunique(), export)
+        show_warnings(row_warnings(load(study.runs / "tokenizer"), f"rows of {path}", rows))
     done = finetune_file(study, arm, seed, task, test, recipe, progress)
     echo(f"finetune {cell}: accuracy {done.accuracy:.1%} on {done.test_rows:,} test rows (commonest class "
          f"{done.majority:.1%}); learning rate {done.rate:g}, {done.train_rows:,} training rows, "

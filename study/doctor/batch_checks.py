@@ -152,6 +152,6 @@ def check_repeats(first: Batch, second: Batch, vocabulary: Vocabulary) -> Findin
                        "the data set is made, so that every epoch has new masks.")
     _, low, high = interval(overlap.both, overlap.selected)
     if low <= overlap.chance <= high:
-        return Finding("fine", title, f"{detail} The masks are drawn anew: dynamic masking.")
+        return Finding("fine", title, f"{detail} The masks are drawn again: dynamic masking.")
     return Finding("note", title, f"{detail} The overlap is not by chance, and not complete.",
                    "Check whether the random numbers are seeded alike in each epoch or worker.")

@@ -57,7 +57,7 @@ class MaskedLM(VocabularyObjective):
 
 def remasked_nll(model: nn.Module, config: RunConfig, paragraphs: Rows, tokenizer: TokenizerInfo, seed: int,
                  step: int) -> float:
-    """Returns the validation loss of tutorials, in nats: masks drawn anew at this step, mean over batches of the mean
+    """Returns the validation loss of tutorials, in nats: new masks at this step, mean over batches of the mean
     NLL of a batch.
 
     paragraphs: rows (N, T). Batches have `training.batch_size` rows. Unlike the NLL on the fixed sets, the result

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from study.analysis.metrics import display_unit, shown_power
+from study.analysis.metrics import display_unit, is_log10, shown_power
 
 DIGITS = {"nats": 3, "points": 1, "steps": 0, "tokens": 0, "norm": 2, "spikes": 1, "share": 2, "distance": 4,
           "log10 rate": 2, "log10 ratio": 2, "": 2}
@@ -72,7 +72,7 @@ class Unit(NamedTuple):
     @property
     def is_log(self) -> bool:
         """Whether the numbers are log10 of rates or ratios."""
-        return self.name.startswith("log10")
+        return is_log10(self.name)
 
     def text(self, value: float, sign: str = "") -> str:
         """A number with its unit. sign: empty for a level, "-" for a difference, "+" for one that always has its sign.

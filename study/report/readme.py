@@ -18,6 +18,7 @@ from study.report.formatting import render
 from study.report.plateau import plateau_section
 
 FIGURES = {"plateau-survival": "Share of the runs of each shown arm that are still on the unigram plateau, by step",
+           "remasked": "Perplexity of the tutorial's own validation by step, with the perplexities that it states",
            "effects-nll": "Difference in NLL on [MASK] that each change makes, with 95 % intervals",
            "ladder": "NLL on [MASK] of the baseline and of references that need no encoder"}
 NEW_PAGES = {                               # pages that get a block at their end for every study, and how they begin

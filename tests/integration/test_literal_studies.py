@@ -113,7 +113,7 @@ def test_the_discussion_is_in_the_report(finished):
     page = (finished.reports / "README.md").read_text()
     first = {"characters": "What is labml's here, and what is not",
              "scratch": "What is the article's here, and what is not",
-             "tutorial": "The tutorial validates on one paragraph per row, masks the rows anew each time"}
+             "tutorial": "The tutorial validates on one paragraph per row, draws new masks (80/10/10) each time"}
     assert first[finished.settings.name] in page
     figures = {path.stem for path in (finished.reports / "figures").glob("curves-*.svg")}
     assert "curves-rate-and-selection" not in figures       # of left-to-right arms, which have no NLL on [MASK]

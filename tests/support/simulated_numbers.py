@@ -1,5 +1,5 @@
 """Simulated claims about the runs of one arm (bands, published points, spreads, rates of divergence) and about escape
-steps, which arms share by the log-rank test: how often is an outcome false?
+steps, which compare two arms by the log-rank test: how often is an outcome false?
 
 The code that decides real claims decides these. A number of a run has a standard deviation of 1. Shapes: n seeds.
 """

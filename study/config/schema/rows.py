@@ -45,8 +45,8 @@ class Tokenizer(Settings):
 
 
 class Remasked(Settings):
-    """A validation as tutorials do it: one paragraph per row, padded or cut, masked anew each time with the masking of
-    the run. The result is the mean over batches of the mean NLL of a batch."""
+    """A validation as tutorials do it: one paragraph per row, padded or cut, with new masks each time, drawn as in the
+    run. The result is the mean over batches of the mean NLL of a batch."""
 
     rows: PositiveInt
     """The first rows of the validation split that are used, in batches of `training.batch_size`."""
@@ -78,7 +78,7 @@ class Examples(Settings):
     """Seed of the masks of the evaluation sets."""
 
     remasked: Remasked | None = None
-    """A second validation with masks that are drawn anew; null: none."""
+    """A second validation, with new masks each time; null: none."""
 
 
 class Inputs(Settings):
