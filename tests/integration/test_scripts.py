@@ -211,8 +211,8 @@ def has_pairs(root: Path) -> bool:
 
 SHORT = [
     ("short documents in whole windows", headlines(), Refused(
-        "examples.max_seq_length 16: no held-out document has 14 tokens; choose a smaller length, or set "
-        "examples.windows to text")),
+        "examples.max_seq_length 16: no held-out document has 14 tokens; choose a smaller length or, with real "
+        "text, set examples.windows to text")),
     ("windows over documents", headlines(windows="text"), Accepted(rows_with_borders, True)),
     ("no pairs for arms without them", headlines(windows="text"), Accepted(has_pairs, False)),
     ("no pairs are a warning", headlines(windows="text"),

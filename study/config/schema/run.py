@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from study.config.corruption import sees_mask
 from study.config.schema.base import Settings
 from study.config.schema.model import Model
 from study.config.schema.rows import PAIR_FORMATS, SHORTEST_ROW, Examples, Inputs, Masking, Objective, Tokenizer
@@ -33,10 +32,11 @@ class Recipe(Settings):
         if sentence != "none" and causal:
             raise ValueError(f"objective.sentence_objective {sentence} needs objective.token_objective mlm: with "
                              f"causal attention [CLS] sees neither segment")
-        if self.training.patience is not None and not sees_mask(self):
+        sees_mask = not causal and self.masking.mask > 0            # as in study/config/corruption.py
+        if self.training.patience is not None and not sees_mask:
             raise ValueError("training.patience watches the NLL on [MASK], so it needs objective.token_objective mlm "
                              "and masking.mask above 0")
-        unlike_validation = not sees_mask(self) or self.inputs.format in PAIR_FORMATS
+        unlike_validation = not sees_mask or self.inputs.format in PAIR_FORMATS
         if self.training.stop_after_escape is not None and unlike_validation:
             raise ValueError("training.stop_after_escape watches the NLL on [MASK] in rows of one segment, so it needs "
                              "objective.token_objective mlm, an inputs.format without pairs and masking.mask above 0")
