@@ -1,5 +1,5 @@
 """Fixtures of all tests: a small text with its tokenizer and token store, a small evaluation set, the tiny study's
-settings, and a study with a trained cell."""
+settings, a study with a trained cell, and reports without drawings."""
 import numpy as np
 import pytest
 import torch
@@ -16,6 +16,7 @@ from study.data.token_store import TokenStore, write_store
 from study.data.tokenizer import TokenizerInfo
 from study.data.wordpiece import train_wordpiece
 from study.training.trainer import Data
+from tests.support.drawings import without_drawings
 from tests.support.studies import ROOT, made_up_documents, tiny_study
 from tests.support.training import trained_project
 
@@ -85,3 +86,10 @@ def heldout(store, tokenizer) -> EvaluationSet:
 @pytest.fixture(scope="session")
 def data(store, heldout, tokenizer) -> Data:
     return Data(store, heldout, tokenizer)
+
+
+@pytest.fixture
+def undrawn():
+    """Empty figures, for tests of text alone."""
+    with without_drawings():
+        yield

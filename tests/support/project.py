@@ -49,7 +49,7 @@ def dvc(root: Path, *arguments: str, check: bool = True) -> subprocess.Completed
 def copy_of_project(target: Path, arms: str = ARMS, seeds: str = SEEDS) -> Path:
     """A new Git repository with the project's files that Git does not ignore. Its tiny study has `arms` and `seeds`."""
     def ignored(folder: str, names: list[str]) -> set[str]:
-        made = {"__pycache__", "dvc.lock", "config.local", "cache", "tmp", ".state"} & set(names)
+        made = {"dvc.lock", "config.local", "cache", "tmp", ".state"} & set(names)      # compiled modules are copied
         top = {".git", ".venv", "runs", "reports", "data", "mlflow.db", "mlartifacts"}
         results = {"runs", "reports"} if Path(folder).parent == ROOT / "experiments" else set()
         return made | ((top if Path(folder) == ROOT else results) & set(names))

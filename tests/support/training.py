@@ -1,6 +1,9 @@
 """Training in tests: a trainer that has run, a study with a trained cell, and a study with two tuned arms."""
+import contextlib
 import re
 from pathlib import Path
+
+import torch
 
 from study.training.trainer import Trainer
 from tests.support.shared import made_once
@@ -16,6 +19,25 @@ def trained(config, data, seed=0, **more):
 def weights(trainer):
     """The weights of a trainer's model by name."""
     return trainer.model.state_dict()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(config, data, folder: Path, step: int) -> None:
+    """Trains with checkpoints in `folder` until the record of `step`."""
+    def on_record(record, speed):
+        if record["step"] == step:
+            raise Interrupted
+
+    with contextlib.suppress(Interrupted):
+        trained(config, data, state=folder, fingerprint="f", on_record=on_record)
+        raise AssertionError(f"the run ended before step {step}")
+
+
+def equal_weights(first: Trainer, second: Trainer) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True))
 
 
 def trained_project() -> Path:
