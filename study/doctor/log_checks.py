@@ -10,6 +10,7 @@ from study.doctor.logs import TrainingLog
 
 BERT_PREDICTED = 256 * 128 * 0.15           # tokens that BERT predicts per step in its rows of 128 (Devlin et al. 2019)
 FEW_PREDICTED = 200
+LARGER_STUDIED = 4 * 64 * 64 * 0.15         # predicted per step in reports/plateau with four times the rows
 LOW_RATE, HIGH_RATE = 5e-5, 1e-2            # of BERT-sized models 1e-4 is usual; small ones take up to 5e-3
 RATE_FOR_WARMUP = 5e-4                      # from here on a run without warm-up is risky
 LONG_WARMUP = 0.5                           # share of the planned steps
@@ -36,7 +37,7 @@ def check_run(position: Position | None, log: TrainingLog | None, settings: RowS
     """Findings about a run and its log; those that need a log are listed as not checked where there is none."""
     stuck = position is not None and position.state in ("plateau", "above")
     findings = [absolute_positions()] if stuck else []
-    findings.append(check_batch_size(log, settings, rows))
+    findings.append(check_batch_size(log, settings, rows, stuck))
     if log is None:
         findings.append(Finding("not checked", "learning rate, warm-up, steps", "No log was given.",
                                 "Pass the log of the run with --log."))
@@ -56,7 +57,7 @@ def absolute_positions() -> Finding:
                    "steps.")
 
 
-def check_batch_size(log: TrainingLog | None, settings: RowSettings, rows: RowShares | None) -> Finding:
+def check_batch_size(log: TrainingLog | None, settings: RowSettings, rows: RowShares | None, stuck: bool) -> Finding:
     """Tokens that are predicted per step."""
     size = settings.batch_size or (log.batch_size if log else None)
     if size is None:
@@ -70,10 +71,14 @@ def check_batch_size(log: TrainingLog | None, settings: RowSettings, rows: RowSh
     detail += f". BERT has {BERT_PREDICTED:,.0f} in its rows of 128."
     if settings.batch_size is None:
         detail += " The batch size is that of one device in the log; devices and accumulation multiply it."
-    few = full < FEW_PREDICTED
-    return Finding("note" if few else "fine", "predicted tokens per step", detail,
-                   "Use more rows per step, or accumulate gradients: the gradient of so few tokens is mostly noise."
-                   if few else "")
+    remedy = ""
+    if full < FEW_PREDICTED:
+        remedy = "Use more rows per step, or accumulate gradients: the gradient of so few tokens is mostly noise."
+    elif stuck and full < LARGER_STUDIED:
+        detail += (" In this project's study of the plateau, encoders with four times the rows per step left it after "
+                   "little more than a third of the steps, which was more text.")
+        remedy = "Use more rows per step, or accumulate gradients. It saves steps, but no text."
+    return Finding("note" if remedy else "fine", "predicted tokens per step", detail, remedy)
 
 
 def check_learning_rate(log: TrainingLog, stuck: bool) -> list[Finding]:

@@ -47,6 +47,7 @@ def test_the_stuck_run_of_the_trainer_is_on_the_plateau_with_its_reasons():
     assert "docs/plateau.md" in findings["absolute positions"].remedy
     assert findings["fewer steps than the escape needs"].detail.startswith("The log ends at step 600: 1.23 million")
     assert "307 tokens are predicted per step: 32 rows" in findings["predicted tokens per step"].detail
+    assert findings["predicted tokens per step"].severity == "note"
     assert "at step 60" in findings["learning rate"].detail
     assert "10% of 600 steps" in findings["warm-up"].detail
     assert "schedule has ended" in findings
@@ -101,10 +102,17 @@ def test_predicted_tokens_are_rows_times_length_times_rate():
     assert finding.detail.startswith("About 512 tokens are predicted per step: 16 rows x 128 tokens x 25%")
     assert "128 if each line is a row" in finding.detail
     assert "one device" not in finding.detail
-    assert finding.severity == "fine"
     few = found(log_of(stuck_at(), batch_size=4))["predicted tokens per step"]
     assert few.severity == "note"
     assert "one device" in few.detail
+
+
+@pytest.mark.parametrize(("rows", "loss", "severity"), [(16, 6.5, "note"), (150, 6.5, "fine"), (16, 5.0, "fine")])
+def test_a_batch_is_small_for_a_run_on_the_plateau_if_a_larger_one_was_shown_to_help(rows, loss, severity):
+    """Four times 64 rows of 64 were the largest batch of the study: 2,458 predicted tokens."""
+    finding = found(log_of(stuck_at(loss)), settings=RowSettings(rows, 128, 0.15))["predicted tokens per step"]
+    assert finding.severity == severity
+    assert ("four times the rows" in finding.detail) == bool(finding.remedy) == (severity == "note")
 
 
 def test_a_long_run_is_not_said_to_be_too_short():
