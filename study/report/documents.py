@@ -15,7 +15,6 @@ EXAMPLE = "tiny"                            # the study for tests: it has nearly
 REPEATED = {"L28": "S4", "L29": "S4", "L29b": "S4"}             # claims about a paper that a document repeats
 REGISTERED = "registered in wikitext2 and waiting for machine time"
 WHY_IN_NO_PLAN = {                          # claims of the documents whose arms no study has, and why
-    "S0.3": "needs `init-torch`, which no study has. S0.3b asks the same of the tutorial's own model",
     "S0.15-ft": "needs `all-mask`, registered in finetuning and waiting for machine time",
     "S0.17": f"needs `dynamic-few` and `static-few`, {REGISTERED}",
     "S1.3": f"needs `rate-40`, {REGISTERED}. S1.3c and S1.3d answer it: the first changes the number of targets alone, "

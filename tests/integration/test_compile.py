@@ -1,5 +1,5 @@
-"""torch.compile changes the speed of training and not its result. Compilation takes most of the time: the second layer has
-the kernels of the first, so one is enough."""
+"""torch.compile changes the speed of training and not its result. One layer is enough: the second would be compiled
+into the same kernels, and compilation takes most of the time."""
 import pytest
 
 from tests.support.studies import changed

@@ -5,7 +5,13 @@ import math
 import pandas as pd
 import pytest
 
-from study.doctor.log_checks import ABSOLUTE_TOKENS, ROTARY_TOKENS, absolute_positions
+from study.doctor.log_checks import (
+    ABSOLUTE_TOKENS,
+    ROTARY_TOKENS,
+    RowSettings,
+    absolute_positions,
+    check_batch_size,
+)
 from tests.support.studies import ROOT
 
 
@@ -33,8 +39,28 @@ def test_the_pages_state_what_the_plateau_study_measured():
     assert (rates.difference > 0).all()
     assert (rates.p_holm < 0.05).all()
     assert rates.escaped.to_dict() == {"lr-tenth": 0, "lr-third": 5, "lr-3x": 0}
+    assert (table.loc[["four-times-batch", "beta2-999"], "p_holm"] < 0.05).all()
+    assert (table.loc[["untied", "init-torch"], "p_holm"] >= 0.05).all()     # "five seeds do not show"
+    assert table.loc[["untied", "init-torch"], "escaped"].tolist() == [5, 4]
     local, counted = (table.loc[name, "median"] for name in ("local-attention", "count-embeddings"))
     assert 300 < local <= 340 < counted < table.loc["dynamic", "median"]        # "at once", "but later"
+
+
+def test_a_larger_batch_saves_steps_and_no_text():
+    """docs/plateau.md: "460 to 540 steps", "little more than a third", "7.9 million", "5.7 million", "300 steps"."""
+    table = pd.read_csv(ROOT / "reports/plateau/tables/escape.csv").set_index("arm")
+    steps = pd.read_csv(ROOT / "reports/plateau/tables/cells.csv").set_index("arm").escape_step
+    page = " ".join((ROOT / "docs/plateau.md").read_text().split())
+    larger, baseline, beta2 = (steps.loc[arm] for arm in ("four-times-batch", "dynamic", "beta2-999"))
+    assert f"after {larger.min():.0f} to {larger.max():.0f} steps, little more than a third of the baseline's" in page
+    assert 1 / 3 < table.loc["four-times-batch", "median"] / table.loc["dynamic", "median"] < 0.36
+    millions = (table.median_tokens / 1e6).round(1)
+    assert (f"read {millions['four-times-batch']} million tokens (median), and the baseline {millions['dynamic']} million"
+            in page)
+    assert beta2.min() > baseline.max()
+    assert f"by {table.loc['beta2-999', 'difference']:.0f} steps on average" in page
+    detail = check_batch_size(None, RowSettings(32, 128, 0.15), None, stuck=True).detail
+    assert "after little more than a third of the steps, which was more text" in detail
 
 
 def test_the_baseline_crosses_the_line_without_looking_at_a_neighbour():
