@@ -55,8 +55,8 @@ def test_a_larger_batch_saves_steps_and_no_text():
     assert f"after {larger.min():.0f} to {larger.max():.0f} steps, little more than a third of the baseline's" in page
     assert 1 / 3 < table.loc["four-times-batch", "median"] / table.loc["dynamic", "median"] < 0.36
     millions = (table.median_tokens / 1e6).round(1)
-    assert (f"read {millions['four-times-batch']} million tokens (median), and the baseline {millions['dynamic']} million"
-            in page)
+    theirs, ours = millions["four-times-batch"], millions["dynamic"]
+    assert f"read {theirs} million tokens (median), and the baseline {ours} million" in page
     assert beta2.min() > baseline.max()
     assert f"by {table.loc['beta2-999', 'difference']:.0f} steps on average" in page
     detail = check_batch_size(None, RowSettings(32, 128, 0.15), None, stuck=True).detail
