@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +64,18 @@ def read_batch(path: Path, vocabulary: Vocabulary) -> Batch:
 
 def _npz(path: Path) -> Mapping[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            raise StudyError(f"{path}: one array without a name, as numpy.save writes it; save input_ids and labels "
+                             f"by name with numpy.savez")
+        with content:
+            return {name: content[name] for name in content.files}
     except ValueError as error:
         if "pickle" in str(error).lower():
             raise StudyError(f"{path}: holds pickled objects, which are never loaded; save plain integer arrays with "
                              f"numpy.savez, all rows of one length") from None
         raise StudyError(f"{path}: not a usable .npz ({error}); save it again with numpy.savez") from None
-    except (OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise StudyError(f"{path}: not a usable .npz ({error}); save it again with numpy.savez") from None
 
 

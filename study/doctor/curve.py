@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.data.plateau import ESCAPE_NATS, escape_step
+from study.data.plateau import ESCAPE_NATS, ESCAPE_VALIDATIONS, escape_step
 from study.doctor.ladder import Ladder
 from study.doctor.logs import Points, TrainingLog
 
 WINDOWS = 50                                # a training curve is smoothed over one of this many parts of it
 LARGEST_WINDOW = 25                         # points
+RECENT = 0.9                                # of the step of the last training loss; earlier evaluations are out of date
+FAR_BELOW_PLATEAU = 1.0                     # nats; chance seldom takes a mean of 150 tokens so far (standard error 0.3)
 LOWEST_BELIEVED = 1.0                       # nats; RoBERTa-base on a billion words ends at 1.35 (perplexity 3.84, model
                                             # card of nyu-mll/roberta-base-1B-3)
+EVALUATION = "evaluation loss"
 STATES = {"diverged": "diverged", "above": "above the plateau", "plateau": "on the plateau",
           "leaving": "just below the plateau", "learning": "off the plateau",
           "too low": "too low to be believed without a check"}
@@ -61,6 +64,11 @@ class Position:
     levels: Levels
 
     @property
+    def is_evaluation(self) -> bool:
+        """Whether the points are evaluations."""
+        return self.measure == EVALUATION
+
+    @property
     def last(self) -> float:
         """The last loss, nats; NaN if no loss of the log is a number."""
         return self.points[-1][1] if self.points else math.nan
@@ -72,13 +80,13 @@ class Position:
 
 
 def position_of(log: TrainingLog | None, loss: float | None, ladder: Ladder) -> Position:
-    """The position of a log, or of one loss. Evaluations count if the log has any, else the training loss, smoothed."""
+    """The position of a log, by its evaluations or its smoothed training losses, or of one loss."""
     if log is None:
         points, measure, on_mask, window, diverged = [(0, loss)], "loss", False, 1, None
     else:
-        measured = len(log.evaluations) > 0
+        measured = uses_evaluations(log)
         points = log.evaluations if measured else log.losses
-        measure, on_mask = ("evaluation loss" if measured else "training loss"), measured and log.evaluated_on_mask
+        measure, on_mask = (EVALUATION if measured else "training loss"), measured and log.evaluated_on_mask
         window, diverged = 1 if measured else window_for(len(points)), log.diverged
         points = smoothed(points, window)
     levels = Levels.of(ladder, on_mask)
@@ -100,7 +108,16 @@ def _state(last: float, diverged: int | None, escaped: int | None, levels: Level
         return "above"
     if last > levels.plateau - ESCAPE_NATS:
         return "plateau"
-    return "learning" if single or escaped is not None else "leaving"
+    far = last <= levels.plateau - FAR_BELOW_PLATEAU
+    return "learning" if single or far or escaped is not None else "leaving"
+
+
+def uses_evaluations(log: TrainingLog) -> bool:
+    """Whether a log is judged by its evaluations: if they are enough to show an escape, or if the last one is about as
+    new as the last training loss."""
+    if not log.evaluations or not log.losses:
+        return len(log.evaluations) > 0
+    return len(log.evaluations) >= ESCAPE_VALIDATIONS or log.evaluations[-1][0] >= RECENT * log.losses[-1][0]
 
 
 def window_for(points: int) -> int:

@@ -60,13 +60,15 @@ def painter(ladder: Ladder, position: Position | None) -> Callable:
         if points:
             axes.plot(*zip(*points, strict=True), color=COLORS[0], linewidth=1.6,
                       marker="o" if len(points) < 60 else None, markersize=3.5)
-        axes.set_xlim(0, max([step for step, _ in points] + [1]))
+        last = points[-1][0] if points else 0
+        axes.set_xlim(0, max(last, 1))
         if len(points) < 2:
-            axes.set_xlim(-1, 1)
-            axes.set_xticks([])
+            axes.set_xlim(last - 1, last + 1)
+            ticks = [last] if last else []                  # a loss without a log is at step 0
+            axes.set_xticks(ticks, [f"{step:,}" for step in ticks])
         name_line_ends(axes, [(axes.get_xlim()[1], nll, name) for name, nll in levels.items()],
                        dict.fromkeys(levels, "#444444"))
-        axes.set_xlabel("step" if len(points) > 1 else "")
+        axes.set_xlabel("step" if last else "")
         axes.set_ylabel(f"{position.measure if position is not None else 'NLL'}, nats")
     return paint
 

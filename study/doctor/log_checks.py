@@ -21,6 +21,8 @@ RISE = 0.1                                  # nats that the evaluation loss may 
 ROTARY_TOKENS = (0.6e6, 1.0e6)
 ABSOLUTE_TOKENS = (5.4e6, 6.1e6)
 SHORT_RUN = 6e6                             # training tokens
+PASS_BATCH_SIZE = "Pass --batch-size: rows per step over all devices, accumulation included."
+LATER_LOG = "Pass the log of a later step with --log."
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ def check_batch_size(log: TrainingLog | None, settings: RowSettings, rows: RowSh
     """Tokens that are predicted per step."""
     size = settings.batch_size or (log.batch_size if log else None)
     if size is None:
-        return Finding("not checked", "predicted tokens per step", "The batch size is not known.",
-                       "Pass --batch-size: rows per step over all devices, accumulation included.")
+        return Finding("not checked", "predicted tokens per step", "The batch size is not known.", PASS_BATCH_SIZE)
     full = size * settings.max_seq_length * settings.mlm_probability
     detail = (f"About {full:,.0f} tokens are predicted per step: {size:,} rows x {settings.max_seq_length} tokens x "
               f"{settings.mlm_probability:.0%}, if rows are full")
@@ -90,10 +91,12 @@ def check_learning_rate(log: TrainingLog, stuck: bool) -> list[Finding]:
     first, (last_step, last) = log.learning_rates[0][0], log.learning_rates[-1]
     detail = f"The largest logged learning rate is {top:.2g}, at step {peak:,}."
     severity, remedy = "fine", ""
-    if top < LOW_RATE:
-        severity, remedy = "note", "This is a rate for fine-tuning. Try 1e-4 for BERT-base, 1e-3 for small models."
-    elif top > HIGH_RATE:
+    if top > HIGH_RATE:
         severity, remedy = "note", "This is high for Adam. Try a tenth of it."
+    elif _is_rising(log, peak):
+        severity, detail, remedy = "not checked", _still_rising(peak, top), LATER_LOG
+    elif top < LOW_RATE:
+        severity, remedy = "note", "This is a rate for fine-tuning. Try 1e-4 for BERT-base, 1e-3 for small models."
     findings = [Finding(severity, "learning rate", detail, remedy), _warm_up(log, peak, first, top)]
     if stuck and last < ENDED * top:
         findings.append(Finding("note", "schedule has ended", f"At step {last_step:,} the learning rate is {last:.2g}, "
@@ -106,15 +109,27 @@ def _warm_up(log: TrainingLog, peak: int, first: int, top: float) -> Finding:
     if len(log.learning_rates) < 3:
         return Finding("not checked", "warm-up", f"{log.path.name} has too few learning rates.")
     planned = log.planned or log.steps
+    long = peak > LONG_WARMUP * planned
+    if _is_rising(log, peak) and not (log.planned and long):
+        return Finding("not checked", "warm-up", _still_rising(peak, top), LATER_LOG)
     if peak == first:
         risky = top >= RATE_FOR_WARMUP
         return Finding("note" if risky else "fine", "warm-up", f"The rate is largest at the first logged step, "
                        f"{first:,}: the run has no warm-up, or it ended earlier.",
                        "Warm up over the first few percent of the steps." if risky else "")
-    long = peak > LONG_WARMUP * planned
     return Finding("note" if long else "fine", "warm-up", f"The rate rises until step {peak:,}, {peak / planned:.0%} "
                    f"of {planned:,} steps.", "Shorten the warm-up: most of the run was below the intended rate."
                    if long else "")
+
+
+def _is_rising(log: TrainingLog, peak: int) -> bool:
+    """Whether the largest rate is the last one, and the run may go on after it."""
+    first, last = log.learning_rates[0][0], log.learning_rates[-1][0]
+    return first < peak == last and (log.planned is None or log.steps < log.planned)
+
+
+def _still_rising(peak: int, top: float) -> str:
+    return f"The rate was still rising at the end of the log: it was {top:.2g} at step {peak:,}."
 
 
 def check_length(log: TrainingLog, settings: RowSettings, stuck: bool) -> list[Finding]:
@@ -123,11 +138,16 @@ def check_length(log: TrainingLog, settings: RowSettings, stuck: bool) -> list[F
     if size is None:
         return [Finding("fine", "steps", f"The log ends at step {log.steps:,}. Without the batch size this cannot be "
                         f"compared with other runs.")]
-    tokens = log.steps * size * settings.max_seq_length
-    detail = (f"The log ends at step {log.steps:,}: {tokens / 1e6:,.2f} million tokens in full rows of "
-              f"{settings.max_seq_length}.")
+    tokens, per_device = log.steps * size * settings.max_seq_length, settings.batch_size is None
+    detail = (f"The log ends at step {log.steps:,}: {'at least ' if per_device else ''}{tokens / 1e6:,.2f} million "
+              f"tokens in full rows of {settings.max_seq_length}.")
+    if per_device:
+        detail += f" The log gives {size:,} rows per device; devices and accumulation multiply them."
     if not stuck or tokens >= SHORT_RUN:
         return [Finding("fine", "steps", detail)]
+    if per_device:
+        return [Finding("not checked", "steps", f"{detail} So it is not known whether the run was too short.",
+                        PASS_BATCH_SIZE)]
     rotary, absolute = (f"{low / 1e6:g} to {high / 1e6:g} million" for low, high in (ROTARY_TOKENS, ABSOLUTE_TOKENS))
     return [Finding("note", "fewer steps than the escape needs", f"{detail} In this project's study of the plateau (2 "
                     f"layers of width 128, WikiText-2), runs left it after {rotary} with rotary positions and after "
@@ -150,7 +170,7 @@ def check_end(position: Position, log: TrainingLog) -> list[Finding]:
                                 "A few such gradient norms are usual with float16, whose loss scaling skips these "
                                 "steps. Otherwise clip gradients at 1.0, or use bfloat16 or float32."))
     step, lowest = position.lowest
-    if log.evaluations and position.last > lowest + RISE:
+    if position.is_evaluation and position.last > lowest + RISE:
         findings.append(Finding("note", "evaluation loss rises", f"It was lowest at step {step:,}, {lowest:.2f}, and "
                                 f"is {position.last:.2f} now.", "If the training loss still falls, the model learns "
                                 "its rows by heart: use more text. If it rises too, lower the learning rate."))

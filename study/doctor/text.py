@@ -236,7 +236,8 @@ def _read_csv(part: _Part, sample: TextSample) -> None:
                 sample.lines.extend(line.strip() for line in lines if line.strip())
                 read, rows = read + sum(len(line.encode()) + 1 for line in lines), rows + len(frame)
                 if read > part.budget:
-                    sample.notes.append(f"{part.path.name}: the first {rows:,} rows, since CSV cannot be sampled")
+                    if _has_more(frames):
+                        sample.notes.append(f"{part.path.name}: the first {rows:,} rows, since CSV cannot be sampled")
                     break
     except UnicodeDecodeError as error:
         raise StudyError(f"{part.path}: not UTF-8 text ({error.reason}); convert it, for example with `iconv -f latin1 "
@@ -245,6 +246,15 @@ def _read_csv(part: _Part, sample: TextSample) -> None:
         raise StudyError(f"{part.path}: not a table ({str(error).strip()}); quote fields that contain the separator, "
                          f"or pass plain text as .txt") from None
     sample.read += read
+
+
+def _has_more(frames) -> bool:
+    """Whether a reader of pandas has another row."""
+    try:
+        frames.get_chunk(1)
+    except StopIteration:
+        return False
+    return True
 
 
 def _read_json(part: _Part, sample: TextSample) -> None:

@@ -19,6 +19,7 @@ LADDER = Ladder([Level("uniform", 9.01, 9.01, 0.0), Level("unigram", 6.94, 6.33,
                  Level("two-neighbours-product", 4.27, 3.87, 0.04)], 2_144_333, 7709, 8187)
 ROWS = RowShares(padding=0.5, cut=0.0, mean=32.0)
 SETTINGS = RowSettings(None, 64, 0.15)
+ROWS_KNOWN = RowSettings(32, 64, 0.15)
 
 
 def found(log=None, loss=None, settings=SETTINGS, rows=ROWS) -> dict:
@@ -41,7 +42,7 @@ def test_the_stuck_run_of_the_trainer_is_on_the_plateau_with_its_reasons():
     position = position_of(log, None, LADDER)
     assert (position.state, position.escaped, position.measure) == ("plateau", None, "evaluation loss")
     assert position.reached == 100
-    findings = found(log)
+    findings = found(log, settings=ROWS_KNOWN)
     assert findings["absolute positions"].severity == "note"
     assert "was not checked" in findings["absolute positions"].detail
     assert "docs/plateau.md" in findings["absolute positions"].remedy
@@ -86,6 +87,27 @@ def test_a_missing_and_a_long_warm_up_are_pointed_out(rates, severity):
     assert found(log_of(stuck_at(), rates, planned=1000))["warm-up"].severity == severity
 
 
+def warming_up(top: float) -> list[tuple[int, float]]:
+    """Rates that rise up to the last step, 1,000."""
+    return [(step, top * step / 1000) for step in range(100, 1001, 100)]
+
+
+@pytest.mark.parametrize("planned", [None, 100_000])
+def test_a_rate_that_still_rises_is_not_judged(planned):
+    findings = found(log_of(stuck_at(), warming_up(2e-5), planned=planned))
+    for title in ("learning rate", "warm-up"):
+        assert findings[title].severity == "not checked"
+        assert findings[title].detail == ("The rate was still rising at the end of the log: it was 2e-05 at step "
+                                          "1,000.")
+
+
+def test_a_rate_that_still_rises_is_judged_where_the_rest_of_the_run_changes_nothing():
+    assert found(log_of(stuck_at(), warming_up(0.1)))["learning rate"].severity == "note"      # above 1e-2 already
+    assert found(log_of(stuck_at(), warming_up(1e-3), planned=1500))["warm-up"].severity == "note"
+    ended = found(log_of(stuck_at(), warming_up(2e-5), planned=1000))
+    assert ended["learning rate"].severity == ended["warm-up"].severity == "note"
+
+
 def test_the_schedule_has_ended_only_if_the_rate_is_low_and_the_run_is_stuck():
     low, high = [(10, 1e-4), (100, 1e-3), (1000, 1e-6)], [(10, 1e-4), (100, 1e-3), (1000, 5e-4)]
     assert "schedule has ended" in found(log_of(stuck_at(), low))
@@ -117,9 +139,20 @@ def test_a_batch_is_small_for_a_run_on_the_plateau_if_a_larger_one_was_shown_to_
 
 
 def test_a_long_run_is_not_said_to_be_too_short():
-    assert "fewer steps than the escape needs" in found(log_of(stuck_at()))
-    assert found(log_of(stuck_at(steps=10_000)))["steps"].severity == "fine"
+    assert "fewer steps than the escape needs" in found(log_of(stuck_at()), settings=ROWS_KNOWN)
+    assert found(log_of(stuck_at(steps=10_000)), settings=ROWS_KNOWN)["steps"].severity == "fine"
     assert "cannot be compared" in found(log_of(stuck_at(), batch_size=None))["steps"].detail
+
+
+@pytest.mark.parametrize(("loss", "steps", "severity"), [(6.5, 1000, "not checked"), (6.5, 10_000, "fine"),
+                                                         (5.0, 1000, "fine")])
+def test_with_rows_per_device_alone_a_run_is_not_said_to_be_too_short(loss, steps, severity):
+    findings = found(log_of(stuck_at(loss, steps)))
+    assert "fewer steps than the escape needs" not in findings
+    assert findings["steps"].severity == severity
+    assert f"at least {steps * 32 * 64 / 1e6:.2f} million tokens" in findings["steps"].detail
+    assert "32 rows per device" in findings["steps"].detail
+    assert ("--batch-size" in findings["steps"].remedy) == (severity == "not checked")
 
 
 def test_divergence_says_since_when_and_why():
@@ -140,6 +173,11 @@ def test_a_rising_evaluation_loss_is_pointed_out():
     evaluations = [(100, 5.0), (200, 4.6), (300, 4.8)]
     finding = found(log_of(stuck_at(4.0), evaluations=evaluations))["evaluation loss rises"]
     assert "lowest at step 200, 4.60, and is 4.80" in finding.detail
+
+
+def test_a_training_loss_that_rises_is_not_called_an_evaluation_loss():
+    losses = [*stuck_at(4.0), (1100, 4.5)]
+    assert "evaluation loss rises" not in found(log_of(losses, evaluations=[(0, 9.0)]))
 
 
 def test_a_loss_near_zero_points_to_labels_at_visible_tokens():

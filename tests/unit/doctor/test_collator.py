@@ -236,6 +236,29 @@ def test_pickled_objects_are_refused_and_never_loaded(tmp_path, vocabulary):
     assert not trap.exists()
 
 
+def test_one_array_of_numpy_save_under_the_name_of_an_npz_is_one_line_with_the_remedy(tmp_path, vocabulary):
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.save(file, np.zeros((2, 3), int))
+    with pytest.raises(StudyError, match="a.npz: one array without a name, .*; save .* with numpy.savez$") as error:
+        read_batch(tmp_path / "a.npz", vocabulary)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("header", "place", "value", "message"), [
+    (b"PK\3\4", 63, 0b111, "invalid block type"), (b"PK\1\2", 10, 99, "compression method is not supported"),
+    (b"PK\1\2", 8, 1, "is encrypted")])
+def test_a_damaged_npz_is_one_line_with_the_remedy(header, place, value, message, tmp_path, vocabulary):
+    """One byte is overwritten: the first one of the compressed data, the method of compression, or the flags."""
+    ids = np.arange(64).reshape(8, 8)
+    np.savez_compressed(tmp_path / "a.npz", input_ids=ids, labels=ids)
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[content.index(header) + place] = value
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(StudyError, match=f"a.npz: not a usable .npz .*{message}.*; save it again with") as error:
+        read_batch(tmp_path / "a.npz", vocabulary)
+    assert len(str(error.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("missing.npz", None, "missing.npz: no such file; --batch takes a batch as .npz or .json"),
     ("batch.pt", b"x", "batch.pt: not a known kind of batch"),

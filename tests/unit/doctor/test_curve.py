@@ -61,13 +61,38 @@ def test_a_curve_that_comes_back_is_on_the_plateau():
     assert (position.state, position.escaped) == ("plateau", 50)
 
 
-def test_evaluations_count_if_there_are_any_and_on_mask_only_if_they_are():
+def test_three_evaluations_count_and_on_mask_only_if_they_are():
     evaluations, losses = falling(6.75, 300), falling(5.0, 300)
     assert position_of(log_of(losses, evaluations), None, LADDER).last == 6.75
     assert position_of(log_of(losses), None, LADDER).measure == "training loss"
     on_mask = position_of(log_of(losses, evaluations, on_mask=True), None, LADDER)
     assert (on_mask.levels.plateau, on_mask.levels.plateau_top) == (6.8, 6.8)
     assert not position_of(log_of(losses, on_mask=True), None, LADDER).on_mask
+
+
+@pytest.mark.parametrize("evaluations", [[(1000, 2.3)], [(500, 2.5), (1000, 2.3)], [(0, 9.1), (950, 2.3)]])
+def test_one_or_two_evaluations_far_below_the_plateau_have_left_it(evaluations):
+    position = position_of(log_of(falling(3.0, 300), evaluations), None, LADDER)
+    assert (position.state, position.last, position.measure) == ("learning", 2.3, "evaluation loss")
+    assert position_of(log_of(evaluations=evaluations), None, LADDER).state == "learning"
+
+
+@pytest.mark.parametrize(("loss", "state"), [(6.5, "plateau"), (6.0, "leaving"), (5.3, "leaving"), (5.1, "learning")])
+def test_a_log_of_one_loss_is_judged_with_more_care_near_the_plateau(loss, state):
+    assert position_of(log_of([(1000, loss)]), None, LADDER).state == state
+
+
+@pytest.mark.parametrize("evaluations", [[(0, 9.1)], [(0, 9.1), (800, 6.5)]])
+def test_training_losses_count_if_the_few_evaluations_are_out_of_date(evaluations):
+    position = position_of(log_of(falling(3.0, 300), evaluations, on_mask=True), None, LADDER)
+    assert (position.state, position.last, position.measure) == ("learning", 3.0, "training loss")
+    assert (position.on_mask, position.is_evaluation) == (False, False)
+    assert position_of(log_of(falling(3.0, 300), [*evaluations, (850, 6.5), (860, 6.5)]), None, LADDER).is_evaluation
+
+
+def test_an_evaluation_counts_if_the_log_has_no_training_loss():
+    position = position_of(log_of(evaluations=[(0, 9.5)]), None, LADDER)
+    assert (position.state, position.is_evaluation) == ("above", True)
 
 
 def test_a_noisy_stuck_training_loss_is_not_taken_for_an_escape(rng):

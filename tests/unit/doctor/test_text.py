@@ -105,6 +105,18 @@ def test_parquet_is_sampled_by_row_groups(tmp_path):
     assert min(map(int, sample.lines)) != 0
 
 
+@pytest.mark.parametrize(("rows", "is_whole"), [(9999, True), (10_000, True), (10_001, False)])
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_table_is_called_a_sample_only_if_more_rows_follow(rows, is_whole, kind, tmp_path):
+    """10,000 rows are read at once, here more than are asked for."""
+    path = tmp_path / f"rows.{kind}"
+    path.write_text("text\n" + "".join(f"{number:040d}\n" for number in range(rows)))
+    sample = read_text([path], "text", CHUNK, 0)
+    assert len(sample.lines) == min(rows, 10_000)
+    assert sample.is_whole == is_whole
+    assert sample.notes == ([] if is_whole else [f"rows.{kind}: the first 10,000 rows, since CSV cannot be sampled"])
+
+
 def test_compressed_text_is_read_from_its_beginning_and_the_note_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(text_module, "CHUNK", 1000)
     path = tmp_path / "long.txt.gz"
