@@ -29,8 +29,8 @@ USER_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPER
                errno.EISDIR, errno.EEXIST)
 HELP = ("A reproducibility study of BERT pre-training.\n\n"
         "`dvc repro` runs the stages below in order. Each stage can also be run by hand.\n\n"
-        "Every command takes the folder of its study as `--study FOLDER` (`-s FOLDER`) or as its first argument. The "
-        "default is the current folder. Example: `study report experiments/tiny`.")
+        "Every command but `doctor` takes the folder of its study as `--study FOLDER` (`-s FOLDER`) or as its first "
+        "argument. The default is the current folder. Example: `study report experiments/tiny`.")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help=HELP)

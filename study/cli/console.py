@@ -110,7 +110,8 @@ class CellsTable:
         return table
 
 
-def _print(*parts) -> None:
+def show(*parts) -> None:
+    """Prints texts and tables, in PLAIN_WIDTH columns without a terminal."""
     out = Console()
     out = out if out.is_terminal else Console(width=PLAIN_WIDTH)
     for part in parts:
@@ -135,14 +136,14 @@ def show_summary(stage: str, summary: dict) -> None:
             table.add_column(escape(name), justify="right" if number else "left")
         for row in content.rows:
             table.add_row(*map(escape, row))
-        _print(table)
+        show(table)
     show_warnings(summary["warnings"])
 
 
 def show_warnings(warnings: Iterable[str]) -> None:
     """A line for each warning."""
     for warning in warnings:
-        _print(f"[yellow]warning:[/yellow] {escape(warning)}")
+        show(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
 def show_masks(passes: list, shares: dict) -> None:
@@ -155,13 +156,13 @@ def show_masks(passes: list, shares: dict) -> None:
             style = "" if token.label is None else "bold"
             table.add_row(escape(token.original), escape(token.shown), escape(token.label or ""), token.corruption,
                           style=style)
-        _print(table)
+        show(table)
     if shares["selected"] is None:
-        _print(f"left to right: {shares['predicted']:.1%} of the ordinary tokens are targets")
+        show(f"left to right: {shares['predicted']:.1%} of the ordinary tokens are targets")
         return
     mix = ", ".join(f"{shares[name]:.1%} {name}" for name in ("mask", "random", "keep"))
-    _print(f"over {shares['rows']:,} maskings of this text: {shares['selected']:.1%} of the ordinary tokens selected, "
-           f"of these {mix}; {shares['predicted']:.1%} predicted")
+    show(f"over {shares['rows']:,} maskings of this text: {shares['selected']:.1%} of the ordinary tokens selected, "
+         f"of these {mix}; {shares['predicted']:.1%} predicted")
 
 
 def show_predictions(examples: dict[str, dict]) -> None:
@@ -173,14 +174,14 @@ def show_predictions(examples: dict[str, dict]) -> None:
             table.add_column(cell)
         for row in zip(*(example["masked"][number]["top"] for example in examples.values()), strict=True):
             table.add_row(*(f"{escape(token)} {probability:.1%}" for token, probability in row))
-        _print(table)
+        show(table)
 
 
 def show_masked(examples: dict[str, dict]) -> None:
     """A table per cell: one row per [MASK] with the true token, where it is known, and the likeliest ones, with their
     probabilities. examples: cell -> as in predictions.json."""
     first = next(iter(examples.values()))
-    _print(escape(" ".join(first["tokens"])))
+    show(escape(" ".join(first["tokens"])))
     known = any(masked["truth"] is not None for masked in first["masked"])
     for cell, example in examples.items():
         table = Table(title=cell, title_justify="left")
@@ -189,7 +190,7 @@ def show_masked(examples: dict[str, dict]) -> None:
         for number, masked in enumerate(example["masked"], 1):
             table.add_row(str(number), *([escape(masked["truth"])] if known else []),
                           *(f"{escape(token)} {probability:.1%}" for token, probability in masked["top"]))
-        _print(table)
+        show(table)
 
 
 def show_states(tokens: list[str], states) -> None:
@@ -199,7 +200,7 @@ def show_states(tokens: list[str], states) -> None:
         table.add_column(name)
     for token, state in zip(tokens, states, strict=True):
         table.add_row(escape(token), "  ".join(f"{value:+.3f}" for value in state[:5]), f"{(state**2).sum()**0.5:.2f}")
-    _print(table)
+    show(table)
 
 
 def show_minimal_pairs(rows: list[dict]) -> None:
@@ -212,42 +213,8 @@ def show_minimal_pairs(rows: list[dict]) -> None:
             f"{100 * row[key]:.1f}" for key in ("accuracy", "low", "high", "word-frequency", "bigram"))
         table.add_row(escape(row["phenomenon"]), f"{row['pairs']:,}", accuracy, f"[{low}, {high}]".replace("[", r"\["),
                       frequency, bigram)
-    _print(table, "Ties count half. Interval: over pairs for a phenomenon, over templates for all of them (over pairs "
-                  "if there is one template, or one for each pair).")
-
-
-def show_plan(rows: list, jobs: int, has_examples: bool, words: float | None = None) -> None:
-    """One row per arm, and the total work for the stale cells with `jobs` of them in parallel. has_examples: whether
-    the training time could be measured. words: the stated length of the text that epochs are of; None: the real one."""
-    table = Table()
-    for name in ("arm", "cells", "stale", "tokens per cell", "epochs", "FLOPs per cell", "training per cell"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
-    for row in rows:
-        table.add_row(row.arm, f"{row.cells}", f"{row.stale}", f"{row.tokens:,.0f}",
-                      "" if row.epochs is None else f"{row.epochs:,.1f}", f"{row.flops:.1e}",
-                      "" if row.seconds is None else duration(row.seconds))
-    stale = sum(row.stale for row in rows)
-    _print(table, f"{stale} of {sum(row.cells for row in rows)} cells are stale: "
-                  f"{sum(row.stale * row.tokens for row in rows):,.0f} tokens, "
-                  f"{sum(row.stale * row.flops for row in rows):.1e} FLOPs")
-    if words is not None:
-        _print(f"epochs of {words:,.0f} words, one token for each; a text has more tokens than words, so there will be "
-               f"fewer epochs")
-    if stale and any(row.seconds is None for row in rows if row.stale):
-        _print("the training time was not measured" if has_examples else
-               "the training time can be measured once the examples exist: `dvc repro examples`")
-    elif stale:
-        seconds = sum(row.stale * row.seconds for row in rows if row.stale)
-        parallel = f" with {jobs} cells in parallel, if they do not slow each other down" if jobs > 1 else ""
-        _print(f"{duration(seconds / jobs)} of training on this machine{parallel}; search, evaluation, probes and "
-               f"fine-tuning come on top")
-
-
-def duration(seconds: float) -> str:
-    """A duration as text, such as 42 s, 3 min or 2.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    show(table, "Ties count half. Interval: over pairs for a phenomenon, over templates for all of them (over pairs "
+                "if there is one template, or one for each pair).")
 
 
 def verification_summary(result: dict) -> str:

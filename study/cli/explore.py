@@ -1,6 +1,7 @@
 """Commands that show how an arm masks a text and what trained cells predict."""
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,18 +16,26 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 command = study_command(commands, "Trying arms and cells")
+ROW_SETTINGS = ("inputs.", "masking.", "objective.target_fraction", "training.data_fraction")    # decide the rows
 
 
 def _note_unknown_words(study: Study, *texts: str) -> None:
     """Prints a note if the study's vocabulary lacks words of the texts (the built-in language has its own words)."""
-    from study.data.tokenizer import SPECIALS, load
+    from study.data.tokenizer import load
 
     backend = load(study.runs / "tokenizer")
     unknown = sum(backend.encode(text, add_special_tokens=False).tokens.count("[UNK]") for text in texts)
     if unknown:
-        known = ", ".join(backend.id_to_token(len(SPECIALS) + number) for number in (1, 2, 3))
-        echo(f"note: {unknown} of the words are not in the vocabulary of study {study.settings.name}; it knows words "
-             f"such as {known}")
+        known = ", ".join(_first_words(backend.get_vocab(), 3))
+        echo(f"note: {unknown} of the words are not in the vocabulary of study {study.settings.name}"
+             + (f"; it knows words such as {known}" if known else ""))
+
+
+def _first_words(vocabulary: dict[str, int], count: int) -> list[str]:
+    """The first entries of a vocabulary that are words: no special tokens, single characters or continuations."""
+    words = (entry for entry in sorted(vocabulary, key=vocabulary.__getitem__)
+             if len(entry) > 1 and not entry.startswith(("##", "[")))
+    return list(islice(words, count))
 
 
 @command
@@ -192,5 +201,25 @@ def rows(study: Study, cell: Annotated[str, typer.Argument(metavar="CELL", help=
     """
     from study.training.pretrain import write_training_rows
 
-    count = write_training_rows(study, *study.parse_cell_name(cell), to)
+    arm, seed = study.parse_cell_name(cell)
+    if to.exists():
+        raise StudyError(f"{to}: already exists; choose a new file, or delete this one")
+    _check_rows_are_not_tuned(study, arm)
+    count = write_training_rows(study, arm, seed, to)
     echo(f"rows: wrote {count:,} rows to {to}; load them with datasets.Dataset.from_parquet({str(to)!r})")
+
+
+def _check_rows_are_not_tuned(study: Study, arm: str) -> None:
+    """Raises StudyError if the search chooses a setting that decides the rows of an arm, which are written with the
+    value in params.yaml."""
+    from study.config.arms import resolve
+
+    search = study.settings.search
+    for key, space in search.space.items() if search.trials and search.arms else ():
+        section, name = key.split(".")
+        low, high = (getattr(getattr(resolve(study, arm, {key: value}), section), name)
+                     for value in (space.low, space.high))
+        if key.startswith(ROW_SETTINGS) and low != high:        # else the arm has a value of its own
+            raise StudyError(f"arm {arm}: the search chooses {key}, which decides its rows; in {study.params_path}, "
+                             f"set {key} to the value in {study.runs / 'search' / 'best.yaml'} and remove it from "
+                             f"search.space")

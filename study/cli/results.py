@@ -34,7 +34,7 @@ def claims(study: Study,
     rows = claim_rows(study)
     chosen = [row for row in rows if claim in (None, row["id"])]
     if not chosen:
-        raise StudyError(_unknown_claim(claim, [row["id"] for row in rows]))
+        raise StudyError(_unknown_claim(study, claim, [row["id"] for row in rows]))
     if claim is None:
         show_ladder(study_ladder(study))
         show_claims(rows)
@@ -44,13 +44,16 @@ def claims(study: Study,
         raise typer.Exit(1)
 
 
-def _unknown_claim(claim: str, ids: list[str]) -> str:
+def _unknown_claim(study: Study, claim: str, ids: list[str]) -> str:
     from difflib import get_close_matches
 
     if "/" in claim:
         return f"{claim}: no params.yaml there; a study is a folder with params.yaml"
     near = get_close_matches(claim, ids, n=1)
-    return f"no claim {claim}; " + (f"did you mean {near[0]}?" if near else f"`study claims` lists all {len(ids)}")
+    if near:
+        return f"no claim {claim}; did you mean {near[0]}?"
+    return (f"no claim {claim}; `study claims` lists those that the study tests, and "
+            f"{study.reports / 'tables' / 'claims.csv'} has all {len(ids)}")
 
 
 @command

@@ -76,7 +76,8 @@ def download(study: Study):
 def plan(study: Study,
          measure: Annotated[bool, typer.Option(help="Time a few training steps of each kind of cell.")] = True,
          jobs: Annotated[int | None, typer.Option(
-             min=1, help="Cells that train at the same time.", show_default="number of processors")] = None,
+             min=1, help="Cells that train at the same time; at most as many as the processors have threads for.",
+             show_default="as many as possible")] = None,
          words: Annotated[float | None, typer.Option(
              min=1, help="Length of the training text, such as 3.3e9. It gives the epochs before the text is read.",
              show_default="none")] = None,
@@ -87,17 +88,17 @@ def plan(study: Study,
 
     Example: study plan experiments/wikitext2 --jobs 2
     """
-    from study.cli.console import progress, show_plan
+    from study.cli.console import progress
+    from study.cli.plan_table import show_plan
     from study.orchestration.dvc_commands import missing_hint, planned_cells
+    from study.orchestration.plan import cells_at_once, precision_advice, text_tokens
     from study.orchestration.plan import plan as make_plan
-    from study.orchestration.plan import precision_advice, text_tokens
-    from study.orchestration.processes import processors
 
     has_examples = (study.runs / "examples" / "validation.npz").exists()
     stale = planned_cells(study)
     words = None if text_tokens(study) else words
-    show_plan(make_plan(study, stale.to_run(allow_missing), measure, progress, words),
-              min(jobs or processors(), processors()), has_examples, words)
+    show_plan(make_plan(study, stale.to_run(allow_missing), stale.trained, measure, progress, words),
+              cells_at_once(study, jobs), has_examples, words)
     if stale.missing and not allow_missing:
         echo(missing_hint(stale))
     if measure and (advice := precision_advice(study)):
@@ -189,7 +190,7 @@ def create(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the
 def rename(study: Study, name: Annotated[str, typer.Argument(metavar="NAME", help="New name of the study.")]):
     """Give a study another name. Its trained cells are kept.
 
-    A rename that was interrupted is finished by the same command.
+    A rename that was interrupted, or that MLflow refused, is finished by the same command.
 
     Writes: the name in params.yaml, dvc.lock, training.json and MLflow, and the folders that have it.
 
@@ -199,8 +200,7 @@ def rename(study: Study, name: Annotated[str, typer.Argument(metavar="NAME", hel
     from study.tracking.runs import rename_experiment
 
     old = name_before(study)
-    renamed = rename_study(study, name)
-    rename_experiment(renamed, old)
+    renamed = rename_study(study, name, rename_experiment)
     echo(f"renamed {old} to {name} in {renamed.folder}; run `dvc repro` there to make its report again")
     for place in mentions(renamed, old):
         echo(f"note: {place} still names {old}")

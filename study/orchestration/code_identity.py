@@ -93,10 +93,12 @@ def _module_file(module: str, root: Path) -> Path | None:
 
 def stage_hashes(stage: str, kind: str, root: Path = ROOT) -> dict[str, str]:
     """Returns the hash of every file that a stage depends on, by its path below `root`: modules and, for `report`,
-    templates; for `evaluate`, the sentences of the sense probe."""
-    files = closure(entries(stage, kind), root)
+    templates; for `track`, that of its page; for `evaluate`, the sentences of the sense probe."""
+    files, templates = closure(entries(stage, kind), root), root / "study" / "report" / "templates"
     if stage == "report":
-        files += sorted((root / "study" / "report" / "templates").iterdir())
+        files += sorted(templates.iterdir())
+    if stage == "track":
+        files.append(templates / "mlflow.html")
     if stage == "evaluate":
         files.append(root / "study" / "evaluation" / "senses.yaml")
     return {file.relative_to(root).as_posix(): file_hash(file) for file in files}

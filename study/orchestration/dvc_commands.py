@@ -17,7 +17,8 @@ from study.orchestration.code_identity import current_code_identity
 
 DVC = (sys.executable, "-m", "study.orchestration.dvc_lock", "--wait-for-lock")
 STUDY = (sys.executable, "-m", "study")
-CELL_STAGES = ("pretrain", "evaluate")      # of every cell
+PRETRAIN = "pretrain"                       # the stage that trains a cell
+CELL_STAGES = (PRETRAIN, "evaluate")        # of every cell
 FINETUNE = "finetune"                       # of the cells of finetune.arms, in addition
 TASK_ROWS = "tasks"                         # what it reads apart from the cell, one per task
 
@@ -87,10 +88,12 @@ class StaleCells:
     """The cells that have a stage to run, in the order of the study.
 
     names: all of them. missing: those among them whose results are here and up to date, and that would be run only
-    because their weights are neither here nor in DVC's cache, as in a clone of a published study.
+    because their weights are neither here nor in DVC's cache, as in a clone of a published study. trained: those among
+    them that will be trained; the others are only scored or fine-tuned again.
     """
     names: list[str]
     missing: list[str]
+    trained: list[str]
 
     def to_run(self, allow_missing: bool) -> list[str]:
         """The cells to run if those that only lack weights are left as they are, or all."""
@@ -115,7 +118,7 @@ def planned_cells(study: Study) -> StaleCells:
 def _cells_of(study: Study, stages: dict[str, list]) -> StaleCells:
     names = _run_by(study, list(stages))
     changed = set(_run_by(study, changed_stages(stages)))
-    return StaleCells(names, [name for name in names if name not in changed])
+    return StaleCells(names, [name for name in names if name not in changed], _trained_by(study, list(stages)))
 
 
 def missing_hint(stale: StaleCells) -> str:
@@ -139,13 +142,24 @@ def changed_stages(stages: dict[str, list]) -> list[str]:
 
 def _run_by(study: Study, stages: list[str]) -> list[str]:
     """Names of the cells that have to be run again if these stages are stale."""
-    stale = {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in (*CELL_STAGES, FINETUNE)}
+    stale = _cells_with(stages, *CELL_STAGES, FINETUNE) | set(_trained_by(study, stages))
+    tasks_change = any(name.startswith(f"{TASK_ROWS}@") for name in stages)
+    return [name for arm, seed in study.cells if (name := f"{arm}-{seed}") in stale
+            or tasks_change and arm in study.settings.finetune.arms]
+
+
+def _trained_by(study: Study, stages: list[str]) -> list[str]:
+    """Names of the cells that have to be trained again if these stages are stale."""
+    stale = _cells_with(stages, PRETRAIN)
     # DVC lists a stage whose inputs changed, but not the stages that follow it.
     data_changes = not {"corpus", "tokenizer", "examples"}.isdisjoint(stages)
-    tasks_change = any(name.startswith(f"{TASK_ROWS}@") for name in stages)
     return [name for arm, seed in study.cells if (name := f"{arm}-{seed}") in stale or data_changes
-            or tasks_change and arm in study.settings.finetune.arms
             or "search" in stages and not _trained_with_current_settings(study, arm, seed)]
+
+
+def _cells_with(stages: list[str], *names: str) -> set[str]:
+    """Names of the cells that have one of their stages `names` among `stages`."""
+    return {cell for stage, _, cell in (name.partition("@") for name in stages) if stage in names}
 
 
 def _trained_with_current_settings(study: Study, arm: str, seed: int) -> bool:

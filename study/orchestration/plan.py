@@ -1,27 +1,38 @@
 """`study plan`: the cells of a study, which of them are stale, and the tokens, FLOPs and time that they need here.
 
-Time is measured: a few training steps of each kind of cell on the study's own data, in one process. Cells with equal
-shapes, inputs and precision are of one kind.
+Time is measured: a few training steps of each kind on the study's own data, in one process. Steps with equal shapes,
+inputs, optimiser and precision are of one kind. A cell has several kinds if its rows are short at first, if it starts
+from another arm or if its attention becomes local.
 """
 from __future__ import annotations
 
+import heapq
 import json
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from study.config.arms import resolve
 from study.config.schema import RunConfig
 from study.config.study import Study
+from study.orchestration.processes import processors
 
-SECONDS = 1.5                               # for which each kind of cell is measured
+if TYPE_CHECKING:
+    from study.training.schedule import Phase
+    from study.training.trainer import Data
+
+SECONDS = 1.5                               # for which each kind of step is measured
 WARMUP_STEPS = 2                            # untimed steps before that
-COST_KEYS = {"batch_size", "gradient_accumulation_steps", "precision", "threads", "curriculum"}  # of `training`
+FASTER = 1.1                                # how many times as fast a precision must be to be advised
+COST_KEYS = {"gradient_accumulation_steps", "precision", "threads", "optimizer", "skip_padding", "compile",
+             "local_attention_from"}        # settings of `training` that decide how long a step takes
 
 
 @dataclass
 class Plan:
-    """One arm: its number of cells, how many are stale, and the cost of one cell.
+    """One arm: its number of cells, how many are stale, how many of these are trained and not only scored again, and
+    the cost of one cell.
 
     epochs: how often the training text is read, None if its length is not known. flops: floating-point operations
     of the training. seconds: training time, None if it was not measured.
@@ -29,16 +40,18 @@ class Plan:
     arm: str
     cells: int
     stale: int
+    trained: int
     tokens: float
     epochs: float | None
     flops: float
     seconds: float | None
 
 
-def plan(study: Study, stale: Collection[str], measure: bool = True,
+def plan(study: Study, stale: Collection[str], trained: Collection[str], measure: bool = True,
          progress: Callable[..., Iterable] = lambda items, **_: items, words: float | None = None) -> list[Plan]:
     """One Plan per arm, for a study with these stale cells. Time is measured only if the examples exist.
 
+    trained: the cells that will be trained, if they are stale. The others are only scored again.
     words: length of the training text if it is not known yet, with one token for each word; it is longer in tokens.
     """
     from study.training.pretrain import load_data
@@ -50,17 +63,34 @@ def plan(study: Study, stale: Collection[str], measure: bool = True,
     for arm in progress(study.settings.arms, description="measuring"):
         config = resolve(study, arm)
         names = [f"{arm}-{seed}" for seed in study.settings.seeds]
-        count, cell_seconds = sum(name in stale for name in names), None
+        waiting = [name for name in names if name in stale]
+        count, cell_seconds = sum(name in trained for name in waiting), None
         if measure and count:
             cell_seconds = 0.0
-            for part, steps in _parts(config):
+            for part in _parts(config):
                 if (kind := _kind(part)) not in seconds:
                     seconds[kind] = step_seconds(part, data)
-                cell_seconds += seconds[kind] * steps
+                cell_seconds += seconds[kind] * (part.end - part.begin)
         tokens, flops = _work(config, vocabulary_size)
         epochs = tokens / (text * config.training.data_fraction) if text else None
-        rows.append(Plan(arm, len(names), count, tokens, epochs, flops, cell_seconds))
+        rows.append(Plan(arm, len(names), len(waiting), count, tokens, epochs, flops, cell_seconds))
     return rows
+
+
+def cells_at_once(study: Study, jobs: int | None) -> int:
+    """How many cells can train at the same time at the measured speed: at most `jobs`, and no more than there are
+    processors for their threads. Cells that use all processors train one after the other."""
+    threads = study.settings.training.threads or processors()
+    possible = max(1, processors() // threads)
+    return min(jobs or possible, possible)
+
+
+def elapsed_seconds(plans: list[Plan], jobs: int) -> float:
+    """Time in which the cells of these plans train, `jobs` of them at the same time (s)."""
+    ends = [0.0] * jobs                     # when each job is free again; a heap
+    for seconds in (row.seconds for row in plans for _ in range(row.trained)):
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return max(ends)
 
 
 def text_tokens(study: Study) -> int | None:
@@ -70,23 +100,22 @@ def text_tokens(study: Study) -> int | None:
 
 
 def precision_advice(study: Study) -> str:
-    """Says which precision is faster here, if that is not the study's own; empty if the study's is, or if there are no
-    examples to measure with.
+    """Says which precision is faster here by a factor of FASTER, if that is not the study's own; empty otherwise, and
+    if it cannot be measured, without examples or training.
 
-    The baseline's steps are timed in both precisions.
+    The baseline's steps with full rows are timed in both precisions.
     """
     from study.model.kernels import has_bfloat16
     from study.training.pretrain import load_data
 
-    (config, _), times = _parts(resolve(study, study.settings.baseline))[-1], {}
-    if not (study.runs / "examples" / "validation.npz").exists():
+    parts, times = _parts(resolve(study, study.settings.baseline)), {}
+    if not parts or not (study.runs / "examples" / "validation.npz").exists():
         return ""
-    data = load_data(study)
+    data, config = load_data(study), parts[-1].config
     for precision in ("float32", "bfloat16"):
-        training = config.training.model_copy(update={"precision": precision})
-        times[precision] = step_seconds(config.model_copy(update={"training": training}), data)
+        times[precision] = step_seconds(replace(parts[-1], config=_with_training(config, precision=precision)), data)
     chosen, faster = config.training.precision, min(times, key=times.__getitem__)
-    if chosen == faster:
+    if not times[faster] or times[chosen] / times[faster] < FASTER:
         return ""
     missing = "" if has_bfloat16() else "this machine has no bfloat16 instructions; "
     return (f"{missing}training.precision {chosen} takes {times[chosen] / times[faster]:.1f} times as long per step as "
@@ -94,18 +123,31 @@ def precision_advice(study: Study) -> str:
             f"slightly, so all cells become stale.")
 
 
-def _parts(config: RunConfig) -> list[tuple[RunConfig, int]]:
-    """The settings of a cell and its number of steps; those before and those after the branch of a branched one."""
-    steps, branch = config.training.steps, config.branch
-    if branch is None:
-        return [(config, steps)]
-    return [(branch.before, branch.step), (config.model_copy(update={"branch": None}), steps - branch.step)]
+def _parts(config: RunConfig) -> list[Phase]:
+    """The phases of a cell in which every step takes as long, each with settings that hold from its first step on: with
+    short rows and with full ones, before and after a branch, before and after attention becomes local."""
+    from study.training.schedule import phases
+
+    parts = []
+    for phase in phases(config):
+        own = phase.config.model_copy(update={"branch": None})
+        start = own.training.local_attention_from
+        switch = phase.end if start is None else min(max(start, phase.begin), phase.end)
+        for begin, end, local in ((phase.begin, switch, None), (switch, phase.end, 0)):
+            if begin < end:
+                part = _with_training(own, local_attention_from=local, count_embeddings_at=None)
+                parts.append(replace(phase, begin=begin, end=end, config=part))
+    return parts
 
 
-def _kind(config: RunConfig) -> str:
-    """Equal for cells whose training steps cost the same."""
-    training = config.training.model_dump(include=COST_KEYS)
-    return str([config.model, config.inputs, config.objective, config.examples.max_seq_length,
+def _with_training(config: RunConfig, **settings) -> RunConfig:
+    return config.model_copy(update={"training": config.training.model_copy(update=settings)})
+
+
+def _kind(part: Phase) -> str:
+    """Equal for phases whose training steps take as long."""
+    config, training = part.config, part.config.training.model_dump(include=COST_KEYS)
+    return str([part.length, part.batch_size, config.model, config.inputs, config.objective,
                 config.masking.mlm_probability, config.masking.selection, training])
 
 
@@ -119,15 +161,15 @@ def _work(config: RunConfig, vocabulary_size: int) -> tuple[float, float]:
     return tokens, training_flops(parts, vocabulary_size, tokens)
 
 
-def step_seconds(config: RunConfig, data) -> float:
-    """Mean duration of a training step of this cell, in seconds."""
+def step_seconds(part: Phase, data: Data) -> float:
+    """Mean duration of a training step of this phase, in seconds."""
+    from study.data.batches import prefetch
     from study.model.kernels import configure_processor
-    from study.training.trainer import Trainer, batches
+    from study.training.trainer import Trainer, batch_source
 
-    if not config.training.steps:
-        return 0.0
-    configure_processor(config.training.threads)
-    trainer, source = Trainer(config, data, 0), batches(config, data, 0, 0)
+    configure_processor(part.config.training.threads)
+    trainer = Trainer(part.config, data, 0)
+    source = prefetch(batch_source(data, 0, part), range(max(part.end - part.begin, WARMUP_STEPS + 1)))
     trainer.model.train()
     times = [time.perf_counter()]
     for batch in source:
@@ -136,5 +178,4 @@ def step_seconds(config: RunConfig, data) -> float:
         if len(times) > WARMUP_STEPS + 1 and times[-1] - times[WARMUP_STEPS] > SECONDS:
             break
     source.close()
-    timed = times[WARMUP_STEPS:] if len(times) > WARMUP_STEPS + 1 else times
-    return (timed[-1] - timed[0]) / (len(timed) - 1)
+    return (times[-1] - times[WARMUP_STEPS]) / (len(times) - 1 - WARMUP_STEPS)

@@ -85,6 +85,9 @@ class Cluster:
         if changes := _output(study, "git", "status", "--porcelain", "--", *COMMITTED):
             raise StudyError(f"{changes.splitlines()[0].split()[-1]} is not committed, and workers train what is "
                              f"committed; commit or stash it")
+        if not _output(study, "git", "rev-parse", "--verify", "--quiet", "HEAD"):
+            raise StudyError(f"{study.root.resolve()}: not a Git repository, and workers train what is committed; run "
+                             f"`git init` there and commit the project, or leave out --ray")
         if not ray.is_initialized():
             self._connect(address)
 

@@ -7,29 +7,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from study import StudyError
 from study.analysis.results import read_json
 from study.config.create import check_name, link_results
 from study.config.load import load_study
-from study.config.study import Study
+from study.config.study import STORAGE, Study
 from study.files import write_atomically, write_json
 from study.orchestration.code_identity import code_folder
 from study.orchestration.dvc_lock import parse_lock, write_lock
 from study.orchestration.runner import only_run
+from study.training.trial_storage import open_storage
 
 JOURNAL = "rename.json"                     # in the state of a study: the names of a rename that has not ended
 
 
-def rename_study(study: Study, name: str) -> Study:
+def rename_study(study: Study, name: str,
+                 rename_runs: Callable[[Study, str], None] = lambda renamed, old: None) -> Study:
     """Gives a study, its folder and its results another name. Returns the renamed study.
 
-    Waits for a `study run` of the study to finish. A rename that was interrupted is finished by the next call with the
-    same name: the names are written down first, and each step can be repeated. Raises StudyError if the name is invalid
-    or taken, or if a rename to another name was interrupted.
+    rename_runs: called with the renamed study and its old name, to rename its runs in MLflow.
+
+    Waits for a `study run` of the study to finish. A rename that was interrupted, or whose `rename_runs` failed, is
+    finished by the next call with the same name: the names are written down first, each step can be repeated, and the
+    folder is moved last. Raises StudyError if the name is invalid or taken, or if a rename to another name was
+    interrupted.
     """
     journal, old = study.state / JOURNAL, name_before(study)
     if journal.exists():
@@ -42,12 +49,14 @@ def rename_study(study: Study, name: str) -> Study:
     with only_run(study):
         write_json(journal, {"old": old, "new": name})
         _move_results(study, old, name)
+    renamed = load_study(study.folder)
+    _copy_trials(renamed, old)
+    rename_runs(renamed, old)
     folder = study.folder.resolve()
     if folder.name == old and folder.parent == (study.root / "experiments").resolve():
         folder = folder.rename(folder.with_name(name))
     renamed = load_study(folder)
     link_results(renamed)
-    _copy_trials(renamed, old)
     (renamed.state / JOURNAL).unlink()
     return renamed
 
@@ -121,24 +130,29 @@ def _new_path(path: str, paths: dict[str, str]) -> str:
 
 
 def _copy_trials(renamed: Study, old_name: str) -> None:
-    """Copies the trials of the search, which are stored under the name of the study, to the new name.
+    """Copies the trials of the search, which are stored under the name of the study, to the new name: those in
+    STUDY_STORAGE and those in the study's own file. Where both have trials of one search, the longer one is copied.
 
     Trials of the new name are part of an interrupted copy, and are copied again.
     """
     import optuna
 
     file = renamed.state / f"search-{old_name}.db"
-    old, new = (f"sqlite:///{file.resolve()}", renamed.storage) if file.exists() else (renamed.storage, renamed.storage)
-    if not file.exists() and old.startswith("sqlite:///"):
+    if not file.exists() and not os.environ.get(STORAGE):
         return                              # no trials
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    copied = optuna.get_all_study_names(new)
-    for known in optuna.get_all_study_names(old):
-        if known.startswith(f"{old_name}/"):
-            target = f"{renamed.settings.name}/{known.partition('/')[2]}"
-            if target in copied:
-                optuna.delete_study(study_name=target, storage=new)
-            optuna.copy_study(from_study_name=known, from_storage=old, to_storage=new, to_study_name=target)
+    new = open_storage(renamed)
+    copied, longest = optuna.get_all_study_names(new), {}
+    for storage in (new, f"sqlite:///{file.resolve()}") if file.exists() else (new,):
+        for search in optuna.get_all_study_summaries(storage):
+            if search.study_name.startswith(f"{old_name}/"):
+                other = longest.get(search.study_name, (-1,))
+                longest[search.study_name] = max(other, (search.n_trials, storage), key=lambda entry: entry[0])
+    for known, (_, storage) in longest.items():
+        target = f"{renamed.settings.name}/{known.partition('/')[2]}"
+        if target in copied:
+            optuna.delete_study(study_name=target, storage=new)
+        optuna.copy_study(from_study_name=known, from_storage=storage, to_storage=new, to_study_name=target)
     file.unlink(missing_ok=True)
 
 

@@ -8,13 +8,12 @@ study.
 from __future__ import annotations
 
 import datetime
-import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +22,8 @@ from study.analysis.results import read_arrays, read_json, read_records, record_
 from study.config.fingerprint import fingerprint
 from study.config.study import Study
 from study.files import write_json
+from study.orchestration.tolerance import Pair, are_near, largest_gaps
 
-NLL_TOLERANCE = 0.05                        # nats; on other hardware, results within both tolerances are the same
-ACCURACY_TOLERANCE = 0.02                   # share of rows
-ACCURACIES = re.compile(r"probe\.[^.]+\.(cls|mean)\.accuracy|evaluation\.(nsp|sop)\.accuracy|"
-                        r"finetune\.[^.]+\.[^.]+\.[^.]+\.accuracy")
-LOSSES = re.compile(r"evaluation\.\w+\.nll")
 ADDED_KEYS = {"clipped", "largest_gradient_norm", "largest_loss"}       # of records; older versions lack them
 MUST_BE_EQUAL = re.compile(r"training\.(status|steps|tokens|rows_seen|parameters|data)|evaluation\.\w+")
 # of training.json: depend on the machine, or are compared apart
@@ -36,13 +31,6 @@ MACHINE_KEYS = ("seconds", "tokens_per_second", "versions", "hardware", "commit"
 JSON_FILES = ("training.json", "evaluation.json", "probe.json", "inputs.json", "predictions.json")
 ARRAY_FILES = ("evaluation.npz", "probe.npz")
 FINETUNED = ("finetune.json", "finetune.npz")                   # of the cells of finetune.arms, in addition
-
-
-class Pair(NamedTuple):
-    """One value of a cell's results under its dotted key: as recorded, and after retraining."""
-    key: str
-    old: Any
-    new: Any
 
 
 def spread_cells(study: Study, count: int) -> list[str]:
@@ -67,8 +55,8 @@ def verify(study: Study, name: str, on_record: Callable[[dict, float], None] = l
     fine-tunes it too, if the study does.
 
     Returns the comparison and writes it to verification.json of the cell. `outcome` is "equal" (every byte of the
-    weights and every number), "within tolerance" (same settings, work and test sets; losses within NLL_TOLERANCE,
-    accuracies within ACCURACY_TOLERANCE, as on another kind of processor) or "different".
+    weights and every number), "within tolerance" (same settings, work and test sets; losses and accuracies as near as
+    tolerance.py says, as on another kind of processor) or "different".
 
     Raises StudyError if the cell has no results, or if it was trained on another text than this clone has.
     """
@@ -128,12 +116,9 @@ def compare_cells(recorded: Path, retrained: Path) -> dict:
     curves[1] = _with_recorded_keys(*curves)
     pairs = [*_pairs(*curves, "curve"), *_file_pairs(recorded, retrained)]
     differing = [pair.key for pair in pairs if pair.old != pair.new]
-    last = f"curve.{len(curves[0]) - 1}."
-    last_losses = {last + "loss", last + "validation_nll", last + "pair_loss"}
-    largest = {"nll": _largest_gap(pair for pair in pairs if LOSSES.fullmatch(pair.key) or pair.key in last_losses),
-               "accuracy": _largest_gap(pair for pair in pairs if ACCURACIES.fullmatch(pair.key))}
+    largest = largest_gaps(pairs, f"curve.{len(curves[0]) - 1}.")
     near = (not any(MUST_BE_EQUAL.fullmatch(key) for key in differing) and len(curves[0]) == len(curves[1])
-            and _within(largest["nll"], NLL_TOLERANCE) and _within(largest["accuracy"], ACCURACY_TOLERANCE))
+            and are_near(pairs, largest))
     outcome = "equal" if weights_equal is not False and not differing else "within tolerance" if near else "different"
     return {"outcome": outcome, "weights_equal": weights_equal, "numbers": len(pairs), "differing": len(differing),
             "first_differing": differing[0] if differing else None, "largest": largest,
@@ -184,19 +169,3 @@ def first_differing_step(old: list[dict], new: list[dict]) -> int | None:
             return min(before["step"], after["step"])
     longer = max(old, new, key=len)
     return None if len(old) == len(new) else longer[min(len(old), len(new))]["step"]
-
-
-def _largest_gap(pairs: Iterator[Pair]) -> float | None:
-    """The largest difference between two numbers; None if a number has no counterpart."""
-    gaps = [0.0 if pair.old == pair.new else abs(pair.old - pair.new)
-            if _is_number(pair.old) and _is_number(pair.new) else math.inf for pair in pairs]
-    largest = max(gaps, default=0.0)
-    return largest if math.isfinite(largest) else None
-
-
-def _within(gap: float | None, tolerance: float) -> bool:
-    return gap is not None and gap <= tolerance
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)

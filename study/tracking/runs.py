@@ -59,12 +59,13 @@ def track(study: Study) -> int:
 def rename_experiment(study: Study, old: str) -> None:
     """Gives the MLflow experiment of a renamed study, and its registered model, the study's new name.
 
-    Does nothing if MLflow has no experiment of the old name. Raises StudyError if MLflow fails.
+    Does nothing if MLflow has no experiment of the old name. Raises StudyError if MLflow fails; it can be repeated.
     """
     if "MLFLOW_TRACKING_URI" not in os.environ and not database(study).exists():
         return
-    with wrap_mlflow_errors(study, "track"), locked_database(study):
-        client, name = mlflow_client(study), study.settings.name
+    name = study.settings.name
+    with wrap_mlflow_errors(study, f"rename {name} --study {study.folder}"), locked_database(study):
+        client = mlflow_client(study)
         if experiment := client.get_experiment_by_name(old):
             client.rename_experiment(experiment.experiment_id, name)
         if client.search_registered_models(f"name = '{old}-encoder'"):

@@ -6,16 +6,29 @@ import shutil
 import numpy as np
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from study import StudyError
 from study.cli.app import app
+from study.cli.explore import _note_unknown_words
 from study.config.load import load_study
-from study.data.tokenizer import load
+from study.config.yaml_files import parse_yaml
+from study.data.tokenizer import SPECIALS, load
 from study.training.pretrain import pretrain
 from study.training.search import search
 from tests.support.fake_results import compare, fake_study
 from tests.support.studies import tiny_study
+
+STATIC_40 = """
+static-40:
+  description: As static, at another rate.
+  factor: masking
+  baseline: static
+  source: a test
+  source_reports: No published number.
+  changes: {masking: {mlm_probability: 0.4}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -81,19 +94,47 @@ def test_encode_shows_the_states_of_a_pair_and_writes_them(folder, words, tmp_pa
 def test_rows_writes_what_a_cell_with_static_masks_is_trained_on(folder, tmp_path):
     from datasets import Dataset
 
-    project, path = tmp_path / "project", tmp_path / "rows.parquet"
+    project = tmp_path / "project"
     shutil.copytree(folder, project)
     params = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(params.replace("arms: [dynamic,", "arms: [dynamic, static, scratch,"))
     for arm in ("static", "scratch"):
+        path = tmp_path / f"{arm}.parquet"
         text = " ".join(run("rows", f"{arm}-0", "--to", path, "--study", project).split())
         rows = Dataset.from_parquet(str(path), cache_dir=str(tmp_path / arm), keep_in_memory=True)
         assert f"wrote {len(rows)} rows" in text
         assert any(rows["is_random_next"]) == (arm == "scratch")
-    for arguments, message in ((("dynamic-0", "--to", path), "its rows are not the same in every epoch; choose an arm"),
-                               (("static-0", "--to", tmp_path / "none" / "a.parquet"), "no such folder; create it")):
+    before = path.read_bytes()
+    for cell, to, message in (("dynamic-0", "new.parquet", "its rows are not the same in every epoch; choose an arm"),
+                              ("static-0", "none/a.parquet", "no such folder; create it"),
+                              ("static-0", "scratch.parquet", "scratch.parquet: already exists; choose a new file")):
         with pytest.raises(StudyError, match=message):
-            run("rows", *arguments, "--study", project)
+            run("rows", cell, "--to", tmp_path / to, "--study", project)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("key", "trials", "arm", "refused"), [
+    ("masking.mlm_probability", 2, "static", True), ("training.data_fraction", 2, "static", True),
+    ("masking.mlm_probability", 0, "static", False), ("training.weight_decay", 2, "static", False),
+    ("masking.mlm_probability", 2, "static-40", False)])
+def test_rows_are_not_written_if_the_search_chooses_what_decides_them(folder, tmp_path, key, trials, arm, refused):
+    """The arm static-40 has a rate of masks of its own."""
+    project, path = tmp_path / "project", tmp_path / "rows.parquet"
+    shutil.copytree(folder, project)
+    content = parse_yaml((project / "params.yaml").read_text())
+    content["arms"] += ["static", "static-40"]
+    content["search"] |= {"trials": trials, "space": {key: {"low": 0.1, "high": 0.2, "log": True}}}
+    (project / "params.yaml").write_text(yaml.safe_dump(content))
+    arms = project / "experiments/arms.yaml"
+    arms.write_text(arms.read_text() + STATIC_40)
+    if not refused:
+        run("rows", f"{arm}-0", "--to", path, "--study", project)
+        assert path.exists()
+        return
+    with pytest.raises(StudyError, match=rf"arm {arm}: the search chooses {key}, which decides its rows; in "
+                                         rf"\S*params\.yaml, set {key} to the value in \S*best\.yaml and remove it"):
+        run("rows", f"{arm}-0", "--to", path, "--study", project)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("command", ["mask", "predict", "encode"])
@@ -109,8 +150,22 @@ def test_the_examples_in_the_help_use_words_of_the_built_in_language(folder, com
     ("mask", "magoku a cat", "--arm", "static"), ("encode", "magoku a", "cat", "--cell", "dynamic-0"),
     ("predict", "a magoku [MASK] cat", "--cells", "dynamic-0")])
 def test_unknown_words_are_counted(folder, arguments):
-    note = "note: 2 of the words are not in the vocabulary of study tiny; it knows words such as magoku"
+    note = "note: 2 of the words are not in the vocabulary of study tiny; it knows words such as magoku, "
     assert note in " ".join(run(*arguments, "--study", folder).split())
+
+
+@pytest.mark.parametrize(("pieces", "clause"), [
+    (["##e", "##g", "e", "the", "[unused1]", "##ing", "of", "and", "to"], "; it knows words such as the, of, and"),
+    (["##e", "e", "g", "##ing"], "")])
+def test_the_note_on_unknown_words_names_whole_words(folder, monkeypatch, capsys, pieces, clause):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {piece: number for number, piece in enumerate([*SPECIALS, *pieces])}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    monkeypatch.setattr("study.data.tokenizer.load", lambda path: backend)
+    _note_unknown_words(load_study(folder), "zz e")
+    assert capsys.readouterr().out == f"note: 1 of the words are not in the vocabulary of study tiny{clause}\n"
 
 
 def test_claims_are_shown_and_strict_fails(tmp_path):
@@ -129,7 +184,8 @@ def test_claims_are_shown_and_strict_fails(tmp_path):
     assert CliRunner().invoke(app, ["claims", "S0.2", "--strict", "--study", str(tmp_path)]).exit_code == 0
     with pytest.raises(StudyError, match="no claim S0.111; did you mean S0.1"):
         run("claims", "S0.111", "--study", tmp_path)
-    with pytest.raises(StudyError, match="no claim x; `study claims` lists all"):
+    with pytest.raises(StudyError, match=r"no claim x; `study claims` lists those that the study tests, and \S*tiny/"
+                                         r"tables/claims\.csv has all \d+$"):
         run("claims", "x", "--study", tmp_path)
     with pytest.raises(StudyError, match="experiments/nix: no params.yaml there"):
         run("claims", "experiments/nix", "--study", tmp_path)

@@ -1,6 +1,7 @@
 """A study on a Ray cluster: two workers with a clone each, a folder as DVC remote, and a worker that is killed."""
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -119,4 +120,8 @@ def test_a_missing_prerequisite_is_an_error_with_a_remedy(tmp_path):
     run(*GIT, "add", "--all", cwd=head)
     run(*GIT, "commit", "--quiet", "--message", "tiny", cwd=head)
     with pytest.raises(StudyError, match="no Ray cluster at 127.0.0.1:1 .*`ray start --head`"):
+        Cluster(study, "127.0.0.1:1", 0)
+    shutil.rmtree(head / ".git")
+    dvc(head, "config", "--local", "core.no_scm", "true")
+    with pytest.raises(StudyError, match=r"head: not a Git repository, .*; run `git init` there and commit"):
         Cluster(study, "127.0.0.1:1", 0)

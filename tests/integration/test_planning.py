@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from study import StudyError
-from study.cli.console import duration, show_plan
+from study.cli.plan_table import duration, show_plan
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
 from study.config.schema import From
@@ -25,7 +25,7 @@ STALE = ["dynamic-0", "static-0", "short-first-half-0", "pre-ln-0"]
 
 
 def test_a_plan_counts_tokens_operations_and_stale_cells(tiny, capsys):
-    rows = {row.arm: row for row in planning.plan(tiny, STALE, measure=False)}
+    rows = {row.arm: row for row in planning.plan(tiny, STALE, STALE, measure=False)}
     assert list(rows) == tiny.settings.arms
     assert [name for name, row in rows.items() if row.stale] == sorted(
         (name.removesuffix("-0") for name in STALE), key=tiny.settings.arms.index)
@@ -47,13 +47,88 @@ def test_a_plan_counts_tokens_operations_and_stale_cells(tiny, capsys):
 
 def test_cells_whose_steps_cost_the_same_are_measured_once(tiny, monkeypatch, capsys):
     measured = []
-    monkeypatch.setattr(planning, "step_seconds", lambda config, data: measured.append(config) or 0.5)
-    rows = planning.plan(tiny, STALE)
-    assert [config.model.norm for config in measured] == ["post", "pre", "post"]    # dynamic and static are of one kind
-    assert [row.seconds for row in rows if row.stale] == [0.5 * measured[0].training.steps] * 4
+    monkeypatch.setattr(planning, "step_seconds", lambda part, data: measured.append(part) or 0.5)
+    rows = planning.plan(tiny, STALE, STALE)
+    full = tiny.settings.examples.max_seq_length
+    assert [(part.config.model.norm, part.length) for part in measured] == [    # dynamic and static are of one kind,
+        ("post", full), ("pre", full), ("post", full // 2)]                     # and so are full rows after short ones
+    steps = tiny.settings.training.steps
+    assert [row.seconds for row in rows if row.stale] == [0.5 * steps] * 4
     assert all(row.seconds is None for row in rows if not row.stale)
     show_plan(rows, jobs=1, has_examples=True)
-    assert f"{duration(2 * measured[0].training.steps)} of training" in " ".join(capsys.readouterr().out.split())
+    assert f"{duration(2 * steps)} of training" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("setting", "value"), [
+    ("optimizer", "muon"), ("skip_padding", True), ("compile", True), ("local_attention_from", 0),
+    ("precision", "bfloat16"), ("gradient_accumulation_steps", 2), ("threads", 7), ("batch_size", 4)])
+def test_a_setting_that_changes_the_cost_of_a_step_makes_another_kind(tiny, setting, value):
+    config = resolve(tiny, "dynamic")
+    other = config.model_copy(update={"training": config.training.model_copy(update={setting: value})})
+    kinds = [[planning._kind(part) for part in planning._parts(one)] for one in (config, other)]
+    assert list(map(len, kinds)) == [1, 1]
+    assert kinds[0] != kinds[1]
+
+
+def test_short_and_full_rows_are_timed_apart(tiny, monkeypatch):
+    full = tiny.settings.examples.max_seq_length
+    monkeypatch.setattr(planning, "step_seconds", lambda part, data: 5.0 if part.length == full else 3.0)
+    short, = (row for row in planning.plan(tiny, STALE, STALE) if row.arm == "short-first-half")
+    steps = tiny.settings.training.steps
+    switch = round(resolve(tiny, "short-first-half").training.curriculum.step_fraction * steps)
+    assert 0 < switch < steps
+    assert short.seconds == 3.0 * switch + 5.0 * (steps - switch)
+
+
+def test_steps_before_and_after_attention_becomes_local_are_timed_apart(tiny):
+    config = resolve(tiny, "short-first-half")
+    steps, switch = config.training.steps, round(config.training.curriculum.step_fraction * config.training.steps)
+    late = config.model_copy(update={"training": config.training.model_copy(update={
+        "local_attention_from": switch + 1, "count_embeddings_at": 3})})
+    assert [(part.begin, part.end, part.config.training.local_attention_from) for part in planning._parts(late)] == [
+        (0, switch, None), (switch, switch + 1, None), (switch + 1, steps, 0)]
+    assert all(part.config.training.count_embeddings_at is None for part in planning._parts(late))     # one slow step
+
+
+def test_only_cells_that_are_trained_cost_training(tiny, monkeypatch, capsys):
+    measured = []
+    monkeypatch.setattr(planning, "step_seconds", lambda part, data: measured.append(part) or 0.5)
+    rows = planning.plan(tiny, STALE, ["static-0", "mlm-pairs-0"])
+    assert [row.arm for row in rows if row.trained] == ["static"]               # mlm-pairs-0 is not stale
+    assert [row.seconds for row in rows if row.arm in ("dynamic", "pre-ln")] == [None, None]
+    assert len(measured) == 1
+    static, = (row for row in rows if row.trained)
+    show_plan(rows, jobs=4, has_examples=True)
+    output = " ".join(capsys.readouterr().out.split())
+    assert (f"4 of {len(tiny.cells)} cells are stale, of which 1 is trained: {static.tokens:,.0f} tokens, "
+            f"{static.flops:.1e} FLOPs {duration(static.seconds)} of training on this machine; search") in output
+    show_plan(planning.plan(tiny, STALE, []), jobs=4, has_examples=True)
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"4 of {len(tiny.cells)} cells are stale; none of them is trained, only evaluated, probed or" in output
+    assert "of training" not in output
+    show_plan(planning.plan(tiny, [], []), jobs=4, has_examples=True)
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"0 of {len(tiny.cells)} cells are stale: 0 tokens, 0.0e+00 FLOPs" in output
+
+
+def test_the_time_of_a_plan_is_that_of_its_last_cell(capsys):
+    one, two = (planning.Plan(f"arm-{stale}", 2, stale, stale, 1e6, None, 1e9, 3000) for stale in (1, 2))
+    assert planning.elapsed_seconds([one], jobs=2) == 3000
+    assert planning.elapsed_seconds([one, two], jobs=2) == 6000
+    assert planning.elapsed_seconds([one, two], jobs=1) == 9000
+    show_plan([one], jobs=2, has_examples=True)
+    assert "50 min of training on this machine; search" in " ".join(capsys.readouterr().out.split())
+    show_plan([one, two], jobs=2, has_examples=True)
+    assert "1.7 h of training on this machine with 2 cells in parallel" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("threads", "jobs", "expected"), [(1, None, 4), (1, 3, 3), (1, 9, 4), (2, None, 2), (3, 4, 1),
+                                                           (8, None, 1), (None, None, 1), (None, 4, 1)])
+def test_cells_train_at_once_as_their_threads_allow(tiny, monkeypatch, threads, jobs, expected):
+    monkeypatch.setattr(planning, "processors", lambda: 4)
+    training = tiny.settings.training.model_copy(update={"threads": threads})
+    study = tiny.model_copy(update={"settings": tiny.settings.model_copy(update={"training": training})})
+    assert planning.cells_at_once(study, jobs) == expected
 
 
 def test_a_branched_cell_costs_what_both_of_its_parts_cost(tiny, monkeypatch):
@@ -65,12 +140,12 @@ def test_a_branched_cell_costs_what_both_of_its_parts_cost(tiny, monkeypatch):
     stale = ["dynamic-0", "late-0"]
     seconds = {0.15: 2.0, 0.4: 3.0}
     measured = []
-    monkeypatch.setattr(planning, "step_seconds", lambda config, data: measured.append(config) or seconds[
-        config.masking.mlm_probability])
-    dynamic, late = planning.plan(study, stale)
+    monkeypatch.setattr(planning, "step_seconds", lambda part, data: measured.append(part.config) or seconds[
+        part.config.masking.mlm_probability])
+    dynamic, late = planning.plan(study, stale, stale)
     assert (dynamic.seconds, late.seconds) == (12 * 2.0, 5 * 2.0 + 15 * 3.0)
     assert [config.branch for config in measured] == [None, None]           # each kind once, from its first step
-    dynamic, late = planning.plan(study, stale, measure=False)
+    dynamic, late = planning.plan(study, stale, stale, measure=False)
     assert late.tokens == pytest.approx(dynamic.tokens * 20 / 12)
     size, length = tiny.settings.tokenizer.vocabulary_size, tiny.settings.examples.max_seq_length
     per_step = {rate: dynamic.tokens / 12 * objective_of(resolve(study, arm)).token.flops_per_token(size, length)
@@ -81,24 +156,40 @@ def test_a_branched_cell_costs_what_both_of_its_parts_cost(tiny, monkeypatch):
 def test_a_step_is_timed_on_the_data_of_the_study(tiny, monkeypatch):
     """Each step of a simulated clock takes 3 s, and measuring stops once SECONDS have passed after the warm-up."""
     from study.training.pretrain import load_data
+    from study.training.trainer import Trainer
 
-    ticks = iter(range(0, 3000, 3))
+    ticks, lengths, train_step = iter(range(0, 3000, 3)), [], Trainer.train_step
     monkeypatch.setattr(planning.time, "perf_counter", lambda: next(ticks))
-    data = load_data(tiny)
-    assert planning.step_seconds(resolve(tiny, "dynamic"), data) == 3
+    monkeypatch.setattr(Trainer, "train_step", lambda self, batch: lengths.append(batch.input_ids.shape[1])
+                        or train_step(self, batch))
+    data, full = load_data(tiny), tiny.settings.examples.max_seq_length
+    part, = planning._parts(resolve(tiny, "dynamic"))
+    assert planning.step_seconds(part, data) == 3
     assert next(ticks) == 3 * (planning.WARMUP_STEPS + 2)           # warm-up, one timed step, and nothing more
-    assert planning.step_seconds(resolve(tiny, "untrained"), data) == 0
+    for part in planning._parts(resolve(tiny, "short-first-half")):
+        assert planning.step_seconds(part, data) == 3
+    count = planning.WARMUP_STEPS + 1
+    assert lengths == [*[full] * count, *[full // 2] * count, *[full] * count]
+    assert planning._parts(resolve(tiny, "untrained")) == []
 
 
-@pytest.mark.parametrize(("chosen", "slower", "expected"), [
-    ("float32", "bfloat16", ""), ("bfloat16", "bfloat16", "bfloat16 takes 2.0 times as long per step as float32"),
-    ("float32", "float32", "float32 takes 2.0 times as long per step as bfloat16")])
-def test_a_plan_says_which_precision_is_faster(tmp_path, monkeypatch, chosen, slower, expected):
+@pytest.mark.parametrize(("chosen", "slower", "ratio", "expected"), [
+    ("float32", "bfloat16", 2, ""), ("float32", "float32", 1.09, ""), ("bfloat16", "bfloat16", 1.0, ""),
+    ("bfloat16", "bfloat16", 2, "bfloat16 takes 2.0 times as long per step as float32"),
+    ("float32", "float32", 1.1, "float32 takes 1.1 times as long per step as bfloat16")])
+def test_a_plan_says_which_precision_is_faster(tmp_path, monkeypatch, chosen, slower, ratio, expected):
     study = tiny_study(tmp_path / "study", lambda text: text.replace("precision: float32", f"precision: {chosen}"))
-    monkeypatch.setattr(planning, "step_seconds", lambda config, data: 2 if config.training.precision == slower else 1)
+    monkeypatch.setattr(planning, "step_seconds",
+                        lambda part, data: ratio if part.config.training.precision == slower else 1)
     advice = planning.precision_advice(study)
     assert expected in advice
     assert bool(advice) == bool(expected)
+
+
+def test_a_plan_without_training_advises_no_precision(tiny):
+    training = tiny.settings.training.model_copy(update={"steps": 0, "warmup_steps": 0})
+    study = tiny.model_copy(update={"settings": tiny.settings.model_copy(update={"training": training})})
+    assert planning.precision_advice(study) == ""
 
 
 def test_durations():
@@ -111,18 +202,21 @@ MISSING = [{"changed deps": {"runs/tiny/tokenizer": "deleted"}}, LOST]
 NEVER_RUN = ["changed command", LOST]
 
 
-@pytest.mark.parametrize(("stages", "expected", "missing"), [
-    ({"pretrain@dynamic-0": CHANGED, "report": CHANGED}, ["dynamic-0"], []),
-    ({"tokenizer": CHANGED}, None, []),
-    ({"search": CHANGED}, ["static-0"], []),
+@pytest.mark.parametrize(("stages", "expected", "missing", "trained"), [
+    ({"pretrain@dynamic-0": CHANGED, "report": CHANGED}, ["dynamic-0"], [], ["dynamic-0"]),
+    ({"tokenizer": CHANGED}, None, [], None),
+    ({"search": CHANGED, "evaluate@dynamic-0": CHANGED}, ["dynamic-0", "static-0"], [], ["static-0"]),
     ({"pretrain@dynamic-0": MISSING, "evaluate@static-0": MISSING}, ["dynamic-0", "static-0"],
-     ["dynamic-0", "static-0"]),
+     ["dynamic-0", "static-0"], ["dynamic-0"]),
     ({"pretrain@dynamic-0": MISSING, "evaluate@dynamic-0": CHANGED, "evaluate@static-0": MISSING},
-     ["dynamic-0", "static-0"], ["static-0"]),
-    ({"pretrain@dynamic-0": NEVER_RUN, "evaluate@static-0": MISSING}, ["dynamic-0", "static-0"], ["static-0"]),
-    ({"pretrain@dynamic-0": [{"changed outs": {"metrics.jsonl": "deleted"}}]}, ["dynamic-0"], []),
-    ({"tokenizer": CHANGED, "examples": MISSING, "pretrain@dynamic-0": MISSING}, None, [])])
-def test_cells_that_follow_a_stale_stage_are_stale(tiny, monkeypatch, stages, expected, missing):
+     ["dynamic-0", "static-0"], ["static-0"], ["dynamic-0"]),
+    ({"pretrain@dynamic-0": NEVER_RUN, "evaluate@static-0": MISSING}, ["dynamic-0", "static-0"], ["static-0"],
+     ["dynamic-0"]),
+    ({"pretrain@dynamic-0": [{"changed outs": {"metrics.jsonl": "deleted"}}]}, ["dynamic-0"], [], ["dynamic-0"]),
+    ({"evaluate@dynamic-0": CHANGED, "finetune@static-0": CHANGED}, ["dynamic-0", "static-0"], [], []),
+    ({"tasks@topic": CHANGED}, ["dynamic-0"], [], []),
+    ({"tokenizer": CHANGED, "examples": MISSING, "pretrain@dynamic-0": MISSING}, None, [], None)])
+def test_cells_that_follow_a_stale_stage_are_stale(tiny, monkeypatch, stages, expected, missing, trained):
     monkeypatch.setattr(dvc_commands, "run_dvc", lambda *arguments: None)
     monkeypatch.setattr(dvc_commands, "stale_stages", lambda study: stages)
     for arm, seed in tiny.cells:
@@ -132,7 +226,9 @@ def test_cells_that_follow_a_stale_stage_are_stale(tiny, monkeypatch, stages, ex
         tiny.cell(arm, seed).mkdir(parents=True, exist_ok=True)
         (tiny.cell(arm, seed) / "settings.yaml").write_bytes(settings_yaml(config))
     stale = dvc_commands.stale_cells(tiny)
-    assert stale.names == (expected or [f"{arm}-{seed}" for arm, seed in tiny.cells])
+    every = [f"{arm}-{seed}" for arm, seed in tiny.cells]
+    assert stale.names == (every if expected is None else expected)
+    assert stale.trained == (every if trained is None else trained)
     assert stale.missing == missing
     assert stale.to_run(allow_missing=False) == stale.names
     assert stale.to_run(allow_missing=True) == [name for name in stale.names if name not in missing]

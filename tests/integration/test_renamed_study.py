@@ -3,15 +3,17 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from study import StudyError
 from study.config.load import load_study
+from study.config.study import STORAGE
 from study.orchestration.rename import name_before, rename_study
 from study.tracking.runs import rename_experiment, track
 from study.training.search import search
-from tests.support.bad_input import assert_refused, written
+from tests.support.bad_input import assert_refused, exit_status, written
 from tests.support.fake_results import compare, fake_study
 from tests.support.mlflow_server import runs
 from tests.support.project import STUDY, copy_of_finished_project, run, small_files
@@ -73,6 +75,10 @@ def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
+def refuse(study):
+    raise OSError("server is down")
+
+
 def files(root) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
             and path.suffix != ".lock" or path.name == "dvc.lock"}
@@ -99,6 +105,33 @@ def test_an_interrupted_rename_is_finished_by_the_same_command(fake, tmp_path, m
     assert renamed.settings.name == name_before(renamed) == "small"
     assert files(tmp_path / "interrupted") == files(tmp_path / "whole")
     assert "runs/tiny" not in (renamed.folder / "dvc.lock").read_text()
+
+
+def test_a_rename_that_mlflow_refuses_is_finished_by_the_same_command(fake, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / "project"
+    folder = root / "experiments" / "tiny"
+    shutil.copytree(fake / "experiments", root / "experiments")
+    shutil.copytree(fake, folder, ignore=shutil.ignore_patterns("experiments"))
+    params = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(params.replace("root: .\n", "root: ../..\n"))
+    (root / "mlflow.db").touch()
+    command = ("rename", "small", "--study", str(folder))
+    renamed = []
+    client = SimpleNamespace(get_experiment_by_name=lambda name: SimpleNamespace(experiment_id=name),
+                             rename_experiment=lambda *names: renamed.append(names),
+                             search_registered_models=lambda condition: [])
+    monkeypatch.setattr("study.tracking.runs.mlflow_client", refuse)
+    for _ in range(2):
+        assert exit_status(root, *command) == 2
+        assert f"server is down'); run `study {' '.join(command)}` again" in capsys.readouterr().err
+    monkeypatch.setattr("study.tracking.runs.mlflow_client", lambda study: client)
+    assert exit_status(root, *command) == 0
+    assert f"renamed tiny to small in {root / 'experiments/small'}; run" in capsys.readouterr().out
+    assert renamed == [("tiny", "small")]
+    assert not folder.exists()
+    assert name_before(load_study(root / "experiments/small")) == "small"
+    assert (root / "runs/small/dynamic-0/training.json").exists()
 
 
 def test_results_made_after_an_interrupted_rename_are_not_overwritten(fake, tmp_path, monkeypatch):
@@ -140,6 +173,26 @@ def test_a_search_goes_on_with_the_trials_of_the_old_name(tmp_path, monkeypatch)
     assert counts(renamed.storage) == made == {"dynamic": 2}
     search(renamed)
     assert counts(renamed.storage) == made
+
+
+@pytest.mark.parametrize("shared", [2, 4, 0])
+def test_trials_in_a_shared_storage_are_copied_beside_those_of_a_local_file(tmp_path, monkeypatch, shared):
+    """shared: trials of the arm dynamic there; the local file has 3. The arm static has trials in the storage alone."""
+    import optuna
+
+    study = tiny_study(tmp_path / "study")
+    address = f"sqlite:///{tmp_path}/shared.db"
+    study.state.mkdir(exist_ok=True)
+    trials = [(study.storage, "tiny/dynamic/x", 3), (address, "tiny/static/y", 1), (address, "other/dynamic/x", 1)]
+    for storage, name, count in [*trials, *([(address, "tiny/dynamic/x", shared)] if shared else [])]:
+        made = optuna.create_study(storage=storage, study_name=name)
+        made.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=count)
+    monkeypatch.setenv(STORAGE, address)
+    rename_study(study, "small")
+    copied = {name: len(optuna.load_study(storage=address, study_name=name).trials)
+              for name in optuna.get_all_study_names(address) if name.startswith("small/")}
+    assert copied == {"small/dynamic/x": max(3, shared), "small/static/y": 1}
+    assert not (study.state / "search-tiny.db").exists()
 
 
 def test_claims_and_pages_that_name_the_old_study_are_listed(tmp_path):

@@ -110,6 +110,13 @@ def test_the_first_step_at_which_learning_curves_differ_is_named(study):
     ("evaluation.json", ["mask_only"], None, "different"),
     ("probe.json", ["topic", "cls", "accuracy"], 0.99, "different"),
     ("probe.json", ["topic", "mean", "accuracy"], 1.0, "different"),
+    ("probe.json", ["topic", "mean", "untrained_accuracy"], 1.0, "different"),
+    ("probe.json", ["topic", "mean", "cv_accuracy"], 1.0, "within tolerance"),
+    ("probe.json", ["topic", "more", "untrained", "layers", 0, "accuracy"], 1.0, "different"),
+    ("probe.json", ["topic", "more", "trained"], None, "different"),
+    ("evaluation.json", ["token_identity", "layers", "trained", 1], 0.0, "different"),
+    ("finetune.json", ["topic", "trained", "80", "accuracy"], 1.0, "different"),
+    ("finetune.json", ["topic", "trained", "80", "runs", 0, "accuracy"], 0.0, "within tolerance"),
     ("inputs.json", ["shares", "mask"], 0.5, "within tolerance")])
 def test_what_is_compared_and_how_closely(study, file, keys, value, outcome):
     edit_json(study.cell("dynamic", 0) / file, keys, lambda _: value)

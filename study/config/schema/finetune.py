@@ -10,6 +10,7 @@ from study.config.schema.probe import ProbeTask
 from study.config.validation_errors import explained
 
 ENCODERS = ("trained", "untrained")         # names of the recipe's own scores; no variant may have one
+FACTS = ("labels", "rows", "majority")      # other entries of a task in finetune.json; no variant may have their names
 SHARED = ("train_sizes", "seeds", "validation_fraction", "untrained")       # what variants may not change: they are
 #                                             compared run by run with the recipe, on the same rows
 
@@ -138,6 +139,8 @@ class Finetune(Settings):
         for name, changes in self.variants.items():
             if name in ENCODERS:
                 raise ValueError(f"variants: {name} is the name of an encoder; choose another")
+            if name in FACTS:
+                raise ValueError(f"variants: {name} is the name of another entry of finetune.json; choose another")
             if fixed := [key for key in SHARED if key in changes]:
                 raise ValueError(f"variants: {name}: {fixed[0]} is the same in all variants; remove it")
             if not changes:

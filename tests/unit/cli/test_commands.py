@@ -62,6 +62,14 @@ def test_help_says_what_the_command_does_what_it_writes_and_how_to_call_it(name)
     assert all(paragraph in " ".join(output.split()) for paragraph in paragraphs)
 
 
+def test_the_help_names_the_one_command_without_a_study():
+    output = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output.split())
+    with_study = [name for name, command in COMMANDS.items() if any("--study" in option.opts
+                                                                   for option in command.params)]
+    assert with_study == STUDY_COMMANDS
+    assert "Every command but `doctor` takes the folder of its study" in output
+
+
 @pytest.mark.parametrize("name", STUDY_COMMANDS)
 def test_the_example_names_a_study_of_this_project(name, loaded):
     folder = loaded(name, *example(name))

@@ -60,6 +60,9 @@ INVALID = {
     "a variant without changes": (lambda f: f.update(variants={"a": {}}), "variants: a changes no setting"),
     "a variant with other rows": (lambda f: f.update(variants={"a": {"train_sizes": [40]}}), "train_sizes is the same"),
     "a variant named as an encoder": (lambda f: f.update(variants={"untrained": {"epochs": 3}}), "choose another"),
+    **{f"a variant named {name}": (lambda f, name=name: f.update(variants={name: {"epochs": 3}}),
+                                   f"variants: {name} is the name of another entry of finetune.json; choose another")
+       for name in ("rows", "labels", "majority")},
     "an unknown key": (recipe(learning_rate=1e-3), "did you mean finetune.recipe.learning_rates?"),
 }
 

@@ -102,6 +102,11 @@ def test_the_evaluation_depends_on_the_sentences_of_the_sense_probe():
     assert "study/evaluation/senses.yaml" not in names("pretrain")
 
 
+def test_tracking_depends_on_the_template_of_its_page_alone():
+    templates = {name for name in names("track") if name.startswith("study/report/templates/")}
+    assert templates == {"study/report/templates/mlflow.html"}
+
+
 def test_comparing_depends_on_no_training_code():
     assert {name for name in names("compare") if name.startswith("study/training/")} == set()
 

@@ -83,7 +83,7 @@ def test_the_cased_variant_reads_a_cased_vocabulary(cased, monkeypatch):
 
 def test_its_plan_counts_epochs_of_a_stated_number_of_words(monkeypatch):
     monkeypatch.setattr(dvc_commands, "planned_cells",
-                        lambda study: SimpleNamespace(missing=[], to_run=lambda allow_missing: []))
+                        lambda study: SimpleNamespace(missing=[], trained=[], to_run=lambda allow_missing: []))
     command = ["plan", str(ROOT / "experiments" / "bert-base"), "--no-measure"]
     unknown, stated = (CliRunner(env={"COLUMNS": "160"}).invoke(app, [*command, *words]).output
                        for words in ([], ["--words", "3.3e9"]))
