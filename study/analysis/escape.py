@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import statistics
+from study.analysis.attention import first_looks
 from study.analysis.decision_rules import ALPHA
 from study.analysis.learning import learning_curve
 from study.analysis.results import CellResults, StudyResults
@@ -25,7 +26,8 @@ from study.analysis.statistics import Estimate
 
 RESAMPLES = 4000                            # enough for all ways with seven runs an arm
 COLUMNS = ("arm", "baseline", "n", "escaped", "median", "median_low", "median_high", "median_tokens", "median_seconds",
-           "limit", "difference", "low", "high", "p", "p_holm", "smallest_p")
+           "limit", "difference", "low", "high", "p", "p_holm", "smallest_p", "tokens_difference", "tokens_low",
+           "tokens_high", "tokens_p", "attending", "attends")
 
 
 class Escapes(NamedTuple):
@@ -53,20 +55,23 @@ def escape_table(results: StudyResults) -> pd.DataFrame:
     many arms and runs. difference: mean over seeds of the steps on the plateau, at
     most `limit`, minus those of the baseline, with its 95 % t interval, which can disagree with p. limit: the smallest
     number of steps that a run of the two arms which never escaped was trained for; without such a run, the latest
-    escape.
+    escape. tokens_difference, tokens_low, tokens_high, tokens_p: the same in tokens, with p not adjusted, for an arm
+    that reads another number of tokens per step than its baseline; NaN otherwise. attending, attends: of first_looks.
     """
     study, rows = results.study, []
     arms = [arm for arm in study.settings.arms if all(cell.training["steps"] for cell in results.of_arm(arm))]
     of = {arm: escapes(results, results.of_arm(arm)) for arm in arms}
     for arm in arms:
         baseline = study.arms[arm].baseline
-        row = {"arm": arm, "n": len(of[arm].step), "escaped": int(of[arm].escaped.sum()), **_median(of[arm])}
+        row = {"arm": arm, "n": len(of[arm].step), "escaped": int(of[arm].escaped.sum()), **_median(of[arm]),
+               **first_looks(results.of_arm(arm))}
         row |= {f"median_{unit}": row["median"] * _per_step(results.of_arm(arm), unit)
                 for unit in ("tokens", "seconds")}
         if baseline in of:
             limit, _, _, estimate = restricted_estimate(of[arm], of[baseline])
             row |= {"baseline": baseline, "p": log_rank_p(of[arm], of[baseline]), "limit": limit,
                     "difference": estimate.mean, "low": estimate.low, "high": estimate.high}
+            row |= _in_tokens(*((of[name], _per_step(results.of_arm(name), "tokens")) for name in (arm, baseline)))
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     factors = table.arm.map(lambda arm: study.arms[arm].factor)
@@ -75,6 +80,17 @@ def escape_table(results: StudyResults) -> pd.DataFrame:
         runs = part.n.astype(int)           # an arm and its baseline have the same seeds
         table.loc[part.index, "smallest_p"] = [min(1.0, len(part) * 2 / math.comb(2 * n, n)) for n in runs]
     return table
+
+
+def _in_tokens(ours: tuple[Escapes, float], theirs: tuple[Escapes, float]) -> dict[str, float]:
+    """The comparison of two arms in tokens. ours, theirs: the runs of an arm and its tokens per step. Empty if both
+    arms read as many tokens per step, since the comparison in steps says the same then."""
+    if math.isclose(ours[1], theirs[1]):
+        return {}
+    first, second = (Escapes(runs.step * tokens, runs.escaped) for runs, tokens in (ours, theirs))
+    _, _, _, estimate = restricted_estimate(first, second)
+    return {"tokens_difference": estimate.mean, "tokens_low": estimate.low, "tokens_high": estimate.high,
+            "tokens_p": log_rank_p(first, second)}
 
 
 def _median(runs: Escapes) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""Tables that only some studies have: minimal pairs by phenomenon, token identity by layer, and sources of variance.
+"""Tables that only some studies have: minimal pairs by phenomenon, token identity by layer, sources of variance, and
+attention along training.
 
 Shapes: n seeds, N pairs.
 """
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import statistics
+from study.analysis.attention import attention_table
 from study.analysis.measures import Value
 from study.analysis.results import StudyResults
 from study.analysis.variance import sources_of, variance_table
@@ -21,7 +23,9 @@ def further_tables(results: StudyResults) -> dict[str, pd.DataFrame]:
     settings = results.study.settings.evaluation
     tables = {"minimal_pairs": pair_table(results)} if settings.minimal_pairs else {}
     tables |= {"token_identity": identity_table(results)} if settings.token_identity else {}
-    return tables | ({"variance": variance_table(results)} if sources_of(results.study) else {})
+    tables |= {"variance": variance_table(results)} if sources_of(results.study) else {}
+    recorded = results.study.settings.training.attention_offsets
+    return tables | ({"attention": attention_table(results)} if recorded else {})
 
 
 def pair_table(results: StudyResults) -> pd.DataFrame:

@@ -87,8 +87,8 @@ def failed_gate(results: StudyResults, arms: Iterable[str]) -> GateFailure | Non
             same = [found for found in failed if found.flag == flag]
             worst = max(same, key=lambda found: found.distance)
             parts.append(sentence([flag], failing=len(same), n=len(cells), arm=arm, times=TIMES_ESCAPE,
-                                  steps=worst.steps, escape=worst.escape, nll=worst.nll, level=worst.level,
-                                  measure=worst.measure))
+                                  steps=worst.steps, escape=worst.escape, needed=TIMES_ESCAPE * (worst.escape or 0),
+                                  nll=worst.nll, level=worst.level, measure=worst.measure))
             flags.add(flag)
     return GateFailure(frozenset(flags), "; ".join(parts), runs) if parts else None
 

@@ -78,7 +78,7 @@ _SENTENCES = {
     Flag.RUN_DIVERGED: "{failing} of {n} runs of {arm} diverged",
     Flag.NEVER_ESCAPED: "{failing} of {n} runs of {arm} never left the unigram plateau",
     Flag.TRAINED_TOO_SHORT: "{failing} of {n} runs of {arm} trained for less than {times} times the escape step "
-                            "(escape at step {escape:,} of {steps:,})",
+                            "(escape at step {escape:,} of {steps:,}; it would take {needed:,} steps)",
     Flag.ABOVE_COUNT_MODEL: "{failing} of {n} runs of {arm} ended above the best count model ({measure} {nll:.2f} "
                             "against {level:.2f} nats)",
     Flag.RUNS_DIFFER: "two runs differ by more than the margin",

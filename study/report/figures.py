@@ -25,7 +25,7 @@ FULL_COLOR = 1.0                            # nats: a difference of this size ha
 STEP = 0.1                                  # nats between two colours
 ROW = 0.2                                   # inches that a row of a forest plot or of the ladder takes
 FAR = 4.0                                   # an effect so many times the median one may be off the scale
-LABEL_WIDTH = 60                            # characters in a line of the label of a claim's axis
+LABEL_WIDTH = 54                            # characters in a line of the label of a claim's axis
 
 
 def validations(records: list[dict]) -> list[tuple[int, int, float]]:
@@ -133,12 +133,13 @@ def _effect(axes, place: int, row: dict, color: str, limits: tuple[float, float]
     """A row of a forest plot: dot and bar, and the numbers on the right."""
     inside = limits[0] <= row["effect"] <= limits[1]
     bounds = ""
-    if math.isfinite(row["low"]):
-        axes.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.8, solid_capstyle="butt")
+    if not math.isnan(row["low"]):
+        ends = np.clip([row["low"], row["high"]], *limits)      # an end can be infinite
+        axes.plot(ends, [place, place], color=color, linewidth=1.8, solid_capstyle="butt")
         for cut, end, marker in ((row["low"] < limits[0], limits[0], "<"), (row["high"] > limits[1], limits[1], ">")):
             if cut and inside:
                 axes.plot(end, place, marker, color=color, markersize=3.5, clip_on=False)
-        bounds = f" [{row['low']:+z.{digits}f}, {row['high']:+z.{digits}f}]"
+        bounds = f" [{row['low']:+z.{digits}f}, {row['high']:+z.{digits}f}]".replace("+inf", "∞").replace("-inf", "-∞")
     marker = "o" if inside else "<" if row["effect"] < 0 else ">"
     axes.plot(min(max(row["effect"], limits[0]), limits[1]), place, marker, color=color, markersize=5.5,
               markerfacecolor="white" if row["gated"] else color, clip_on=False)

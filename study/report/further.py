@@ -18,7 +18,7 @@ def table_names(study: Study) -> list[str]:
     """The tables that the compare stage of this study writes of them."""
     settings = study.settings.evaluation
     wanted = {"minimal_pairs": settings.minimal_pairs, "token_identity": settings.token_identity,
-              "variance": sources_of(study)}
+              "variance": sources_of(study), "attention": study.settings.training.attention_offsets}
     return [name for name, setting in wanted.items() if setting]
 
 

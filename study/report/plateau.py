@@ -3,22 +3,21 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 
+from study.analysis.attention import LOOKS, OFFSETS, neighbour_attention
 from study.analysis.decision_rules import ALPHA
 from study.analysis.escape import bound_of_difference, escapes
 from study.analysis.learning import validations
-from study.analysis.questions import QUESTIONS
+from study.analysis.questions import QUESTIONS, question_of_factor
 from study.analysis.results import CellResults, StudyResults
 from study.config.study import Study
+from study.report import figures
 from study.report.canvas import COLORS
 from study.report.claims import with_runs
 from study.report.formatting import SAME, difference, span, whole
-from study.report.overview import MOST_CURVES, Figure, of_question
-from study.report.plateau_figures import around_escape, survival
-
-NEIGHBOURS = (1, 3)                         # places of the offsets -1 and +1 in `attention_offsets` of metrics.jsonl
+from study.report.overview import MOST_CURVES, Figure, arm_colors, of_question
+from study.report.plateau_figures import around_escape, by_offset, survival
 
 
 def plateau_section(results: StudyResults, facts: dict) -> dict | None:
@@ -31,15 +30,17 @@ def plateau_section(results: StudyResults, facts: dict) -> dict | None:
     colors = {study.settings.baseline: "#000000"}
     colors |= {arm: COLORS[place % len(COLORS)] for place, arm in enumerate(others)}
     rows = [row | {"attention": _mean(_last_attention(cell) for cell in results.of_arm(row["arm"])),
-                   "interval": _interval(row), **_difference(row, _bound(row, facts["frames"]["cells"]))}
-            for row in table.to_dict("records")]
+                   "interval": _interval(row), "looks": _looks(row), "in_tokens": _in_tokens(row),
+                   **_difference(row, _bound(row, facts["frames"]["cells"]))} for row in table.to_dict("records")]
     parts = _together(study, table.arm.tolist())
-    drawn = _survival_figures(results, parts, colors) | _attention_figures(results, parts, colors)
+    drawn = _survival_figures(results, parts, colors) | _forest(study, rows)
+    drawn |= _attention_figures(results, parts, colors)
+    drawn |= _offset_figure(study.settings.baseline, facts["frames"].get("attention"))
     registered = [row["treatment"] for row in with_runs(facts["claims"])
                   if row.get("metric") == "escape_step" and row.get("treatment") and not row["exploratory"]]
     training = study.settings.training
     return {"rows": rows, "registered": registered, "figures": drawn, "limit": training.steps,
-            "stop": training.stop_after_escape, "interval": training.eval_steps}
+            "stop": training.stop_after_escape, "interval": training.eval_steps, "share": LOOKS}
 
 
 def _together(study: Study, arms: list[str]) -> list[list[str]]:
@@ -58,6 +59,43 @@ def _survival_figures(results: StudyResults, parts: list[list[str]], colors: dic
         caption=f"Kaplan-Meier curves of {', '.join(arms)}. A cross is a run that ended on the plateau.",
         svg=survival({arm: escapes(results, results.of_arm(arm)) for arm in arms}, colors))
         for place, arms in enumerate(parts)}
+
+
+def _forest(study: Study, rows: list[dict]) -> dict[str, Figure]:
+    """The differences from the baselines, by question. An interval is open where the difference is a bound."""
+    groups: dict[str, list[dict]] = {}
+    for row in (row for row in rows if not _unknown(row["difference"])):
+        low = -math.inf if row["bound"] == "≤" else row["low"]
+        high = math.inf if row["bound"] == "≥" else row["high"]
+        groups.setdefault(question_of_factor(study.arms[row["arm"]].factor), []).append(
+            {"treatment": row["arm"], "baseline": row["baseline"], "effect": row["difference"], "low": low,
+             "high": high, "gated": bool(row["bound"])})
+    ordered = {question: groups[question] for question in QUESTIONS if question in groups}
+    return {"plateau-differences": Figure(
+        title="All comparisons: steps on the plateau",
+        alt=f"Differences in steps on the plateau of {sum(map(len, groups.values()))} comparisons, by question",
+        caption="Each arm minus the arm that it is compared with, in steps, with 95 % t intervals; left of zero, it "
+                "leaves the plateau earlier. Hollow: runs of one of the two arms never left it, so the difference is a "
+                "bound.",
+        svg=figures.forest(ordered, arm_colors(study), "difference in steps on the plateau (lower is better)", 0))
+    } if groups else {}
+
+
+def _offset_figure(baseline: str, table: pd.DataFrame | None) -> dict[str, Figure]:
+    """Attention to each near position along training, of the baseline and the arms in which a head looks at one."""
+    if table is None or table.empty:
+        return {}
+    offsets, table = list(OFFSETS), table[table.n == table.groupby("arm").n.transform("max")]
+    arms = {arm: part for arm, part in table.groupby("arm", sort=False)
+            if arm == baseline or part[offsets].max(axis=None) >= LOOKS}
+    return {"plateau-offsets": Figure(
+        title="Attention to near positions along training",
+        alt=f"Largest share of attention to the tokens at most two positions away, by step, for {', '.join(arms)}",
+        caption="The largest share of attention that any head pays to the token two places to the left (-2), one place "
+                "to the left (-1), at its own place (0), and so on; means over the runs, up to the step at which the "
+                f"first of them ends. Arms are shown if a share reaches {100 * LOOKS:.0f} %, and the baseline.",
+        svg=by_offset({arm: (part.step.tolist(), {offset: part[offset].tolist() for offset in offsets})
+                       for arm, part in arms.items()}))}
 
 
 def _attention_figures(results: StudyResults, parts: list[list[str]], colors: dict[str, str]) -> dict[str, Figure]:
@@ -158,10 +196,22 @@ def _difference(row: dict, bound: str) -> dict[str, str]:
             "difference_interval": interval}
 
 
-def neighbour_attention(record: dict) -> float | None:
-    """The largest share of attention that any head pays to one neighbour; None if the record has none."""
-    shares = record.get("attention_offsets")
-    return None if shares is None else float(np.array(shares)[..., NEIGHBOURS].max())
+def _looks(row: dict) -> str:
+    """In how many runs a head looks at a neighbour and, over these, the median of its first step; empty if unknown."""
+    if _unknown(row["attending"]):
+        return ""
+    count = f"{row['attending']:.0f} of {row['n']}"
+    return f"{count}, step {whole(row['attends'])}" if row["attending"] else count
+
+
+def _in_tokens(row: dict) -> str:
+    """The comparison in tokens as a sentence; empty where the comparison in steps says the same."""
+    if _unknown(row["tokens_difference"]):
+        return ""
+    size, low, high = (row[key] / 1e6 for key in ("tokens_difference", "tokens_low", "tokens_high"))
+    return (f"{row['arm']} reads another number of tokens per step than {row['baseline']}. Counted in tokens, its runs "
+            f"spend {size:+.1f} million [{low:+.1f}, {high:+.1f}] on the plateau against {row['baseline']} (log-rank "
+            f"p {row['tokens_p']:.2g}; this comparison belongs to no claim).")
 
 
 def _last_attention(cell: CellResults) -> float | None:

@@ -1,10 +1,14 @@
 """The figures about leaving the unigram plateau, as SVG text."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from study.analysis.escape import Escapes
-from study.report.canvas import GREY, draw, height_for_names, name_line_ends
+from study.report.canvas import COLORS, GREY, draw, height_for_names, name_line_ends
+
+PANELS = 3                                  # side by side
 
 
 def survival(arms: dict[str, Escapes], colors: dict[str, str]) -> str:
@@ -34,6 +38,30 @@ def survival(arms: dict[str, Escapes], colors: dict[str, str]) -> str:
         axes.set_ylabel("runs on the plateau, %")
 
     return draw(7.2, max(3.4, height_for_names(names)), paint)
+
+
+def by_offset(arms: dict[str, tuple[list[int], dict[str, list[float]]]]) -> str:
+    """A panel per arm with the attention to each near position, by step. arms: steps, and shares by offset."""
+    columns = min(PANELS, len(arms))
+    lines = math.ceil(len(arms) / columns)
+
+    def paint(axes) -> None:
+        figure = axes.figure
+        axes.remove()
+        panels = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+        for panel, (arm, (steps, shares)) in zip(panels, arms.items(), strict=False):
+            for place, (offset, values) in enumerate(shares.items()):
+                panel.plot(steps, [100 * value for value in values], color=COLORS[place], linewidth=1.3,
+                           label=offset if arm == next(iter(arms)) else None)
+            panel.set_title(arm, fontsize=8)
+            panel.tick_params(labelsize=7)
+        for panel in panels[len(arms):]:
+            panel.remove()
+        figure.supxlabel("training step", fontsize=9)
+        figure.supylabel("largest share of attention, %", fontsize=9)
+        figure.legend(loc="outside right upper", title="offset")
+
+    return draw(7.2, 0.9 + 1.35 * lines, paint)
 
 
 def around_escape(arms: dict[str, list[tuple[int, float, float]]], colors: dict[str, str]) -> str:

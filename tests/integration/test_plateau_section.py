@@ -6,6 +6,7 @@ import re
 import pandas as pd
 import pytest
 
+from study.analysis.attention import neighbour_attention
 from study.analysis.escape import escape_table
 from study.analysis.results import StudyResults
 from study.config.arms import resolve
@@ -14,7 +15,7 @@ from study.config.load import load_study
 from study.report.facts import gather
 from study.report.findings import clearest, findings
 from study.report.page import write_report
-from study.report.plateau import escape_findings, neighbour_attention, plateau_section
+from study.report.plateau import escape_findings, plateau_section
 from tests.support.drawings import without_drawings
 from tests.support.fake_results import TUNED, compare, fake_study
 
@@ -24,7 +25,8 @@ def fake(tmp_path):
     """dynamic never leaves the plateau of 4 nats; static leaves it at step 8, when a head turns to a neighbour."""
     study = fake_study(tmp_path)
     path = study.params_path
-    path.write_text(re.sub(r"^training:$", "training:\n  stop_after_escape: 20", path.read_text(), flags=re.M))
+    path.write_text(re.sub(r"^training:$", "training:\n  stop_after_escape: 20\n  attention_offsets: true",
+                           path.read_text(), flags=re.M))
     study = load_study(study.folder)
     for arm, seed in study.cells:
         (study.cell(arm, seed) / "settings.yaml").write_bytes(settings_yaml(resolve(study, arm, TUNED)))
@@ -33,7 +35,7 @@ def fake(tmp_path):
             leaves = arm == "static" and step >= 8
             records.append({"step": step, "tokens": 100 * step, "loss": 4.0, "learning_rate": 0.1, "gradient_norm": 1.0,
                             "validation_nll": 3.0 if leaves else 4.2,
-                            "attention_offsets": [[[0.1, 0.8 if leaves else 0.1, 0.1, 0.1, 0.1], [0.1] * 5]]})
+                            "attention_offsets": [[[0.03, 0.8 if leaves else 0.03, 0.1, 0.03, 0.03], [0.03] * 5]]})
         (study.cell(arm, seed) / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
     return study
 
@@ -52,11 +54,13 @@ def test_the_report_leads_with_the_escapes(fake):
     assert cells[7:9] == ["≤ −32", "at every seed"]     # the runs of dynamic end on the plateau, at step 40
     assert "; ≥ or ≤ if runs of one of the two arms never left it, so that" in findings
     assert "An escape step is known to one validation interval, 4 steps." in findings
-    assert cells[-2] == "80.0"
+    assert cells[-3:-1] == ["80.0", "2 of 2, step 8"]
+    assert re.search(r"^\| dynamic \|.* \| 3.0 \| 0 of 2 \|$", findings, re.M)
     assert "| dynamic | 0 of 2 | ∞ |" in findings
-    for name in ("plateau-survival", "plateau-attention"):
+    for name in ("plateau-survival", "plateau-differences", "plateau-attention", "plateau-offsets"):
         assert f"](figures/{name}.svg)" in findings
-        assert "static" in (fake.reports / "figures" / f"{name}.svg").read_text()
+        drawn = (fake.reports / "figures" / f"{name}.svg").read_text()
+        assert "static" in drawn or name == "plateau-differences"       # a figure of another module is not drawn here
 
 
 def test_what_is_measured_after_training_is_left_out(fake, undrawn):
@@ -67,7 +71,28 @@ def test_what_is_measured_after_training_is_left_out(fake, undrawn):
         "Findings", "Ladder of references", "When runs leave the plateau", "Outcomes",
         "Checks of code and arithmetic", "Arms", "Methods", "Reproduction"]
     drawn = {path.stem for path in (fake.reports / "figures").glob("*.svg")}
-    assert drawn == {"ladder", "plateau-survival", "plateau-attention", "curves-mask-schedule", "search"}
+    assert drawn == {"ladder", "plateau-survival", "plateau-differences", "plateau-attention", "plateau-offsets",
+                     "curves-mask-schedule", "search"}
+    assert "[attention to near positions](tables/attention.csv)" in text
+
+
+def test_the_table_of_attention_has_the_largest_share_of_each_offset(fake):
+    compare(fake)
+    table = pd.read_csv(fake.reports / "tables" / "attention.csv").set_index(["arm", "step"])
+    assert table.loc[("static", 4)].tolist() == [2, 0.03, 0.03, 0.1, 0.03, 0.03]        # over 2 runs; offsets -2 to 2
+    assert table.loc[("static", 8)].tolist() == [2, 0.03, 0.8, 0.1, 0.03, 0.03]
+
+
+def test_arms_that_read_other_numbers_of_tokens_are_compared_in_tokens_as_well(fake):
+    for seed in (0, 1):
+        path = fake.cell("static", seed) / "training.json"
+        training = json.loads(path.read_text())
+        path.write_text(json.dumps(training | {"tokens": 4 * training["tokens"]}))
+    compare(fake)
+    results = StudyResults(fake)
+    row = plateau_section(results, gather(results))["rows"][1]
+    assert "static reads another number of tokens per step than dynamic." in row["in_tokens"]
+    assert plateau_section(results, gather(results))["rows"][0]["in_tokens"] == ""
 
 
 def test_the_ladder_says_where_such_runs_stop(fake, undrawn):
