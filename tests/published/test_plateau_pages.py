@@ -1,10 +1,12 @@
 """What is said of the plateau study elsewhere, against its results."""
 import json
 import math
+import re
 
 import pandas as pd
 import pytest
 
+from study.analysis.attention import neighbour_attention
 from study.doctor.log_checks import (
     ABSOLUTE_TOKENS,
     ROTARY_TOKENS,
@@ -46,6 +48,38 @@ def test_the_pages_state_what_the_plateau_study_measured():
     assert 300 < local <= 340 < counted < table.loc["dynamic", "median"]        # "at once", "but later"
 
 
+def test_the_checklist_has_the_differences_of_the_table():
+    """docs/plateau.md: the column of evidence, against the rows of the table above it."""
+    page = (ROOT / "docs/plateau.md").read_text().replace("\\", "")
+    table, checklist = page.split("<!-- plateau:end -->")
+    rows = {line.split(" | ")[0].strip("| "): line for line in table.splitlines() if line.startswith("| ")}
+    for arm, evidence in {"repeated-lines": "half of the rows copied: ≥ +592 [518, ∞]",
+                          "no-warmup": "no warm-up: ≥ +592 [518, ∞]", "lr-third": "a third: +300 [178, 422]",
+                          "lr-tenth": "a tenth, or three times: ≥ +592 [518, ∞]",
+                          "lr-3x": "a tenth, or three times: ≥ +592 [518, ∞]",
+                          "four-times-batch": "four times the rows: −912 [−957, −867]",
+                          "beta2-999": "0.999: +300 [184, 416]",
+                          "rotary-positions": "RoFormerForMaskedLM` | −1,208 [−1,277, −1,139]"}.items():
+        assert evidence in checklist
+        assert re.sub(r"^.*[:|] ", "", evidence).replace(" [", " | [") in rows[arm]
+    assert "1,380 steps [1,340, 1,480], or 5.7 million tokens" in checklist
+    assert "| 1,380 | [1,340, 1,480] | 5,652,480 |" in rows["dynamic"]
+
+
+def test_arms_with_absolute_positions_drift_across_the_line():
+    """docs/plateau.md: "that is rare", "0.02 nats more at step 1,340"."""
+    table = pd.read_csv(ROOT / "reports/plateau/tables/escape.csv").set_index("arm")
+    drifting = ["dynamic", "fast-positions", "pre-ln", "lr-third", "beta2-999", "untied", "count-embeddings"]
+    assert (table.loc[drifting, "attending"] == 0).all()
+    assert (table.loc[drifting, "escaped"] == 5).all()
+    assert table.loc["four-times-batch", "attending"] == 1
+    assert table.loc["alibi", ["attending", "attends"]].tolist() == [5, 0]
+    at = {arm: [json.loads(line)["validation_nll"] for seed in (40, 41, 42, 43, 44) for line in (
+        ROOT / f"runs/plateau/{arm}-{seed}/metrics.jsonl").read_text().splitlines() if '"step": 1340,' in line]
+        for arm in ("beta2-999", "dynamic")}
+    assert round(sum(at["beta2-999"]) / 5 - sum(at["dynamic"]) / 5, 2) == 0.02
+
+
 def test_a_larger_batch_saves_steps_and_no_text():
     """docs/plateau.md: "460 to 540 steps", "little more than a third", "7.9 million", "5.7 million", "300 steps"."""
     table = pd.read_csv(ROOT / "reports/plateau/tables/escape.csv").set_index("arm")
@@ -80,6 +114,23 @@ def test_the_baseline_crosses_the_line_without_looking_at_a_neighbour():
     for arm, share in (("dynamic", 100 / 64), ("rotary-positions", 39)):
         row = next(line for line in page.splitlines() if line.startswith(f"| {arm} |"))
         assert float(row.split("|")[-2]) == pytest.approx(share, abs=0.05)
+
+
+def test_a_head_finds_a_neighbour_in_three_runs_with_the_initialisation_of_pytorch():
+    """docs/plateau.md: "In three of the four", "16 to 61 %", "No run of the baseline or of *untied*"."""
+    steps = pd.read_csv(ROOT / "reports/plateau/tables/cells.csv").set_index(["arm", "seed"]).escape_step
+    shares = {}
+    for arm in ("init-torch", "dynamic", "untied"):
+        for seed in (40, 41, 42, 43, 44):
+            records = (ROOT / f"runs/plateau/{arm}-{seed}/metrics.jsonl").read_text().splitlines()
+            shares[arm, seed] = neighbour_attention(json.loads(records[-1]))
+    attentive = {cell: share for cell, share in shares.items() if share > 0.1}
+    assert len(attentive) == 3
+    assert all(arm == "init-torch" and steps.loc[arm, seed] > 0 for arm, seed in attentive)
+    assert max(share for cell, share in shares.items() if cell not in attentive) < 0.03
+    low, high = (round(100 * end(attentive.values())) for end in (min, max))
+    assert f"{low} to {high} % of its attention when the run ends" in " ".join(
+        (ROOT / "docs/plateau.md").read_text().split())
 
 
 def test_copies_are_learnt_while_other_text_stays_on_the_plateau():
