@@ -200,8 +200,8 @@ def test_the_reason_names_arms_runs_parts_and_numbers(fake):
     failure = failed_gate(StudyResults(fake), ("static", "dynamic"))
     assert failure.reason == (
         "1 of 2 runs of static never left the unigram plateau; 1 of 2 runs of static trained for less than 10 times "
-        "the escape step (escape at step 12 of 79; it would take 120 steps); 2 of 2 runs of dynamic ended above the best "
-        "count model (NLL 2.70 against 2.50 nats)")
+        "the escape step (escape at step 12 of 79; it would take 120 steps); 2 of 2 runs of dynamic ended above the "
+        "best count model (NLL 2.70 against 2.50 nats)")
     assert failure.flags == {Flag.NEVER_ESCAPED, Flag.TRAINED_TOO_SHORT, Flag.ABOVE_COUNT_MODEL}
     assert failure.runs == {"static": 2, "dynamic": 2}
 
