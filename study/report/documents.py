@@ -13,22 +13,15 @@ from study.report.formatting import render
 PAGE, OUTCOMES = "docs/seeds.md", "docs/verdicts.md"
 EXAMPLE = "tiny"                            # the study for tests: it has nearly every arm, and is never published
 REPEATED = {"L28": "S4", "L29": "S4", "L29b": "S4"}             # claims about a paper that a document repeats
-REGISTERED = "registered in wikitext2 and waiting for machine time"
 WHY_IN_NO_PLAN = {                          # claims of the documents whose arms no study has, and why
     "S0.15-ft": "needs `all-mask`, registered in finetuning and waiting for machine time",
-    "S0.17": f"needs `dynamic-few` and `static-few`, {REGISTERED}",
-    "S1.3": f"needs `rate-40`, {REGISTERED}. S1.3c and S1.3d answer it: the first changes the number of targets alone, "
-            "the second the direction alone",
     "S2.1": "needs `no-embedding-norm`, which no study has, for want of machine time",
     "S2.1b": "needs `dropout-few` and `dynamic-few`, which no study has, for want of machine time",
     "S3.3": "needs `d2l-300`, which waits for machine time: its runs are six times as long as those of d2l",
     "S3.3b": "needs `d2l-300`, which waits for machine time: its runs are six times as long as those of d2l",
-    "S4.3": f"needs `pre-ln` and `pre-ln-no-warmup`, {REGISTERED}",
-    "S4.3b": f"needs `pre-ln` and `pre-ln-no-warmup`, {REGISTERED}",
     "S4.4": "needs `no-warmup-lr-3x`, which no study has, for want of machine time. The study plateau has three times "
             "the rate with warm-up (L12), and no warm-up at its own rate (P4)",
     "S4.4b": "needs `no-warmup-lr-3x`, which no study has, for want of machine time",
-    "S4.5": f"needs `whole-word`, {REGISTERED}",
     "S4.6": "needs `short-first-quarter`, which no study has, and rows of at least 128 tokens. In bert-base every run "
             "has this schedule, so it has no long rows to compare with"}
 
