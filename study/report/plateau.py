@@ -208,10 +208,11 @@ def _in_tokens(row: dict) -> str:
     """The comparison in tokens as a sentence; empty where the comparison in steps says the same."""
     if _unknown(row["tokens_difference"]):
         return ""
-    size, low, high = (row[key] / 1e6 for key in ("tokens_difference", "tokens_low", "tokens_high"))
+    sign = 1 if row["tokens_difference"] >= 0 else -1
+    size, *ends = (sign * row[key] / 1e6 for key in ("tokens_difference", "tokens_low", "tokens_high"))
     return (f"{row['arm']} reads another number of tokens per step than {row['baseline']}. Counted in tokens, its runs "
-            f"spend {size:+.1f} million [{low:+.1f}, {high:+.1f}] on the plateau against {row['baseline']} (log-rank "
-            f"p {row['tokens_p']:.2g}; this comparison belongs to no claim).")
+            f"leave the plateau {size:.1f} million tokens {'later' if sign > 0 else 'earlier'} [{min(ends):.1f}, "
+            f"{max(ends):.1f}] (log-rank p {row['tokens_p']:.2g}; this comparison belongs to no claim).")
 
 
 def _last_attention(cell: CellResults) -> float | None:
