@@ -90,7 +90,8 @@ def test_claims_that_no_study_will_test_say_why(project, rows):
 
 
 def test_arms_that_wait_for_machine_time_are_registered():
-    named = {reason: match[1] for reason in WHY_IN_NO_PLAN.values() if (match := re.search(r"registered in (\w+)", reason))}
+    named = {reason: match[1] for reason in WHY_IN_NO_PLAN.values()
+             if (match := re.search(r"registered in (\w+)", reason))}
     assert named
     for reason, study in named.items():
         registered = parse_yaml((ROOT / f"runs/{study}/claims.json").read_text())[-1]["arms"]
