@@ -197,11 +197,11 @@ def _difference(row: dict, bound: str) -> dict[str, str]:
 
 
 def _looks(row: dict) -> str:
-    """In how many runs a head looks at a neighbour and, over these, the median of its first step; empty if unknown."""
+    """In how many runs a head looks at a neighbour and, in brackets, the median of its first step; empty if unknown."""
     if _unknown(row["attending"]):
         return ""
     count = f"{row['attending']:.0f} of {row['n']}"
-    return f"{count}, step {whole(row['attends'])}" if row["attending"] else count
+    return f"{count} ({whole(row['attends'])})" if row["attending"] else count
 
 
 def _in_tokens(row: dict) -> str:

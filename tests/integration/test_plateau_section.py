@@ -54,7 +54,7 @@ def test_the_report_leads_with_the_escapes(fake):
     assert cells[7:9] == ["≤ −32", "at every seed"]     # the runs of dynamic end on the plateau, at step 40
     assert "; ≥ or ≤ if runs of one of the two arms never left it, so that" in findings
     assert "An escape step is known to one validation interval, 4 steps." in findings
-    assert cells[-3:-1] == ["80.0", "2 of 2, step 8"]
+    assert cells[-3:-1] == ["80.0", "2 of 2 (8)"]
     assert re.search(r"^\| dynamic \|.* \| 3.0 \| 0 of 2 \|$", findings, re.M)
     assert "| dynamic | 0 of 2 | ∞ |" in findings
     for name in ("plateau-survival", "plateau-differences", "plateau-attention", "plateau-offsets"):

@@ -99,13 +99,13 @@ def test_the_bias_is_added_to_the_scores_with_the_gradient_of_autograd(monkeypat
     qkv = draw(ROWS, LENGTH, 3, HEADS, WIDTH).requires_grad_()
     bias = draw(HEADS, LENGTH, LENGTH, seed=1).requires_grad_()
     mask = (torch.arange(LENGTH) < torch.tensor([7, 5, 7, 1, 6])[:, None])[:, None, None, :] if padded else None
-    query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
-    scores = query @ key.mT / WIDTH**0.5 + bias
+    query, key, value = (part.transpose(1, 2) for part in qkv.double().unbind(2))     # the reference is in float64
+    scores = query @ key.mT / WIDTH**0.5 + bias.double()
     expected = (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1) @ value
     expected = torch.autograd.grad(expected.square().sum(), (qkv, bias))
     for result in (attention(qkv, mask, 0.0, False, bias), ChunkedAttention.apply(qkv, mask, 0.0, bias)):
         for gradient, other in zip(torch.autograd.grad(result.square().sum(), (qkv, bias)), expected, strict=True):
-            torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(gradient, other, rtol=1e-4, atol=5e-6)
 
 
 def test_the_bias_depends_on_the_distance_alone():
