@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from study.analysis.attention import neighbour_attention
+from study.analysis.attention import LOOKS, neighbour_attention
 from study.doctor.log_checks import (
     ABSOLUTE_TOKENS,
     ROTARY_TOKENS,
@@ -78,6 +78,20 @@ def test_arms_with_absolute_positions_drift_across_the_line():
         ROOT / f"runs/plateau/{arm}-{seed}/metrics.jsonl").read_text().splitlines() if '"step": 1340,' in line]
         for arm in ("beta2-999", "dynamic")}
     assert round(sum(at["beta2-999"]) / 5 - sum(at["dynamic"]) / 5, 2) == 0.02
+
+
+def test_a_head_that_finds_a_neighbour_does_so_before_the_run_leaves():
+    """docs/plateau.md: "in 23 runs, and in 22 of them before the run leaves", "at step 460 (median)", "at 640"."""
+    cells = pd.read_csv(ROOT / "reports/plateau/tables/cells.csv").set_index(["arm", "seed"]).escape_step
+    first = {}
+    for (arm, seed), escape in cells.items():
+        records = map(json.loads, (ROOT / f"runs/plateau/{arm}-{seed}/metrics.jsonl").read_text().splitlines())
+        looks = [record["step"] for record in records if (neighbour_attention(record) or 0) >= LOOKS]
+        if looks and arm not in ("alibi", "local-attention"):
+            first[arm, seed] = looks[0] < escape
+    assert (len(first), sum(first.values())) == (23, 22)
+    table = pd.read_csv(ROOT / "reports/plateau/tables/escape.csv").set_index("arm")
+    assert table.loc["relative-positions", ["attends", "median"]].tolist() == [460, 640]
 
 
 def test_a_larger_batch_saves_steps_and_no_text():

@@ -88,8 +88,8 @@ def test_a_claim_of_our_own_is_neither_supported_nor_contradicted(outcome):
 
 def test_every_flag_has_a_sentence():
     facts = {"n": 2, "min_seeds": 3, "failing": 1, "arm": "a", "times": 10, "escape": 5, "needed": 50, "steps": 40,
-             "nll": 2.0, "level": 1.0, "measure": "NLL", "arms": "a and b", "metric": "nll", "studies": "quick", "label": "NLL",
-             "shown": "+1", "above": "2 points", "setting": "minimal_pairs", "tokens": 8, "wanted": 32}
+             "nll": 2.0, "level": 1.0, "measure": "NLL", "arms": "a and b", "metric": "nll", "studies": "quick",
+             "label": "NLL", "shown": "+1", "above": "2 points", "setting": "minimal_pairs", "tokens": 8, "wanted": 32}
     assert all(sentence([flag], **facts) for flag in Flag)
     assert sentence({Flag.BELOW_MARGIN, Flag.AS_CLAIMED}) == \
         "the difference is in the claimed direction, but the estimate is smaller than the margin"
