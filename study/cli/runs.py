@@ -76,7 +76,7 @@ def download(study: Study):
 def plan(study: Study,
          measure: Annotated[bool, typer.Option(help="Time a few training steps of each kind of cell.")] = True,
          jobs: Annotated[int | None, typer.Option(
-             min=1, help="Cells that train at the same time; at most as many as the processors have threads for.",
+             min=1, help="Cells that train at the same time, limited by the processors that their threads need.",
              show_default="as many as possible")] = None,
          words: Annotated[float | None, typer.Option(
              min=1, help="Length of the training text, such as 3.3e9. It gives the epochs before the text is read.",

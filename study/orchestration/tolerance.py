@@ -3,10 +3,10 @@ then.
 
 A score is a loss or an accuracy: a number whose key ends in `nll`, `loss` or `accuracy`, and the shares of token
 identity. Of the learning curve, the last record counts. A score of a part of a test set rests on fewer tokens than that
-of the whole, so it may differ by more; the same goes for probes and classifiers that were fitted to fewer rows than
-others. Parts of fewer than SMALLEST_PART tokens, pairs or rows do not count: two seeds of one arm differ by 10 points
-or more there. Nor do single runs of fine-tuning, whose mean counts, and the accuracies in cross-validation, which only
-choose the penalty and the layer.
+of the whole, so it may differ by more; the same goes for probes that were fitted to fewer rows than others. Parts of
+fewer than SMALLEST_PART tokens, pairs or rows do not count: two seeds of one arm differ by 10 points or more there. Nor
+do single runs of fine-tuning, whose mean counts, and the accuracies in cross-validation, which only choose the penalty
+and the layer.
 """
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ def largest_gaps(pairs: list[Pair], last_record: str) -> dict[str, float | None]
     """The largest difference for each of TOLERANCES; None if a number has no counterpart. last_record: what the keys of
     the last record of the learning curve begin with."""
     recorded = {pair.key: pair.old for pair in pairs}
-    training_rows = _training_rows(recorded)
     gaps = dict.fromkeys(TOLERANCES, 0.0)
     for pair in pairs:
         kind = _kind(pair.key, last_record)
-        if kind is not None and _is_part(pair.key, training_rows):
+        if kind is not None and _is_part(pair.key):
             kind = f"{kind} of a part" if _size(pair.key, recorded) >= SMALLEST_PART else None
         if kind is not None:
             gaps[kind] = max(gaps[kind], _gap(pair))
@@ -68,25 +67,9 @@ def _kind(key: str, last_record: str) -> str | None:
     return "nll" if is_nll else None
 
 
-def _is_part(key: str, training_rows: dict[str, int]) -> bool:
-    """Whether a score is of a part of a test set, or of a probe or classifier that was fitted to fewer rows."""
-    parts = key.split(".")
-    return (any(part.startswith("by_") or part in ("sizes", "tutorial") for part in parts[2:])
-            or _is_classifier(parts) and int(parts[3]) < training_rows[parts[1]])
-
-
-def _training_rows(recorded: Iterable[str]) -> dict[str, int]:
-    """The largest number of rows that a classifier of each task was fine-tuned on."""
-    rows: dict[str, int] = {}
-    for parts in (key.split(".") for key in recorded):
-        if _is_classifier(parts):
-            rows[parts[1]] = max(rows.get(parts[1], 0), int(parts[3]))
-    return rows
-
-
-def _is_classifier(parts: list[str]) -> bool:
-    """Whether a key is finetune.<task>.<encoder>.<training rows>.accuracy."""
-    return len(parts) == 5 and parts[0] == "finetune" and parts[4] == "accuracy"
+def _is_part(key: str) -> bool:
+    """Whether a score is of a part of a test set, or of a probe that was fitted to fewer rows."""
+    return any(part.startswith("by_") or part in ("sizes", "tutorial") for part in key.split(".")[2:])
 
 
 def _size(key: str, recorded: dict[str, Any]) -> int:

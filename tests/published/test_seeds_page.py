@@ -87,6 +87,7 @@ def test_claims_that_no_study_will_test_say_why(project, rows):
         assert nowhere, name
         assert all(f"`{arm}`" in reason for arm in nowhere), name
         assert shown[name]["reason"] == f"not trained: {reason}"
+    assert all(shown[name]["outcomes"] for name in ("S1.3", "S1.3c", "S1.3d"))
 
 
 def test_arms_that_wait_for_machine_time_are_registered():

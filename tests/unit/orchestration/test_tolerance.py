@@ -40,10 +40,11 @@ WHOLE = {"nll": ["curve.1.loss", "curve.1.validation_nll", "curve.1.remasked_nll
          "accuracy": ["evaluation.minimal_pairs.blimp.accuracy", "evaluation.token_identity.layers.trained.0",
                       "evaluation.token_identity.layers.untrained.0", "probe.topic.mean.accuracy",
                       "probe.topic.mean.untrained_accuracy", "probe.topic.more.trained.layers.0.accuracy",
-                      "probe.topic.more.trained.shuffled.accuracy", "finetune.topic.trained.1000.accuracy"]}
+                      "probe.topic.more.trained.shuffled.accuracy", "finetune.topic.trained.1000.accuracy",
+                      "finetune.topic.trained.100.accuracy"]}
 PARTS = {"nll": ["evaluation.mask_only.by_kind.keep.nll", "evaluation.mask_only.by_decile.0.nll"],
          "accuracy": ["evaluation.minimal_pairs.blimp.by_phenomenon.large.accuracy",
-                      "probe.topic.more.trained.sizes.20.accuracy", "finetune.topic.trained.100.accuracy"]}
+                      "probe.topic.more.trained.sizes.20.accuracy"]}
 IGNORED = [*(f"curve.0.{key}" for key in CURVE[0]), "curve.1.largest_loss", "probe.topic.mean.cv_accuracy",
            "evaluation.mask_only.by_kind.random.nll", "evaluation.minimal_pairs.blimp.by_phenomenon.small.accuracy",
            "probe.topic.more.trained.tutorial.accuracy", "finetune.topic.trained.100.runs.0.accuracy",
