@@ -21,7 +21,6 @@ from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
 from study.config.schema import RunConfig
 
-NLLS = ("nll", "nll_mixed", "nll_whole_word", "nll_span", "nll_mask_only_40", "nll_pairs")
 HIGH_RATE = 0.3         # closer to the masks at a rate of 40 % than to those at 15 %
 
 
@@ -41,7 +40,7 @@ def own_metric(config: RunConfig) -> str | None:
 
 def own_metrics(results: StudyResults, arms: tuple[str, ...], metric: str) -> list[str]:
     """The other metrics on which these arms are compared under their own conditions; none if they have the same."""
-    if metric not in NLLS or len(arms) < 2:
+    if not METRICS[metric].on_fixed_masks or len(arms) < 2:
         return []
     own = [own_metric(results.of_arm(arm)[0].settings) for arm in arms]
     return [name for name in dict.fromkeys(own) if name not in (None, metric)] if len(set(own)) > 1 else []

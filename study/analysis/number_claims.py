@@ -12,12 +12,12 @@ from study.analysis.comparisons import estimate_of
 from study.analysis.decision_rules import ALPHA, MAJORITY
 from study.analysis.escape import escapes
 from study.analysis.gate import gate_verdict
-from study.analysis.metrics import cell_metric
+from study.analysis.metrics import METRICS, cell_metric
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
 from study.analysis.variance import deviation_interval
-from study.analysis.verdict import ESCAPES, Verdict, because, not_measured, too_few
+from study.analysis.verdict import Verdict, because, not_measured, too_few
 
 
 def decide_exact(claim: ExactClaim, checks: dict[str, dict]) -> Verdict:
@@ -43,7 +43,7 @@ def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verd
     undecided.
     """
     cells, never = results.of_arm(claim.arm), 0
-    if claim.metric in ESCAPES:
+    if METRICS[claim.metric].censored:
         runs = escapes(results, cells)
         values, never = runs.step.astype(float), int((~runs.escaped).sum())
         if claim.metric == "escape_tokens":
