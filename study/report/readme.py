@@ -35,10 +35,10 @@ def markers(study: Study) -> tuple[str, str]:
     return f"<!-- {name}:begin (written by `study readme`) -->\n", f"<!-- {name}:end -->"
 
 
-def findings_block(study: Study) -> str:
+def findings_block(results: StudyResults, facts: dict) -> str:
     """The findings of a study for reports/README.md: at most five sentences, one figure, and a link to its report."""
-    results = StudyResults(study)
-    facts, place = gather(results), os.path.relpath(study.reports, study.root / "reports")
+    study = results.study
+    place = os.path.relpath(study.reports, study.root / "reports")
     figure = next((name for name in FIGURES if (study.reports / "figures" / f"{name}.svg").exists()), None)
     if figure is None:
         raise StudyError(f"{study.reports / 'figures'}: no figures yet; run `study report` (or `dvc repro`) first")
@@ -46,26 +46,25 @@ def findings_block(study: Study) -> str:
                                           "alt": FIGURES[figure]})
 
 
-def verdicts_block(study: Study) -> str:
+def verdicts_block(results: StudyResults, facts: dict) -> str:
     """The outcomes of a study for docs/verdicts.md, without links: the documentation is built without reports."""
-    return render("verdicts.md", gather(StudyResults(study)) | {"linked": False})
+    return render("verdicts.md", facts | {"linked": False})
 
 
-def plateau_block(study: Study) -> str:
+def plateau_block(results: StudyResults, facts: dict) -> str:
     """The table of escape steps for docs/plateau.md; empty for a study whose runs do not end after their escape."""
-    results = StudyResults(study)
-    section = plateau_section(results, gather(results))
+    section = plateau_section(results, facts)
     return render("plateau_table.md", {"plateau": section}) if section else ""
 
 
 BLOCKS = {"reports/README.md": findings_block, "docs/verdicts.md": verdicts_block, "docs/plateau.md": plateau_block}
-#                                           page below the root -> what it shows of a study
+#       page below the root -> what it shows of a study, of its results and the facts of its report
 
 
 def update_readme(study: Study) -> list[Path]:
     """Writes the blocks of a study and returns the paths of the files that have one."""
-    begin, end = markers(study)
-    written = []
+    results = StudyResults(study)
+    facts, (begin, end), written = gather(results), markers(study), []
     for name, block in BLOCKS.items():
         path = study.root / name
         text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -74,7 +73,7 @@ def update_readme(study: Study) -> list[Path]:
                 continue
             text = f"{text or NEW_PAGES[name]}\n{begin}{end}\n"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(_replaced(text, begin, block(study), end), encoding="utf-8")
+        path.write_text(_replaced(text, begin, block(results, facts), end), encoding="utf-8")
         written.append(path)
     return written + update_documents(study)
 

@@ -167,13 +167,19 @@ def test_a_study_without_an_aa_control_has_no_noise(tmp_path, undrawn):
     assert "A/A noise" not in (study.reports / "README.md").read_text()
 
 
+def block_of(study) -> str:
+    """The block of a study in reports/README.md."""
+    results = StudyResults(study)
+    return findings_block(results, gather(results))
+
+
 def test_readme_and_verdicts_are_written_between_their_markers(reported):
     (begin, end), root = markers(reported), reported.root
     page = root / "reports/README.md"
     page.write_text(f"Head\n{begin}old{end}\ntail\n")
     for _ in range(2):                      # a second run changes nothing
         assert page in update_readme(reported)
-        assert page.read_text() == f"Head\n{begin}{findings_block(reported)}{end}\ntail\n"
+        assert page.read_text() == f"Head\n{begin}{block_of(reported)}{end}\ntail\n"
         verdicts = (root / "docs" / "verdicts.md").read_text()
         assert verdicts.count(begin) == verdicts.count(end) == 1
         rows = [name for name in re.findall(r"^\| (\S+) \|", verdicts, re.M) if name != "claim"]
@@ -183,7 +189,7 @@ def test_readme_and_verdicts_are_written_between_their_markers(reported):
 
 
 def test_the_block_has_one_figure_and_links_that_exist(reported):
-    block = findings_block(reported)
+    block = block_of(reported)
     assert block.count("![") == 1
     assert 1 <= len(re.findall(r"^- ", block, re.M)) <= 5
     links = set(re.findall(r"\]\(([^)#]+)", block))
