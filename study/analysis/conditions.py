@@ -15,7 +15,7 @@ from study.analysis.claims import AnyClaim, ComparisonClaim, PositiveControl
 from study.analysis.comparisons import Comparison, compare_arms
 from study.analysis.decision_rules import ALPHA
 from study.analysis.learning import on_pairs
-from study.analysis.metrics import METRICS, cell_metric, display_unit, is_log10, shown_power
+from study.analysis.metrics import METRICS, arm_metric, display_unit, is_log10, shown_power
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
@@ -83,10 +83,8 @@ def shown(comparison: Comparison) -> str:
 
 def control_estimate(results: StudyResults, control: PositiveControl) -> Estimate | None:
     """The mean of a positive control over seeds; None if a cell of its arm lacks the metric."""
-    numbers = [cell_metric(results, cell, control.metric) for cell in results.of_arm(control.arm)]
-    if any(number is None for number in numbers):
-        return None
-    return statistics.t_estimate(np.array([number.cell for number in numbers]))
+    numbers = arm_metric(results, control.arm, control.metric)
+    return None if numbers is None else statistics.t_estimate(np.array([number.cell for number in numbers]))
 
 
 def evidence(results: StudyResults, claim: AnyClaim) -> dict:

@@ -37,8 +37,8 @@ def rule_constants(claim_type: str, metric: str | None = None, gated: bool = Fal
                    can_tie: bool = False, censored: bool = False) -> dict[str, float]:
     """The constants that decide claims of a type about a metric, by name; empty if none does.
 
-    gated: the learning gate applies to the metric. accuracy: the metric is one. can_tie, censored: as the metric says.
-    Arms are compared on escape steps by a log-rank test, which has not changed since the first one.
+    gated: the learning gate applies to the metric. accuracy: the metric is one. can_tie, censored: the fields of the
+    metric. Arms are compared on escape steps by a log-rank test, which has not changed since the first one.
     """
     used = set(_USED_BY.get(claim_type, ()))
     if metric == "loss_spikes":

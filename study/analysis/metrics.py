@@ -27,7 +27,7 @@ class Metric:
     of_one_encoder: bool = False            # about the features of one encoder, whatever its arm
     needs_finetuning: bool = False          # only arms that are fine-tuned have it
     censored: bool = False                  # a run that never leaves the plateau has a lower bound in its place
-    can_tie: bool = False                   # a count, which can be the same at every seed
+    can_tie: bool = False                   # a count or share that can be the same at every seed
     setting: str = ""                       # the setting of `evaluation` without which it is not measured
 
 
@@ -164,6 +164,12 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
 def cell_metric(results: StudyResults, cell: CellResults, metric: str) -> Value | None:
     """A metric of one cell; None if the cell has no such number."""
     return METRICS[metric].measure(results, cell)
+
+
+def arm_metric(results: StudyResults, arm: str, metric: str) -> list[Value] | None:
+    """A metric of every cell of an arm; None if a cell has no such number."""
+    values = [cell_metric(results, cell, metric) for cell in results.of_arm(arm)]
+    return None if any(value is None for value in values) else values
 
 
 def display_unit(metric: str | None) -> tuple[float, str]:

@@ -1,7 +1,7 @@
 """What `study readme` writes: findings in reports/README.md, outcomes in docs/verdicts.md, escape steps in
 docs/plateau.md, and the statements of the seed documents in docs/seeds.md.
 
-The files hold a block per study between two comment lines; everything outside the blocks is left alone.
+The files hold a block per study (blocks.py).
 """
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from study import StudyError
 from study.analysis.results import StudyResults
 from study.config.study import Study
+from study.report.blocks import has_block, markers, with_block
 from study.report.documents import update_documents
 from study.report.facts import gather
 from study.report.findings import findings
@@ -27,12 +28,6 @@ NEW_PAGES = {                               # pages that get a block at their en
                          "shows every selected token as [MASK]. Each\nreport lists its arms.\n",
     "docs/verdicts.md": "# Outcomes\n\nThe published claims and what this project's training runs show, study by "
                         "study. [Reading a report](report.md#outcomes) explains outcomes and fidelity.\n"}
-
-
-def markers(study: Study) -> tuple[str, str]:
-    """The comment lines around a study's block."""
-    name = study.settings.name
-    return f"<!-- {name}:begin (written by `study readme`) -->\n", f"<!-- {name}:end -->"
 
 
 def findings_block(results: StudyResults, facts: dict) -> str:
@@ -58,26 +53,21 @@ def plateau_block(results: StudyResults, facts: dict) -> str:
 
 
 BLOCKS = {"reports/README.md": findings_block, "docs/verdicts.md": verdicts_block, "docs/plateau.md": plateau_block}
-#       page below the root -> what it shows of a study, of its results and the facts of its report
+#       page below the root -> function of a study's results and the facts of its report that returns the block
 
 
 def update_readme(study: Study) -> list[Path]:
     """Writes the blocks of a study and returns the paths of the files that have one."""
     results = StudyResults(study)
-    facts, (begin, end), written = gather(results), markers(study), []
-    for name, block in BLOCKS.items():
-        path = study.root / name
+    facts, name, written = gather(results), study.settings.name, []
+    for page, block in BLOCKS.items():
+        path = study.root / page
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        if begin not in text or end not in text:
-            if name not in NEW_PAGES:
+        if not has_block(text, name):
+            if page not in NEW_PAGES:
                 continue
-            text = f"{text or NEW_PAGES[name]}\n{begin}{end}\n"
+            text = f"{text or NEW_PAGES[page]}\n{''.join(markers(name))}\n"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(_replaced(text, begin, block(results, facts), end), encoding="utf-8")
+        path.write_text(with_block(text, name, block(results, facts)), encoding="utf-8")
         written.append(path)
     return written + update_documents(study)
-
-
-def _replaced(text: str, begin: str, block: str, end: str) -> str:
-    head, _, rest = text.partition(begin)
-    return head + begin + block + end + rest.partition(end)[2]
