@@ -19,6 +19,7 @@ from study.tracking.redaction import redacted
 from study.tracking.relocation import artifact_folder, relocate
 from study.tracking.views import experiment_tags
 
+MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 BATCH = 1000                                # metric values that MLflow accepts in one call
 # No telemetry, no background jobs, no printed addresses (they have the password), and an error at once if a server is
 # down.
@@ -73,16 +74,15 @@ def locked_database(study: Study) -> Iterator[None]:
 
 @contextmanager
 def wrap_mlflow_errors(study: Study, command: str) -> Iterator[None]:
-    """Turns errors of MLflow, its database and the network into a StudyError that says to run `study <command>`
-    again."""
+    """Turns errors of MLflow, its database and the network into a StudyError that says to run `study <command>` again.
+
+    A mistake in this code stays what it is.
+    """
     try:
         yield
-    except Exception as error:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        if not isinstance(error, (MlflowException, SQLAlchemyError, OSError)):
-            raise
+    except (StudyError, *MISTAKES):
+        raise
+    except Exception as error:              # of many libraries: MLflow, SQLAlchemy, sqlite3, requests, cloud storages
         raise StudyError(f"MLflow at {redacted(tracking_uri(study))}: {redacted(repr(error)):.160}; run `study "
                          f"{command}` again") from None
 

@@ -96,8 +96,8 @@ def _content_hash(paths: list[Path], text: str = "") -> str:
 
 
 def _track_cell(client, study: Study, experiment: str, arm: str, seed: int, runs: list) -> int:
-    """Replaces the runs of a cell, unless there is one, written from these files. Returns the number of runs written.
-    """
+    """Replaces the runs of a cell, unless it has exactly one and that was written from these files. Returns the number
+    of runs written."""
     from study.analysis.results import read_json, read_records
 
     folder = study.cell(arm, seed)
