@@ -48,7 +48,7 @@ lint: tools                 ## ruff and the import rules
 	lint-imports
 
 check: lint                 ## ruff, the import rules and the unit tests (under 90 seconds on two cores)
-	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit -n logical $(PYTEST_ARGS)
 
 test: lint                  ## ruff, the import rules and every test (about 12 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -65,6 +65,7 @@ bench: tools                ## training speed and pipeline costs, into reports/b
 	$(BIN)/python -m tests.benchmarks.harness
 	$(BIN)/python -m tests.benchmarks.precision
 	$(BIN)/python -m tests.benchmarks.finetuning
+	$(BIN)/python -m tests.benchmarks.clone
 	$(BIN)/python -m tests.benchmarks.speed $(BENCH_ARGS)
 
 calibration: tools          ## how often outcomes are wrong in simulated studies, into reports/calibration.md (minutes)

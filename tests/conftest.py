@@ -1,4 +1,5 @@
-"""The order of the tests, a folder that all workers share, and no network. The fixtures are in tests/support."""
+"""The number of workers, the order of the tests, a folder that all workers share, and no network. The fixtures are in
+tests/support."""
 import os
 import shutil
 import socket
@@ -7,11 +8,13 @@ import tempfile
 import pytest
 from hypothesis import settings
 
+import study.cli.app  # noqa: F401  (sets variables for libraries, which must not be loaded before)
+from study.orchestration.processes import processors
 from tests.support.shared import VARIABLE
 
 # In this order; the first one does without the finished project, which is made meanwhile for the second.
-SLOWEST_FILES = ("test_docs.py", "test_pipeline.py", "test_cluster.py", "test_concurrency.py", "test_crash.py",
-                 "test_every_arm.py")
+SLOWEST_FILES = ("test_docs.py", "test_pipeline.py", "test_cluster.py", "test_concurrency.py", "test_dvc_lines.py",
+                 "test_tracker_failures.py", "test_crash.py", "test_every_arm.py")
 
 settings.register_profile("study", deadline=None)       # no test depends on the speed of the machine
 settings.load_profile("study")
@@ -27,6 +30,13 @@ def pytest_configure(config):
     starts_workers = config.getoption("numprocesses") and not hasattr(config, "workerinput")
     if not starts_workers or config.getoption("collectonly") or config.getoption("showfixtures"):
         config.pluginmanager.import_plugin("tests.support.fixtures")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """`-n auto`: one worker more than there are processors, since workers wait for DVC, Ray and trackers. xdist decides
+    about `-n logical`."""
+    decided = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or config.option.numprocesses != "auto"
+    return None if decided else 1 + processors()
 
 
 @pytest.fixture(autouse=True)

@@ -270,6 +270,7 @@ def claim_hash(claim: AnyClaim) -> str:
     deciding = claim.model_dump(mode="json", include=set(DECIDING), exclude_none=True)
     metric = METRICS.get(getattr(claim, "metric", None))
     rules = rule_constants(claim.claim_type) if metric is None else rule_constants(
-        claim.claim_type, metric.name, gated=not metric.defined_on_plateau, accuracy=metric.unit == "points")
+        claim.claim_type, metric.name, gated=not metric.defined_on_plateau, accuracy=metric.unit == "points",
+        can_tie=metric.can_tie, censored=metric.censored)
     content = {"claim": deciding, "rules": rules}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

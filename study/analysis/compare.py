@@ -31,7 +31,7 @@ from study.analysis.tables import (
     probe_table,
     token_table,
 )
-from study.analysis.verdict import OUTCOMES, Verdict, verdict_on
+from study.analysis.verdict import NOT_TESTABLE, Verdict, verdict_on
 from study.analysis.verdicts import decide_all
 from study.config.made_with import MADE_WITH, write_made_with
 from study.config.study import Study
@@ -88,7 +88,7 @@ def _numbers(verdict: Verdict) -> dict:
 
 def _evidence(results: StudyResults, claim: AnyClaim, verdict: Verdict) -> dict:
     """What is shown beside the number that decides a claim; nothing for a claim that this study does not test."""
-    return {"beside": [], "control": None} if verdict.outcome == OUTCOMES[-1] else evidence(results, claim)
+    return {"beside": [], "control": None} if verdict.outcome == NOT_TESTABLE else evidence(results, claim)
 
 
 def _plain(content: object) -> object:

@@ -15,7 +15,7 @@ from study.analysis import statistics
 from study.analysis.escape import escapes, log_rank_p, restricted_estimate
 from study.analysis.gate import failed_gate
 from study.analysis.measures import Value
-from study.analysis.metrics import METRICS, cell_metric
+from study.analysis.metrics import METRICS, arm_metric, cell_metric
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
 
@@ -65,12 +65,12 @@ def compare_arms(results: StudyResults, treatment: str, baseline: str | None, me
     """
     if metric == "escape_step" and baseline is not None:
         return _compare_escapes(results, treatment, baseline)
-    first = [cell_metric(results, cell, metric) for cell in results.of_arm(treatment)]
-    if any(value is None for value in first):
+    first = arm_metric(results, treatment, metric)
+    if first is None:
         return None
     second = ([Value(0.0, None if value.texts is None else np.zeros_like(value.texts)) for value in first]
-              if baseline is None else [cell_metric(results, cell, metric) for cell in results.of_arm(baseline)])
-    if any(value is None for value in second):
+              if baseline is None else arm_metric(results, baseline, metric))
+    if second is None:
         return None
     values = [np.array([value.cell for value in arm]) for arm in (first, second)]
     if len({len(value.texts) for value in (*first, *second) if value.texts is not None}) > 1:

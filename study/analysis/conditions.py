@@ -15,13 +15,12 @@ from study.analysis.claims import AnyClaim, ComparisonClaim, PositiveControl
 from study.analysis.comparisons import Comparison, compare_arms
 from study.analysis.decision_rules import ALPHA
 from study.analysis.learning import on_pairs
-from study.analysis.metrics import METRICS, cell_metric, display_unit, is_log10, shown_power
+from study.analysis.metrics import METRICS, arm_metric, display_unit, is_log10, shown_power
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
 from study.config.schema import RunConfig
 
-NLLS = ("nll", "nll_mixed", "nll_whole_word", "nll_span", "nll_mask_only_40", "nll_pairs")
 HIGH_RATE = 0.3         # closer to the masks at a rate of 40 % than to those at 15 %
 
 
@@ -41,7 +40,7 @@ def own_metric(config: RunConfig) -> str | None:
 
 def own_metrics(results: StudyResults, arms: tuple[str, ...], metric: str) -> list[str]:
     """The other metrics on which these arms are compared under their own conditions; none if they have the same."""
-    if metric not in NLLS or len(arms) < 2:
+    if not METRICS[metric].on_fixed_masks or len(arms) < 2:
         return []
     own = [own_metric(results.of_arm(arm)[0].settings) for arm in arms]
     return [name for name in dict.fromkeys(own) if name not in (None, metric)] if len(set(own)) > 1 else []
@@ -84,10 +83,8 @@ def shown(comparison: Comparison) -> str:
 
 def control_estimate(results: StudyResults, control: PositiveControl) -> Estimate | None:
     """The mean of a positive control over seeds; None if a cell of its arm lacks the metric."""
-    numbers = [cell_metric(results, cell, control.metric) for cell in results.of_arm(control.arm)]
-    if any(number is None for number in numbers):
-        return None
-    return statistics.t_estimate(np.array([number.cell for number in numbers]))
+    numbers = arm_metric(results, control.arm, control.metric)
+    return None if numbers is None else statistics.t_estimate(np.array([number.cell for number in numbers]))
 
 
 def evidence(results: StudyResults, claim: AnyClaim) -> dict:

@@ -20,7 +20,6 @@ OVERFIT_NATS = 0.1      # a run overfits only if its validation NLL ends more th
 STRICTER = (("2026-11-27 17:17 UTC", "a test has 5 % divided by the number of claims of its family, where Holm's "
                                      "procedure gave most tests more"),)
 
-COUNTS = ("loss_spikes", "loss_above_start")            # metrics that can be the same at every seed
 _ESCAPE = ("ESCAPE_NATS", "ESCAPE_VALIDATIONS")
 _OVERFIT = ("MEMORISED", "OVERFIT_NATS")
 _GATE = (*_ESCAPE, "TIMES_ESCAPE", *_OVERFIT)
@@ -34,12 +33,12 @@ _USED_BY = {
 }
 
 
-def rule_constants(claim_type: str, metric: str | None = None, gated: bool = False,
-                   accuracy: bool = False) -> dict[str, float]:
+def rule_constants(claim_type: str, metric: str | None = None, gated: bool = False, accuracy: bool = False,
+                   can_tie: bool = False, censored: bool = False) -> dict[str, float]:
     """The constants that decide claims of a type about a metric, by name; empty if none does.
 
-    gated: the learning gate applies to the metric. accuracy: the metric is one. Arms are compared on escape steps by a
-    log-rank test, which has not changed since the first one.
+    gated: the learning gate applies to the metric. accuracy: the metric is one. can_tie, censored: the fields of the
+    metric. Arms are compared on escape steps by a log-rank test, which has not changed since the first one.
     """
     used = set(_USED_BY.get(claim_type, ()))
     if metric == "loss_spikes":
@@ -48,9 +47,9 @@ def rule_constants(claim_type: str, metric: str | None = None, gated: bool = Fal
         used |= {"NUMBER_GATE_RULES", *_GATE}
     if accuracy and claim_type == "range":
         used.add("BAND_NOISE_RULES")
-    if metric in COUNTS and claim_type in ("direction", "equal"):
+    if can_tie and claim_type in ("direction", "equal"):
         used.add("ALL_EQUAL_RULES")
-    if metric in ("escape_step", "escape_tokens"):
+    if censored:
         used = (used | set(_ESCAPE)) - {"RULES"}
         if claim_type in ("range", "point"):
             used.add("ESCAPE_BAND_RULES")

@@ -114,16 +114,7 @@ def one_cell_rows(frame: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[di
             by_paradigm = Value.of_rows(correct, np.ones(n), frame.paradigm.to_numpy(str)).texts
             low, high = statistics.t_estimate(by_paradigm).clipped(1.0)
         else:
-            low, high = share_interval(float(correct.sum()), n)
+            low, high = statistics.rate_interval(float(correct.sum()), n)
         rows.append({"phenomenon": name, "pairs": n, "accuracy": float(correct.mean()), "low": low, "high": high,
                      **{key: float(scores[key][part].mean()) for key in BASELINES}})
     return rows
-
-
-def share_interval(count: float, n: int) -> tuple[float, float]:
-    """Clopper-Pearson 95 % interval of the share count / n; count may be a half-integer."""
-    from scipy import stats
-
-    low = 0.0 if count == 0 else float(stats.beta.ppf(0.025, count, n - count + 1))
-    high = 1.0 if count == n else float(stats.beta.ppf(0.975, count + 1, n - count))
-    return low, high

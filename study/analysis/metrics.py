@@ -14,9 +14,7 @@ class Metric:
     """A metric: its label for readers, its unit, which direction is better, and how it is measured on a cell.
 
     Accuracies have the unit points: they are stored as shares and shown in hundredths. Learning rates are compared by
-    their log10 and shown as rates and ratios. `defined_on_plateau`: the metric is meaningful for runs that never left
-    the unigram plateau, so the learning gate does not apply. `setting`: that of `evaluation` without which a study does
-    not measure it; empty if every study does.
+    their log10 and shown as rates and ratios. The fields with a default say what is special about a metric.
     """
     name: str
     label: str
@@ -24,8 +22,13 @@ class Metric:
                   "log10 rate", "log10 ratio"]
     better: Literal["lower", "higher"]
     measure: Measure
-    defined_on_plateau: bool = False
-    setting: str = ""
+    defined_on_plateau: bool = False        # for runs that never left the unigram plateau too: no learning gate
+    on_fixed_masks: bool = False            # a mean NLL on one of the fixed sets of masks
+    of_one_encoder: bool = False            # about the features of one encoder, whatever its arm
+    needs_finetuning: bool = False          # only arms that are fine-tuned have it
+    censored: bool = False                  # a run that never leaves the plateau has a lower bound in its place
+    can_tie: bool = False                   # a count or share that can be the same at every seed
+    setting: str = ""                       # the setting of `evaluation` without which it is not measured
 
 
 _VISIBLE = further_measures.token_identity()
@@ -37,13 +40,14 @@ TUTORIAL_STEPS = (500, 1000, 2500, 5000)    # steps for which the tutorial state
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     # NLL on the fixed sets of masks
-    Metric("nll", "NLL on [MASK]", "nats", "lower", _MASK_ONLY),
-    Metric("nll_mixed", "NLL under 80/10/10 masking", "nats", "lower", _MIXED),
-    Metric("nll_whole_word", "NLL on whole words", "nats", "lower", measures.nll("whole_word")),
-    Metric("nll_span", "NLL on spans", "nats", "lower", measures.nll("span")),
+    Metric("nll", "NLL on [MASK]", "nats", "lower", _MASK_ONLY, on_fixed_masks=True),
+    Metric("nll_mixed", "NLL under 80/10/10 masking", "nats", "lower", _MIXED, on_fixed_masks=True),
+    Metric("nll_whole_word", "NLL on whole words", "nats", "lower", measures.nll("whole_word"), on_fixed_masks=True),
+    Metric("nll_span", "NLL on spans", "nats", "lower", measures.nll("span"), on_fixed_masks=True),
     Metric("nll_mask_only_40", "NLL on [MASK] at a masking rate of 40 %", "nats", "lower",
-           measures.nll("mask_only_40")),
-    Metric("nll_pairs", "NLL on [MASK] in segment pairs", "nats", "lower", measures.nll("mask_only_pairs")),
+           measures.nll("mask_only_40"), on_fixed_masks=True),
+    Metric("nll_pairs", "NLL on [MASK] in segment pairs", "nats", "lower", measures.nll("mask_only_pairs"),
+           on_fixed_masks=True),
     Metric("nll_kept", "NLL at kept tokens", "nats", "lower", measures.nll_at("keep")),
     Metric("nll_random", "NLL at replaced tokens", "nats", "lower", measures.nll_at("random")),
     Metric("mix_gap", "NLL under 80/10/10 masking minus NLL on [MASK]", "nats", "lower",
@@ -60,15 +64,18 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("probe_cls_gain", "probe accuracy on [CLS] minus that of the untrained encoder", "points", "higher",
            difference(_CLS, _UNTRAINED_CLS)),
     Metric("mean_over_cls", "probe accuracy by mean pooling minus that by [CLS]", "points", "higher",
-           difference(_MEAN, _CLS)),
+           difference(_MEAN, _CLS), of_one_encoder=True),
     Metric("cosine_mean_over_cls", "accuracy of the nearest neighbour by cosine and mean pooling minus that by [CLS]",
-           "points", "higher", difference(measures.last_layer("cosine-mean"), measures.last_layer("cosine-cls"))),
-    Metric("over_tfidf", "probe accuracy minus that of TF-IDF", "points", "higher", measures.over_tfidf),
+           "points", "higher", difference(measures.last_layer("cosine-mean"), measures.last_layer("cosine-cls")),
+           of_one_encoder=True),
+    Metric("over_tfidf", "probe accuracy minus that of TF-IDF", "points", "higher", measures.over_tfidf,
+           of_one_encoder=True),
     Metric("probe_untrained_cls", "probe accuracy on [CLS] of the untrained encoder", "points", "higher",
            _UNTRAINED_CLS),
     Metric("penultimate_over_last", "probe accuracy at the penultimate layer minus that at the last", "points",
-           "higher", measures.penultimate_over_last),
-    Metric("selectivity", "probe accuracy minus that on shuffled labels", "points", "higher", measures.selectivity),
+           "higher", measures.penultimate_over_last, of_one_encoder=True),
+    Metric("selectivity", "probe accuracy minus that on shuffled labels", "points", "higher", measures.selectivity,
+           of_one_encoder=True),
     Metric("tutorial_probe", "accuracy of the tutorial's probe", "points", "higher",
            measures.tutorial_probe("trained"), defined_on_plateau=True),
     Metric("tutorial_untrained", "accuracy of the tutorial's probe on the untrained encoder", "points", "higher",
@@ -77,30 +84,36 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            difference(measures.tutorial_probe("trained"), measures.tutorial_probe("untrained")),
            defined_on_plateau=True),
     Metric("plane_share", "between-class share of variance on the [CLS] plane, trained minus untrained", "share",
-           "higher", measures.plane_share),
+           "higher", measures.plane_share, of_one_encoder=True),
     # fine-tuning
-    Metric("finetuned_accuracy", "fine-tuned accuracy", "points", "higher", _FINETUNED),
-    Metric("finetuned_small", "fine-tuned accuracy with the fewest rows", "points", "higher", _SMALL),
+    Metric("finetuned_accuracy", "fine-tuned accuracy", "points", "higher", _FINETUNED, needs_finetuning=True),
+    Metric("finetuned_small", "fine-tuned accuracy with the fewest rows", "points", "higher", _SMALL,
+           needs_finetuning=True),
     Metric("finetuned_gain", "fine-tuned accuracy minus that of the untrained encoder", "points", "higher",
-           difference(_FINETUNED, finetuned.accuracy("untrained"))),
+           difference(_FINETUNED, finetuned.accuracy("untrained")), of_one_encoder=True, needs_finetuning=True),
     Metric("finetuned_more_epochs", "fine-tuned accuracy with the fewest rows and more epochs minus that of the recipe",
-           "points", "higher", difference(finetuned.accuracy("more-epochs", finetuned.SMALLEST), _SMALL)),
+           "points", "higher", difference(finetuned.accuracy("more-epochs", finetuned.SMALLEST), _SMALL),
+           of_one_encoder=True, needs_finetuning=True),
     Metric("finetuned_no_warmup", "fine-tuned accuracy without warm-up minus that with it", "points", "higher",
-           difference(finetuned.accuracy("no-warmup"), _FINETUNED)),
+           difference(finetuned.accuracy("no-warmup"), _FINETUNED), of_one_encoder=True, needs_finetuning=True),
     Metric("finetuned_frozen_small",
            "fine-tuned accuracy with the fewest rows and lower layers frozen minus that with none frozen", "points",
-           "higher", difference(finetuned.accuracy("frozen-half", finetuned.SMALLEST), _SMALL)),
-    Metric("finetuned_rate", "chosen learning rate of fine-tuning", "log10 rate", "lower", finetuned.log_rate()),
+           "higher", difference(finetuned.accuracy("frozen-half", finetuned.SMALLEST), _SMALL),
+           of_one_encoder=True, needs_finetuning=True),
+    Metric("finetuned_rate", "chosen learning rate of fine-tuning", "log10 rate", "lower", finetuned.log_rate(),
+           of_one_encoder=True, needs_finetuning=True),
     Metric("finetuned_rate_small", "ratio of the chosen learning rates, fewest rows to most", "log10 ratio", "lower",
-           difference(finetuned.log_rate(finetuned.SMALLEST), finetuned.log_rate())),
+           difference(finetuned.log_rate(finetuned.SMALLEST), finetuned.log_rate()),
+           of_one_encoder=True, needs_finetuning=True),
     Metric("finetuned_spread_small",
            "standard deviation over fine-tuning runs with the fewest rows minus that with most", "points", "lower",
-           difference(finetuned.spread(finetuned.SMALLEST), finetuned.spread())),
+           difference(finetuned.spread(finetuned.SMALLEST), finetuned.spread()),
+           of_one_encoder=True, needs_finetuning=True),
     Metric("sense_gap", "cosine distance between senses of a word minus that within a sense", "distance", "higher",
-           measures.sense_gap("trained"), defined_on_plateau=True),
+           measures.sense_gap("trained"), defined_on_plateau=True, setting="senses"),
     Metric("sense_gain", "distance between senses minus that within a sense, trained minus untrained", "distance",
            "higher", difference(measures.sense_gap("trained"), measures.sense_gap("untrained")),
-           defined_on_plateau=True),
+           defined_on_plateau=True, setting="senses"),
     # what `evaluation` measures in addition
     Metric("token_identity_last_layer", "share of visible tokens that a linear probe reads from the last layer",
            "points", "higher", _VISIBLE, setting="token_identity"),
@@ -123,9 +136,9 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            measures.below_ceiling("sop")),
     # the course of training
     Metric("escape_step", "step at which the run leaves the unigram plateau", "steps", "lower", measures.escape_step,
-           defined_on_plateau=True),
+           defined_on_plateau=True, censored=True),
     Metric("escape_tokens", "training tokens when the run leaves the unigram plateau", "tokens", "lower",
-           measures.escape_tokens, defined_on_plateau=True),
+           measures.escape_tokens, defined_on_plateau=True, censored=True),
     Metric("initial_excess", "NLL before training minus ln V", "nats", "lower", measures.initial_excess,
            defined_on_plateau=True),
     Metric("running_loss", "mean training loss at masked tokens over all steps", "nats", "lower",
@@ -140,9 +153,10 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
            stability.largest_gradient_norm, defined_on_plateau=True),
     Metric("clipped_share", "share of steps after the warm-up whose gradient was clipped", "share", "lower",
            stability.clipped_share, defined_on_plateau=True),
-    Metric("loss_spikes", "number of loss spikes", "spikes", "lower", stability.loss_spikes, defined_on_plateau=True),
+    Metric("loss_spikes", "number of loss spikes", "spikes", "lower", stability.loss_spikes, defined_on_plateau=True,
+           can_tie=True),
     Metric("loss_above_start", "share of logging intervals with a loss above the initial one", "share", "lower",
-           stability.loss_above_start, defined_on_plateau=True),
+           stability.loss_above_start, defined_on_plateau=True, can_tie=True),
     Metric("diverged", "share of runs that diverged", "share", "lower", measures.diverged, defined_on_plateau=True),
 )}
 
@@ -150,6 +164,12 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
 def cell_metric(results: StudyResults, cell: CellResults, metric: str) -> Value | None:
     """A metric of one cell; None if the cell has no such number."""
     return METRICS[metric].measure(results, cell)
+
+
+def arm_metric(results: StudyResults, arm: str, metric: str) -> list[Value] | None:
+    """A metric of every cell of an arm; None if a cell has no such number."""
+    values = [cell_metric(results, cell, metric) for cell in results.of_arm(arm)]
+    return None if any(value is None for value in values) else values
 
 
 def display_unit(metric: str | None) -> tuple[float, str]:

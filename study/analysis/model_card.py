@@ -5,19 +5,18 @@ import csv
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import yaml
-from scipy import stats
 
+from study.analysis.measures import Value
 from study.analysis.results import CellResults, HeadlineProbe, StudyResults, headline_probe
-from study.analysis.statistics import rate_interval
+from study.analysis.statistics import rate_interval, t_estimate
 from study.config.fingerprint import flat, recorded
 from study.config.study import Study
 
 TEXT = """# {title}
 
-{introduction} A small encoder for comparing pre-training recipes: {parameters:,} parameters, {layers} layers of width
-{hidden_size}. Fingerprint `{fingerprint}`.
+{introduction} A small encoder for comparing pre-training recipes: {layers} layers of width {hidden_size}. Pre-training
+had {parameters:,} parameters, with both heads. Fingerprint `{fingerprint}`.
 
 ## Data
 
@@ -246,13 +245,9 @@ def _scores(study: Study, cell: CellResults) -> list[Score]:
 def _perplexity(cell: CellResults) -> tuple[float, float, float]:
     """Perplexity on the all-[MASK] test set with a t interval of its logarithm over documents."""
     arrays = cell.evaluation_arrays
-    nll, tokens = arrays["mask_only/nll"], arrays["mask_only/tokens"]
-    _, document = np.unique(arrays.get("documents", np.arange(len(nll))), return_inverse=True)
-    nll, tokens = (np.bincount(document, values) for values in (nll, tokens))        # (documents,)
-    mean, count = nll.sum() / tokens.sum(), len(nll)
-    error = math.sqrt(count / max(1, count - 1) * ((nll - mean * tokens) ** 2).sum()) / tokens.sum()
-    margin = stats.t.ppf(0.975, max(1, count - 1)) * error
-    return math.exp(mean), math.exp(mean - margin), math.exp(mean + margin)
+    nll = Value.of_rows(arrays["mask_only/nll"], arrays["mask_only/tokens"], arrays.get("documents"))
+    low, high = t_estimate(nll.texts).interval()
+    return math.exp(nll.cell), math.exp(low), math.exp(high)
 
 
 def _recipe_mean(study: Study, arm: str, column: str | None) -> str:

@@ -12,12 +12,12 @@ from study.analysis.comparisons import estimate_of
 from study.analysis.decision_rules import ALPHA, MAJORITY
 from study.analysis.escape import escapes
 from study.analysis.gate import gate_verdict
-from study.analysis.metrics import cell_metric
+from study.analysis.metrics import METRICS, arm_metric, cell_metric
 from study.analysis.reasons import Flag
 from study.analysis.results import StudyResults
 from study.analysis.statistics import Estimate
 from study.analysis.variance import deviation_interval
-from study.analysis.verdict import ESCAPES, Verdict, because, not_measured, too_few
+from study.analysis.verdict import Verdict, because, not_measured, too_few
 
 
 def decide_exact(claim: ExactClaim, checks: dict[str, dict]) -> Verdict:
@@ -43,15 +43,15 @@ def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verd
     undecided.
     """
     cells, never = results.of_arm(claim.arm), 0
-    if claim.metric in ESCAPES:
+    if METRICS[claim.metric].censored:
         runs = escapes(results, cells)
         values, never = runs.step.astype(float), int((~runs.escaped).sum())
         if claim.metric == "escape_tokens":
             values *= [cell.training["tokens"] / max(1, cell.training["steps"]) for cell in cells]
         estimate = statistics.t_estimate(values)
     else:
-        numbers = [cell_metric(results, cell, claim.metric) for cell in cells]
-        if any(number is None for number in numbers):
+        numbers = arm_metric(results, claim.arm, claim.metric)
+        if numbers is None:
             return not_measured(results, [claim.arm], claim.metric)
         values = np.array([number.cell for number in numbers])
         estimate = estimate_of(numbers, values)
@@ -77,8 +77,8 @@ def decide_number(results: StudyResults, claim: RangeClaim | PointClaim) -> Verd
 def decide_spread(results: StudyResults, claim: SpreadClaim) -> Verdict:
     """The verdict on how much two runs of an arm differ: the root mean square of their difference, which is the
     standard deviation times the root of 2, with its chi-squared interval."""
-    numbers = [cell_metric(results, cell, claim.metric) for cell in results.of_arm(claim.arm)]
-    if any(number is None for number in numbers):
+    numbers = arm_metric(results, claim.arm, claim.metric)
+    if numbers is None:
         return not_measured(results, [claim.arm], claim.metric)
     values = np.array([number.cell for number in numbers])
     if len(values) < claim.min_seeds:

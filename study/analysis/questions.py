@@ -22,10 +22,6 @@ QUESTIONS: dict[str, tuple[str, ...]] = {   # in the order of the report -> fact
     "published recipes": ("recipe",),
     OTHER: (),                              # factors that are not named here
     NOISE: (REFERENCE,)}
-OF_ONE_ENCODER = ("mean_over_cls", "cosine_mean_over_cls", "penultimate_over_last", "selectivity", "plane_share",
-                  "over_tfidf", "finetuned_gain", "finetuned_more_epochs", "finetuned_no_warmup",
-                  "finetuned_frozen_small", "finetuned_rate", "finetuned_rate_small",
-                  "finetuned_spread_small")     # metrics that ask about features, whatever the arm
 
 
 def question_of_factor(factor: str) -> str:
@@ -40,14 +36,14 @@ def question_of(study: Study, claim: AnyClaim) -> str | None:
     features of one encoder, it follows from the metric.
     """
     arms = [arm for key in ("treatment", "baseline", "arm") if (arm := getattr(claim, key, None)) is not None]
-    metric = getattr(claim, "metric", None)
+    metric = METRICS.get(getattr(claim, "metric", None))
     if not arms:
         return None
-    if metric in OF_ONE_ENCODER:
+    if metric and metric.of_one_encoder:
         return FEATURES
     factors = [study.arms[arm].factor for arm in arms if study.arms[arm].factor != REFERENCE]
     if factors:
         return question_of_factor(factors[0])
-    if metric in METRICS and METRICS[metric].defined_on_plateau and METRICS[metric].unit != "points":
+    if metric and metric.defined_on_plateau and metric.unit != "points":
         return START                        # an accuracy is about features, even of an encoder on the plateau
     return NOISE if len(arms) > 1 else FEATURES

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+POWER = 0.8                                 # of the tests whose smallest detectable effect and seeds are reported
+MOST_SEEDS = 200                            # beyond which a number of seeds that would be needed is not computed
+
 
 @dataclass(frozen=True)
 class Components:
@@ -96,16 +99,16 @@ class Estimate:
             return 0.0 if abs(self.mean) > margin else 1.0
         return min(1.0, float(2 * t_tail((abs(self.mean) - margin) / self.error, self.df)))
 
-    def smallest_detectable(self, power: float = 0.8, alpha: float = 0.05) -> float:
-        """The true mean that a two-sided t test with this error detects with the given power; NaN without an error."""
+    def smallest_detectable(self, alpha: float = 0.05) -> float:
+        """The true mean that a two-sided t test with this error detects with the power POWER; NaN without an error."""
         if not self.error > 0 or not self.df > 0:
             return math.nan
         from scipy.optimize import brentq
 
         high = 1.0
-        while t_test_power(high, self.df, alpha) < power:
+        while t_test_power(high, self.df, alpha) < POWER:
             high *= 2
-        return float(brentq(lambda effect: t_test_power(effect, self.df, alpha) - power, 0.0, high)) * self.error
+        return float(brentq(lambda effect: t_test_power(effect, self.df, alpha) - POWER, 0.0, high)) * self.error
 
 
 UNKNOWN = (math.nan, math.nan)
@@ -185,19 +188,19 @@ def probability_of_improvement(first: np.ndarray, second: np.ndarray, lower: boo
     return float(stats.mannwhitneyu(better, worse).statistic) / (len(first) * len(second))
 
 
-def seeds_needed(estimate: Estimate, target: float, alpha: float = 0.05, most: int = 200) -> int | None:
+def seeds_needed(estimate: Estimate, target: float, alpha: float = 0.05) -> int | None:
     """The smallest number of seeds whose smallest detectable effect at level alpha is at most `target`.
 
-    Assumes that more seeds on the same texts keep the components of the variance. None if `most` seeds do not suffice,
+    Assumes that more seeds on the same texts keep the components of the variance. None if MOST_SEEDS do not suffice,
     as where the texts alone make too much noise, or if the components are unknown.
     """
     if estimate.components is None or not math.isfinite(estimate.error):
         return None
-    for n in range(2, most + 1):
+    for n in range(2, MOST_SEEDS + 1):
         expected = estimate.components.with_seeds(n)
         if expected.variance == 0:
             return n
-        if t_test_power(target / math.sqrt(expected.variance), expected.df, alpha) >= 0.8:
+        if t_test_power(target / math.sqrt(expected.variance), expected.df, alpha) >= POWER:
             return n
     return None
 
@@ -222,12 +225,12 @@ def holm(p: list[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def rate_interval(count: int, n: int) -> tuple[float, float]:
-    """Exact (Clopper-Pearson) 95 % interval of a rate."""
-    from scipy import stats
-
-    interval = stats.binomtest(count, n).proportion_ci(method="exact")
-    return float(interval.low), float(interval.high)
+def rate_interval(count: float, n: int) -> tuple[float, float]:
+    """Exact (Clopper-Pearson) 95 % interval of the rate count / n. count may be a half-integer, which SciPy's
+    `binomtest` does not take."""
+    low = 0.0 if count == 0 else float(special.betaincinv(count, n - count + 1, 0.025))
+    high = 1.0 if count == n else float(special.betaincinv(count + 1, n - count, 0.975))
+    return low, high
 
 
 def fisher_p(first: int, n: int, second: int, m: int) -> float:
@@ -239,7 +242,7 @@ def fisher_p(first: int, n: int, second: int, m: int) -> float:
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson's r of two arms over seeds. NaN for fewer than three seeds or a constant arm."""
-    if len(first) < 3 or np.std(first) == 0 or np.std(second) == 0:
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
     from scipy import stats
 

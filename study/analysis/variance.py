@@ -15,7 +15,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from study.analysis.metrics import cell_metric
+from study.analysis.metrics import arm_metric
 from study.analysis.results import StudyResults
 from study.config.arms import resolve
 from study.config.study import Study
@@ -57,8 +57,8 @@ def variance_table(results: StudyResults) -> pd.DataFrame:
 
 
 def _values(results: StudyResults, arm: str, metric: str) -> np.ndarray | None:
-    numbers = [cell_metric(results, cell, metric) for cell in results.of_arm(arm)]
-    return None if any(number is None for number in numbers) else np.array([number.cell for number in numbers])
+    numbers = arm_metric(results, arm, metric)
+    return None if numbers is None else np.array([number.cell for number in numbers])
 
 
 def deviation_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:

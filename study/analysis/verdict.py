@@ -6,16 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from study.analysis.claims import OWN_SOURCE, AnyClaim, UntestedClaim, arms_of, fidelity_of
-from study.analysis.metrics import METRICS, cell_metric
+from study.analysis.metrics import METRICS, Metric, cell_metric
 from study.analysis.reasons import Flag, sentence
 from study.analysis.results import StudyResults
 from study.config.arms import resolve
 from study.config.study import Study
 
-OUTCOMES = ("holds", "reversed", "no difference", "split", "undecided", "not testable here")
-DECIDED = OUTCOMES[:4]
-FINETUNED = "finetuned_"                    # how the names of metrics begin that only fine-tuned arms have
-ESCAPES = ("escape_step", "escape_tokens")  # metrics that a run lacks if it never leaves the unigram plateau
+DECIDED, NOT_TESTABLE = ("holds", "reversed", "no difference", "split"), "not testable here"
+OUTCOMES = (*DECIDED, "undecided", NOT_TESTABLE)
 
 
 @dataclass(frozen=True)
@@ -63,39 +61,44 @@ def not_measured(results: StudyResults, arms: Iterable[str], metric: str) -> Ver
     undecided; otherwise the study does not measure it.
     """
     unknown = [cell for arm in arms for cell in results.of_arm(arm) if cell_metric(results, cell, metric) is None]
-    label = METRICS[metric].label
+    label, censored = METRICS[metric].label, METRICS[metric].censored
     if unknown and all(cell.training["status"] == "diverged" for cell in unknown):
         flag = Flag.DIVERGED
-    elif unknown and metric in ESCAPES and all(cell.training["steps"] for cell in unknown):
+    elif unknown and censored and all(cell.training["steps"] for cell in unknown):
         flag = Flag.NEVER_ESCAPED
     else:
-        return because("not testable here", Flag.NOT_MEASURED, metric=label)
+        return because(NOT_TESTABLE, Flag.NOT_MEASURED, metric=label)
     arm = unknown[0].arm
     return because("undecided", flag, failing=sum(cell.arm == arm for cell in unknown), n=len(results.of_arm(arm)),
                    arm=arm, metric=label)
 
 
+def _why_unmeasured(study: Study, claim: AnyClaim, metric: Metric) -> Verdict | None:
+    """The verdict of a claim whose metric this study does not measure; None if it does."""
+    if study.settings.training.stop_after_escape is not None and not metric.defined_on_plateau:
+        return because(NOT_TESTABLE, Flag.ENDS_EARLY)
+    missing = [arm for arm in arms_of(claim) if arm not in study.settings.finetune.arms]
+    if metric.needs_finetuning and missing:
+        return because(NOT_TESTABLE, Flag.NOT_FINETUNED, arms=" and ".join(missing))
+    if metric.setting and not getattr(study.settings.evaluation, metric.setting):
+        return because(NOT_TESTABLE, Flag.NOT_ASKED_FOR, setting=metric.setting)
+    return None
+
+
 def why_untested(study: Study, claim: AnyClaim) -> Verdict | None:
     """The verdict of a claim that this study cannot test at all; None if it can."""
     if isinstance(claim, UntestedClaim):
-        return Verdict("not testable here", claim.reason)
+        return Verdict(NOT_TESTABLE, claim.reason)
     if missing := [arm for arm in arms_of(claim) if arm not in study.settings.arms]:
-        return because("not testable here", Flag.NOT_TRAINED, arms=" and ".join(missing))
-    metric = getattr(claim, "metric", None)
-    if study.settings.training.stop_after_escape is not None and metric and not METRICS[metric].defined_on_plateau:
-        return because("not testable here", Flag.ENDS_EARLY)
-    finetuned, arms = study.settings.finetune.arms, arms_of(claim)
-    if metric and metric.startswith(FINETUNED) and (missing := [arm for arm in arms if arm not in finetuned]):
-        return because("not testable here", Flag.NOT_FINETUNED, arms=" and ".join(missing))
-    setting = METRICS[metric].setting if metric else ""
-    if setting and not getattr(study.settings.evaluation, setting):
-        return because("not testable here", Flag.NOT_ASKED_FOR, setting=setting)
+        return because(NOT_TESTABLE, Flag.NOT_TRAINED, arms=" and ".join(missing))
+    if (metric := METRICS.get(getattr(claim, "metric", None))) and (verdict := _why_unmeasured(study, claim, metric)):
+        return verdict
     studies = getattr(claim, "studies", None)
     if studies is not None and study.settings.name not in studies:
-        return because("not testable here", Flag.OTHER_STUDIES, studies=", ".join(studies))
+        return because(NOT_TESTABLE, Flag.OTHER_STUDIES, studies=", ".join(studies))
     wanted = getattr(claim, "shortest_row", None)
     if wanted is not None and (tokens := _shortest_row(study, claim.treatment)) < wanted:
-        return because("not testable here", Flag.ROWS_TOO_SHORT, arm=claim.treatment, tokens=tokens, wanted=wanted)
+        return because(NOT_TESTABLE, Flag.ROWS_TOO_SHORT, arm=claim.treatment, tokens=tokens, wanted=wanted)
     return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from study import StudyError
 from study.config.load import load_study, study_name
 from study.config.study import Study
+from study.config.yaml_files import parse_yaml
 
 HEAD_COMMENT = re.compile(r"\A(?:(?:#.*)?\n)+")
 DVC_CONFIG = """\
@@ -37,7 +38,7 @@ def create_study(source: Study, name: str) -> Path:
         raise StudyError(f"{source.root / 'dvc.yaml'}: no such file; a new study gets a copy of the project's pipeline")
     folder = source.root / "experiments" / name
     text = HEAD_COMMENT.sub("", source.params_path.read_text(encoding="utf-8"))
-    text = re.sub(r"^(name|study):.*$", rf"\1: {name}", text, count=1, flags=re.M)
+    text = with_name(text, name)
     text = re.sub(r"^root:.*$", "root: ../..", text, count=1, flags=re.M)
     folder.mkdir()
     (folder / "params.yaml").write_text(text, encoding="utf-8")
@@ -52,10 +53,18 @@ def check_name(study: Study, name: str) -> None:
     """Raises StudyError if a study of the same project cannot have this name."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise StudyError(f"{name!r}: the name of a study has lower-case letters, digits and hyphens")
+    if not isinstance(parse_yaml(name), str):
+        raise StudyError(f"{name!r}: YAML reads this as a number or as another value that is not text; choose a name "
+                         f"with more letters")
     folder = study.root / "experiments" / name
     taken = {study_name(path) for path in (study.root / "params.yaml", *study.root.glob("experiments/*/params.yaml"))}
     if folder.exists() or name in taken:
         raise StudyError(f"{folder}: study {name} already exists; choose another name")
+
+
+def with_name(text: str, name: str) -> str:
+    """The text of a params.yaml with another name of the study."""
+    return re.sub(r"^(name|study):.*$", rf"\1: {name}", text, count=1, flags=re.M)
 
 
 def link_results(study: Study) -> None:

@@ -137,6 +137,7 @@ def _not_loaded(source: str, reason: str) -> StudyError:
 def _ordered(ids: dict[str, int], where: str) -> list[str]:
     """The pieces in the order of their ids, which must be 0, 1, ..."""
     pieces = sorted(ids, key=ids.get)
-    if gap := next((number for number, piece in enumerate(pieces) if ids[piece] != number), None):
+    gap = next((number for number, piece in enumerate(pieces) if ids[piece] != number), None)
+    if gap is not None:
         raise StudyError(f"{where}: no piece has the id {gap}; ids must be 0, 1, ... without a gap")
     return pieces

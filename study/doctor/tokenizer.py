@@ -119,7 +119,8 @@ def _from_tokenizers(path: Path) -> Vocabulary:
         added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens") or []
     except Exception as error:              # the library raises nothing narrower
         raise StudyError(f"{path}: not a usable tokenizer ({_first_line(error)}); save it again") from None
-    special = {kind: next(filter(None.__ne__, map(backend.token_to_id, names)), None) for kind, names in NAMES.items()}
+    special = {kind: next((id for id in map(backend.token_to_id, names) if id is not None), None)
+               for kind, names in NAMES.items()}
     return _vocabulary(str(path), backend.get_vocab(), special, [token["id"] for token in added if token["special"]],
                        _encoder(backend))
 

@@ -8,13 +8,11 @@ code does, not its wording: see syntax_hash.py.
 """
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from study.config.arms import arm_identity
 from study.config.schema import Settings
 from study.config.study import Study
 from study.files import write_json
-from study.orchestration.syntax_hash import file_hash
+from study.orchestration.syntax_hash import file_hash, parsed
 
 ROOT = Path(__file__).parents[2]            # the folder that contains the package
 # Modules whose functions the command of a stage calls (study/cli/stages.py and result_stages.py). {kind} is the kind of
@@ -67,23 +65,11 @@ def closure(modules: Iterable[str], root: Path = ROOT) -> list[Path]:
         if module in files or any(module == name or module.startswith(f"{name}.") for name in DECLARATIONS):
             continue
         files[module] = _module_file(module, root)
-        names = _imported_names(files[module].read_text(encoding="utf-8"))
-        waiting += [name for name in names if _module_file(name, root)]
+        _, names = parsed(files[module].read_text(encoding="utf-8"))
+        waiting += [name for name in names if name.partition(".")[0] == "study" and _module_file(name, root)]
         if "." in module:
             waiting.append(module.rpartition(".")[0])
     return sorted(files.values())
-
-
-@cache
-def _imported_names(source: str) -> frozenset[str]:
-    """Names below `study` that a module imports, at the top or inside functions; the last part may be a class or so."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return frozenset(name for name in names if name.partition(".")[0] == "study")
 
 
 def _module_file(module: str, root: Path) -> Path | None:

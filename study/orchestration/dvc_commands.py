@@ -101,24 +101,20 @@ class StaleCells:
 
 
 def stale_cells(study: Study) -> StaleCells:
-    """The cells that have a stage to run. Raises StudyError if DVC fails."""
-    run_dvc(study, "repro", "--quiet", "--single-item", "code")
-    return _cells_of(study, stale_stages(study))
+    """The cells that have a stage to run. The stage `code` must be up to date. Raises StudyError if DVC fails."""
+    stages = stale_stages(study)
+    names = _run_by(study, list(stages))
+    changed = set(_run_by(study, changed_stages(stages)))
+    return StaleCells(names, [name for name in names if name not in changed], _trained_by(study, list(stages)))
 
 
 def planned_cells(study: Study) -> StaleCells:
-    """The same as `stale_cells`, but changes nothing: no file of the study, and nothing that Git tracks.
+    """The cells that have a stage to run. Changes nothing: no file of the study, and nothing that Git tracks.
 
     Raises StudyError if DVC fails.
     """
     with current_code_identity(study):
-        return _cells_of(study, stale_stages(study))
-
-
-def _cells_of(study: Study, stages: dict[str, list]) -> StaleCells:
-    names = _run_by(study, list(stages))
-    changed = set(_run_by(study, changed_stages(stages)))
-    return StaleCells(names, [name for name in names if name not in changed], _trained_by(study, list(stages)))
+        return stale_cells(study)
 
 
 def missing_hint(stale: StaleCells) -> str:

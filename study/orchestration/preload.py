@@ -1,9 +1,9 @@
 """Saves commands the time of their imports: a server process loads them once and forks for each command.
 
-`study run` starts the server and puts the address of its socket into STUDY_PRELOAD. The `study` commands that DVC
-starts send their arguments, folder, environment and open files to that address and wait for the exit status. If there
-is no server, or if the code on disk has changed since the server loaded it, a command runs by itself. Linux only: on
-other systems a fork with torch loaded is not safe.
+`study run` starts the server, unless one is running, and puts the address of its socket into STUDY_PRELOAD. The
+`study` commands that DVC starts send their arguments, folder, environment and open files to that address and wait for
+the exit status. If there is no server, or if the code on disk has changed since the server loaded it, a command runs by
+itself. Linux only: on other systems a fork with torch loaded is not safe.
 """
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ ACCEPTED = b"+"                             # the server's answer before it runs
 
 @contextmanager
 def preloaded(threads: int) -> Iterator[None]:
-    """Runs a server while the context lasts. Its commands use `threads` threads unless their settings say otherwise."""
-    if sys.platform != "linux":
+    """Runs a server while the context lasts, unless one is already running. Its commands use `threads` threads unless
+    their settings say otherwise."""
+    if sys.platform != "linux" or is_served(os.environ.get(ADDRESS)):
         yield
         return
     with tempfile.TemporaryDirectory(prefix="study-") as folder:        # only this user can enter it
@@ -48,6 +49,14 @@ def preloaded(threads: int) -> Iterator[None]:
             del os.environ[ADDRESS]
             server.terminate()
             server.wait()
+
+
+def is_served(address: str | None) -> bool:
+    """Whether a server listens at this address."""
+    if not address:
+        return False
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(address) == 0
 
 
 def run_preloaded(address: str) -> None:
@@ -89,7 +98,10 @@ class Command(socketserver.BaseRequestHandler):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _, files, *_ = socket.recv_fds(self.request, 1, 3)
         with self.request.makefile("rb") as stream:
-            request = json.loads(stream.readline())
+            line = stream.readline()
+        if not line:                        # is_served
+            return
+        request = json.loads(line)
         if source_hash() != self.server.source:
             return
         self.request.sendall(ACCEPTED)

@@ -34,15 +34,15 @@ def run_logged(progress: CellProgress, command: tuple[str, ...], folder: Path, e
     """Runs a command in `folder`. Its output goes to the log of `progress`, the newest line to `progress.line`."""
     progress.start()
     progress.log.parent.mkdir(parents=True, exist_ok=True)
-    with progress.log.open("w") as log:
-        # Files stay open, so that the lock of `study run` is held until its last command has ended.
-        process = subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, close_fds=False)
+    # Files stay open, so that the lock of `study run` is held until its last command has ended.
+    with progress.log.open("w", encoding="utf-8") as log, subprocess.Popen(
+            command, cwd=folder, env=environment, encoding="utf-8", errors="replace", stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, close_fds=False) as process:
         for line in process.stdout:
             log.write(line)
             log.flush()
             progress.line = line.strip() or progress.line
-    progress.finish(process.wait() == 0)
+    progress.finish(process.returncode == 0)
 
 
 def processors() -> int:

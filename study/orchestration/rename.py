@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from study import StudyError
 from study.analysis.results import read_json
-from study.config.create import check_name, link_results
+from study.config.create import check_name, link_results, with_name
 from study.config.load import load_study
 from study.config.study import STORAGE, Study
 from study.files import write_atomically, write_json
@@ -89,8 +88,7 @@ def _move_results(study: Study, old: str, name: str) -> None:
                              f"in {parent / name}; move it elsewhere, then run `study rename {name}` again")
         if (parent / old).exists():
             (parent / old).rename(parent / name)
-    text = study.params_path.read_text(encoding="utf-8")
-    text = re.sub(r"^(name|study):.*$", rf"\1: {name}", text, count=1, flags=re.M)
+    text = with_name(study.params_path.read_text(encoding="utf-8"), name)
     write_atomically(study.params_path, text.encode())
     for path in (study.folder / "runs" / name).glob("*/training.json"):
         write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"study": name})

@@ -82,7 +82,7 @@ def run_study(study: Study, workers: Workers, jobs: int, watch: Watch = lambda c
     """
     with only_run(study), preloaded(threads_per_job(jobs)):
         repair_rwlock(study.folder)
-        _search(study, workers, jobs, watch)
+        run_searches(study, workers, jobs, watch)
         make_inputs(study)
         stale = stale_cells(study)
         if stale.missing and not allow_missing:
@@ -114,8 +114,9 @@ def only_run(study: Study) -> Iterator[None]:
         yield
 
 
-def _search(study: Study, workers: Workers, jobs: int, watch: Watch) -> None:
-    """Runs the trials of several tuned arms in parallel. The search stage then only collects them."""
+def run_searches(study: Study, workers: Workers, jobs: int, watch: Watch = lambda cells: None) -> None:
+    """Runs the trials of several tuned arms in parallel, if any are left to run. The search stage then only collects
+    them. Raises StudyError if a search fails."""
     arms = study.settings.search.arms if study.settings.search.trials else []
     if len(arms) < 2 or jobs < 2 or not workers.can_search:
         return

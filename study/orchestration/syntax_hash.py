@@ -18,20 +18,30 @@ MESSAGE_ERRORS = ("StudyError", "ValueError")       # their arguments are messag
 
 
 @cache
-def syntax_hash(source: str) -> str:
-    """Returns the SHA-256 (64 hex digits) of a module's syntax, without docstrings, comments and error messages.
+def parsed(source: str) -> tuple[str, frozenset[str]]:
+    """Returns the hash of a module's syntax, and the names that it imports, at the top or inside functions.
 
-    Raises SyntaxError if the source cannot be parsed.
+    The hash is the SHA-256 (64 hex digits) of the syntax without docstrings, comments and error messages. The last part
+    of a name may be a class, a function or a constant. Raises SyntaxError if the source cannot be parsed.
     """
-    tree = ast.parse(source)
+    tree, names = ast.parse(source), set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             _drop_docstrings(node)
         elif isinstance(node, ast.Raise):
             _drop_message(node)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
     parts: list[str] = []
     _write(tree, parts)
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
+    return hashlib.sha256("".join(parts).encode()).hexdigest(), frozenset(names)
+
+
+def syntax_hash(source: str) -> str:
+    """Returns the hash of a module's syntax; see `parsed`."""
+    return parsed(source)[0]
 
 
 def file_hash(path: Path) -> str:

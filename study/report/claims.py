@@ -9,12 +9,12 @@ import pandas as pd
 
 from study.analysis.along_training import summary
 from study.analysis.claims import OWN_SOURCE
-from study.analysis.conditions import NLLS
 from study.analysis.escape import bound_of_difference
+from study.analysis.metrics import METRICS
 from study.analysis.questions import QUESTIONS
 from study.analysis.reasons import Flag
 from study.analysis.results import read_json
-from study.analysis.verdict import ESCAPES, OUTCOMES
+from study.analysis.verdict import NOT_TESTABLE, OUTCOMES
 from study.config.arms import resolve
 from study.config.corruption import sees_mask
 from study.config.study import Study
@@ -23,7 +23,7 @@ from study.report.details import DIFFERENCES, arms_and_metric, claim_details, fo
 from study.report.formatting import in_unit, same_at_every_seed, unit_of
 from study.report.stability import stability_of
 
-NOT_TESTABLE, CONTROL = OUTCOMES[-1], "A/A"
+CONTROL = "A/A"
 BY_RUNS = ("direction", "equal", "range", "point", "rate", "spread")      # claim types that training runs decide
 BOUNDS = {"≥": "a lower bound", "≤": "an upper bound"}
 
@@ -85,7 +85,8 @@ def _of_escape(study: Study, row: dict, steps: dict[str, np.ndarray]) -> dict[st
     """What is shown of a number of steps or tokens on the plateau: which runs are censored, and how finely steps are
     known, where the number is as small as that."""
     result = row["result"]
-    if row.get("metric") not in ESCAPES or result["effect"] is None or result["measured"]:
+    metric = METRICS.get(row.get("metric"))
+    if not (metric and metric.censored) or result["effect"] is None or result["measured"]:
         return {}
     interval, between = max(_interval(study, arm) for arm in result["values"])
     small = row["metric"] == "escape_step" and abs(result["effect"]) < 2 * interval
@@ -125,7 +126,8 @@ def failed_runs(claim: dict, failed: dict[str, int]) -> str:
 
     failed: arm -> number of its runs that diverged.
     """
-    if claim.get("metric") not in NLLS or claim["result"]["effect"] is None:
+    metric = METRICS.get(claim.get("metric"))
+    if not (metric and metric.on_fixed_masks) or claim["result"]["effect"] is None:
         return ""
     arms = dict.fromkeys(claim.get(key) for key in ("treatment", "baseline", "arm"))
     parts = [f"{failed[arm]} of {arm}" for arm in arms if failed.get(arm)]

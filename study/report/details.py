@@ -6,6 +6,7 @@ import re
 from study.analysis.along_training import Course
 from study.analysis.metrics import METRICS
 from study.analysis.reasons import Flag
+from study.analysis.statistics import MOST_SEEDS
 from study.analysis.verdict import DECIDED
 from study.report.formatting import in_unit, p_value, signed, unit_of
 
@@ -162,7 +163,7 @@ def _detects(row: dict) -> str:
     if result["smallest_detectable_effect"] is None:
         return ""
     return (f"{unit.text(result['smallest_detectable_effect'], '-')}; its margin needs "
-            f"{result['seeds_needed'] or 'more than 200'} seeds")
+            f"{result['seeds_needed'] or f'more than {MOST_SEEDS}'} seeds")
 
 
 def _correlation(row: dict) -> str:

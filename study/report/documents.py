@@ -8,6 +8,7 @@ from study.analysis.results import read_json
 from study.analysis.verdict import why_untested
 from study.config.load import load_study
 from study.config.study import Study
+from study.report.blocks import has_block, with_block
 from study.report.formatting import render
 
 PAGE, OUTCOMES = "docs/seeds.md", "docs/verdicts.md"
@@ -30,17 +31,15 @@ def update_documents(study: Study) -> list[Path]:
     """Writes the table of each document into docs/seeds.md, from claims.yaml, the claims of all published studies and
     the plans of all studies. Returns the path of the page if it is there.
 
-    A document has a block between two comment lines; one without a block is left out.
+    A document without a block is left out.
     """
     path = study.root / PAGE
     if not path.exists():
         return []
     text, rows = path.read_text(encoding="utf-8"), statements(study)
     for source, part in rows.items():
-        begin, end = f"<!-- {source}:begin (written by `study readme`) -->\n", f"<!-- {source}:end -->"
-        if begin in text and end in text:
-            head, _, rest = text.partition(begin)
-            text = head + begin + "\n" + render("documents.md", {"rows": part}) + "\n" + end + rest.partition(end)[2]
+        if has_block(text, source):
+            text = with_block(text, source, f"\n{render('documents.md', {'rows': part})}\n")
     path.write_text(text, encoding="utf-8")
     return [path]
 
@@ -54,7 +53,7 @@ def statements(study: Study) -> dict[str, list[dict]]:
     """
     published = (study.root / OUTCOMES).read_text(encoding="utf-8")
     results = {path.parent.name: read_json(path) for path in sorted((study.root / "reports").glob("*/claims.json"))
-               if f"<!-- {path.parent.name}:begin " in published}
+               if has_block(published, path.parent.name)}
     studies, rows = studies_of(study), {}
     for name, claim in load_claims(study).items():
         outcomes = outcomes_of(name, results)

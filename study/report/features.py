@@ -15,9 +15,9 @@ from study.report.overview import MOST_CURVES, Figure, of_question, own_colors
 UNTRAINED = "untrained"
 
 
-def probe_points(probes: pd.DataFrame, by: str = "layers", encoder: str = "trained") -> dict[str, list[tuple]]:
-    """Arm -> (layer or number of training rows, accuracy). probes: the table of probes."""
-    part = probes[(probes.by == by) & (probes.encoder == encoder)]
+def probe_points(probes: pd.DataFrame, encoder: str = "trained") -> dict[str, list[tuple]]:
+    """Arm -> (layer, accuracy). probes: the table of probes."""
+    part = probes[(probes.by == "layers") & (probes.encoder == encoder)]
     return {arm: list(zip(rows.number, rows.accuracy, strict=True)) for arm, rows in part.groupby("arm", sort=False)}
 
 

@@ -1,7 +1,7 @@
 """What `study readme` writes: findings in reports/README.md, outcomes in docs/verdicts.md, escape steps in
 docs/plateau.md, and the statements of the seed documents in docs/seeds.md.
 
-The files hold a block per study between two comment lines; everything outside the blocks is left alone.
+The files hold a block per study (blocks.py).
 """
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from study import StudyError
 from study.analysis.results import StudyResults
 from study.config.study import Study
+from study.report.blocks import has_block, markers, with_block
 from study.report.documents import update_documents
 from study.report.facts import gather
 from study.report.findings import findings
@@ -29,16 +30,10 @@ NEW_PAGES = {                               # pages that get a block at their en
                         "study. [Reading a report](report.md#outcomes) explains outcomes and fidelity.\n"}
 
 
-def markers(study: Study) -> tuple[str, str]:
-    """The comment lines around a study's block."""
-    name = study.settings.name
-    return f"<!-- {name}:begin (written by `study readme`) -->\n", f"<!-- {name}:end -->"
-
-
-def findings_block(study: Study) -> str:
+def findings_block(results: StudyResults, facts: dict) -> str:
     """The findings of a study for reports/README.md: at most five sentences, one figure, and a link to its report."""
-    results = StudyResults(study)
-    facts, place = gather(results), os.path.relpath(study.reports, study.root / "reports")
+    study = results.study
+    place = os.path.relpath(study.reports, study.root / "reports")
     figure = next((name for name in FIGURES if (study.reports / "figures" / f"{name}.svg").exists()), None)
     if figure is None:
         raise StudyError(f"{study.reports / 'figures'}: no figures yet; run `study report` (or `dvc repro`) first")
@@ -46,39 +41,33 @@ def findings_block(study: Study) -> str:
                                           "alt": FIGURES[figure]})
 
 
-def verdicts_block(study: Study) -> str:
+def verdicts_block(results: StudyResults, facts: dict) -> str:
     """The outcomes of a study for docs/verdicts.md, without links: the documentation is built without reports."""
-    return render("verdicts.md", gather(StudyResults(study)) | {"linked": False})
+    return render("verdicts.md", facts | {"linked": False})
 
 
-def plateau_block(study: Study) -> str:
+def plateau_block(results: StudyResults, facts: dict) -> str:
     """The table of escape steps for docs/plateau.md; empty for a study whose runs do not end after their escape."""
-    results = StudyResults(study)
-    section = plateau_section(results, gather(results))
+    section = plateau_section(results, facts)
     return render("plateau_table.md", {"plateau": section}) if section else ""
 
 
 BLOCKS = {"reports/README.md": findings_block, "docs/verdicts.md": verdicts_block, "docs/plateau.md": plateau_block}
-#                                           page below the root -> what it shows of a study
+#       page below the root -> function of a study's results and the facts of its report that returns the block
 
 
 def update_readme(study: Study) -> list[Path]:
     """Writes the blocks of a study and returns the paths of the files that have one."""
-    begin, end = markers(study)
-    written = []
-    for name, block in BLOCKS.items():
-        path = study.root / name
+    results = StudyResults(study)
+    facts, name, written = gather(results), study.settings.name, []
+    for page, block in BLOCKS.items():
+        path = study.root / page
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        if begin not in text or end not in text:
-            if name not in NEW_PAGES:
+        if not has_block(text, name):
+            if page not in NEW_PAGES:
                 continue
-            text = f"{text or NEW_PAGES[name]}\n{begin}{end}\n"
+            text = f"{text or NEW_PAGES[page]}\n{''.join(markers(name))}\n"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(_replaced(text, begin, block(study), end), encoding="utf-8")
+        path.write_text(with_block(text, name, block(results, facts)), encoding="utf-8")
         written.append(path)
     return written + update_documents(study)
-
-
-def _replaced(text: str, begin: str, block: str, end: str) -> str:
-    head, _, rest = text.partition(begin)
-    return head + begin + block + end + rest.partition(end)[2]

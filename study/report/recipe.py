@@ -7,7 +7,7 @@ import numpy as np
 from study.analysis import statistics
 from study.analysis.claims import PointClaim, load_claims
 from study.analysis.comparisons import compare_arms
-from study.analysis.metrics import cell_metric
+from study.analysis.metrics import arm_metric
 from study.analysis.results import CellResults, StudyResults
 from study.config.arms import resolve
 
@@ -32,9 +32,8 @@ def _losses(results: StudyResults, arm: str) -> dict:
     cells = results.of_arm(arm)
     row = {"arm": arm, "steps": max(cell.training["steps"] for cell in cells), "speed": _pairs_per_second(cells)}
     for metric in LOSSES:
-        values = [cell_metric(results, cell, metric) for cell in cells]
-        known = None not in values
-        row[metric] = statistics.t_estimate(np.array([value.cell for value in values])) if known else None
+        values = arm_metric(results, arm, metric)
+        row[metric] = None if values is None else statistics.t_estimate(np.array([value.cell for value in values]))
     return row
 
 

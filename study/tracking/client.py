@@ -19,6 +19,7 @@ from study.tracking.redaction import redacted
 from study.tracking.relocation import artifact_folder, relocate
 from study.tracking.views import experiment_tags
 
+MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 BATCH = 1000                                # metric values that MLflow accepts in one call
 # No telemetry, no background jobs, no printed addresses (they have the password), and an error at once if a server is
 # down.
@@ -73,12 +74,15 @@ def locked_database(study: Study) -> Iterator[None]:
 
 @contextmanager
 def wrap_mlflow_errors(study: Study, command: str) -> Iterator[None]:
-    """Turns MLflow's exceptions into a StudyError that says to run `study <command>` again."""
+    """Turns errors of MLflow, its database and the network into a StudyError that says to run `study <command>` again.
+
+    A mistake in this code stays what it is.
+    """
     try:
         yield
-    except StudyError:
+    except (StudyError, *MISTAKES):
         raise
-    except Exception as error:
+    except Exception as error:              # of many libraries: MLflow, SQLAlchemy, sqlite3, requests, cloud storages
         raise StudyError(f"MLflow at {redacted(tracking_uri(study))}: {redacted(repr(error)):.160}; run `study "
                          f"{command}` again") from None
 
@@ -99,8 +103,14 @@ def _experiment(client, study: Study) -> str:
 
 
 def find_runs(client, experiment: str, **tags: str) -> list:
-    """The runs of an experiment that have these tags."""
-    return client.search_runs([experiment], " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in tags))
+    """The runs of an experiment that have these tags. MLflow returns them in pages."""
+    condition = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in tags)
+    page = client.search_runs([experiment], condition)
+    runs = list(page)
+    while page.token:
+        page = client.search_runs([experiment], condition, page_token=page.token)
+        runs += page
+    return runs
 
 
 def create_cell_run(client, study: Study, experiment: str, cell: dict, start_time: int) -> str:

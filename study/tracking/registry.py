@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from study import StudyError
-from study.analysis.results import read_json, read_records
+from study.analysis.results import CellResults, read_json
 from study.config.study import Study
 from study.tracking.client import find_runs, locked_experiment, wrap_mlflow_errors
 
@@ -41,22 +41,19 @@ def best_cell(study: Study) -> tuple[tuple[str, int], int]:
     Candidates are finished cells with weights on this machine that `transformers` can represent. Raises StudyError if
     there are none.
     """
-    from study.evaluation.embedding import recorded_settings
     from study.model.huggingface import transformers_class
 
     scores: dict[tuple[str, int], float] = {}
     for arm, seed in study.cells:
-        folder = study.cell(arm, seed)
-        if not (folder / "encoder.safetensors").exists() or read_json(folder / "training.json")["status"] != "finished":
+        cell = CellResults(study.cell(arm, seed), arm, seed)
+        if not (cell.folder / "encoder.safetensors").exists() or cell.training["status"] != "finished":
             continue
-        nll = [record["validation_nll"] for record in read_records(folder / "metrics.jsonl")
-               if "validation_nll" in record]
         try:
-            transformers_class(recorded_settings(study, arm, seed))
+            transformers_class(cell.settings)
         except StudyError:                  # transformers has no such model
             continue
-        if nll:
-            scores[arm, seed] = nll[-1]
+        if cell.validations:
+            _, scores[arm, seed] = cell.validations[-1]
     if not scores:
         raise StudyError(f"{study.runs}: no cell with weights that can be registered; run `dvc repro`, or `dvc pull` "
                          f"if a remote has them")
@@ -121,14 +118,12 @@ def _save_model(study: Study, arm: str, seed: int, folder: Path) -> None:
 
 def model_card(study: Study, arm: str, seed: int, count: int) -> str:
     """The model card (Markdown) of a cell that is the best of `count`."""
-    from study.evaluation.embedding import recorded_settings
-
-    folder, config = study.cell(arm, seed), recorded_settings(study, arm, seed)
-    training, scores = read_json(folder / "training.json"), read_json(folder / "evaluation.json")["mask_only"]
+    cell = CellResults(study.cell(arm, seed), arm, seed)
+    config, training, scores = cell.settings, cell.training, cell.evaluation["mask_only"]
     probes = "\n".join(f"| {task}: accuracy of a linear probe, {pooling} pooling of the last layer | "
                        f"{100 * score[pooling]['accuracy']:.1f} % "
                        f"(untrained encoder: {100 * score[pooling]['untrained_accuracy']:.1f} %) |"
-                       for task, score in read_json(folder / "probe.json").items()
+                       for task, score in cell.probe.items()
                        for pooling in study.settings.probe.poolings)
     corpus = study.settings.corpus
     return CARD.format(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+from collections import defaultdict
 from pathlib import Path
 
 from study import StudyError
@@ -48,9 +49,14 @@ def track(study: Study) -> int:
     if not trained:
         raise StudyError(f"{study.runs}: no trained cell yet; run `dvc repro` in the study's folder")
     with wrap_mlflow_errors(study, "track"), locked_experiment(study) as (client, experiment):
-        written = sum(_track_cell(client, study, experiment, arm, seed) for arm, seed in trained)
-        outcomes = outcome_tags(study)
-        written += sum(_track_arm(client, study, experiment, arm, outcomes.get(arm, {})) for arm in dict(trained))
+        recorded = defaultdict(list)
+        for run in find_runs(client, experiment, kind="cell"):
+            recorded[run.data.tags["arm"], run.data.tags["seed"]].append(run)
+        written = sum(_track_cell(client, study, experiment, arm, seed, recorded[arm, str(seed)])
+                      for arm, seed in trained)
+        outcomes, means = outcome_tags(study), _arm_means(study)
+        written += sum(_track_arm(client, study, experiment, arm, outcomes.get(arm, {}), means.get(arm, {}))
+                       for arm in dict(trained))
         _delete_removed(client, study, experiment)
         write_links(study, tracking_uri(study), experiment, find_runs(client, experiment, kind="cell"))
         return written
@@ -89,14 +95,14 @@ def _content_hash(paths: list[Path], text: str = "") -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _track_cell(client, study: Study, experiment: str, arm: str, seed: int) -> int:
-    """Replaces a cell's run, unless it was written from these files. Returns the number of runs written."""
+def _track_cell(client, study: Study, experiment: str, arm: str, seed: int, runs: list) -> int:
+    """Replaces the runs of a cell, unless it has exactly one and that was written from these files. Returns the number
+    of runs written."""
     from study.analysis.results import read_json, read_records
 
     folder = study.cell(arm, seed)
     files = [path for name in FILES if (path := folder / name).exists()]
     content = _content_hash(files, MEASURED + json.dumps(arm_tags(study, arm)))
-    runs = find_runs(client, experiment, kind="cell", arm=arm, seed=str(seed))
     if len(runs) == 1 and runs[0].data.tags.get("content") == content:
         return 0
     for run in runs:
@@ -173,27 +179,35 @@ def outcome_tags(study: Study) -> dict[str, dict[str, str]]:
     return tags
 
 
-def _track_arm(client, study: Study, experiment: str, arm: str, outcomes: dict[str, str]) -> int:
+def _arm_means(study: Study) -> dict[str, dict[str, float]]:
+    """Arm -> its numbers in tables/arms.csv; empty before the compare stage. Means have the names of the metrics of
+    cells too, so that arms and cells share a column."""
+    import pandas as pd
+
+    table = study.reports / "tables" / "arms.csv"
+    rows = pd.read_csv(table, index_col="arm").select_dtypes("number") if table.exists() else pd.DataFrame()
+    means = {arm: row.dropna().to_dict() for arm, row in rows.iterrows()}
+    return {arm: row | {key.removesuffix("_mean"): value for key, value in row.items()} for arm, row in means.items()}
+
+
+def _track_arm(client, study: Study, experiment: str, arm: str, outcomes: dict[str, str],
+               means: dict[str, float]) -> int:
     """Logs means, intervals and outcomes to an arm's run, and the report and the summaries of the data to the
     baseline's.
 
     The run is kept, since it may hold a registered model. Metrics that the arm no longer has become NaN, and outcomes
-    that it no longer has are removed. outcomes: its part of `outcome_tags`. Returns 1 if it wrote anything.
+    that it no longer has are removed. outcomes, means: its part of `outcome_tags` and of `_arm_means`. Returns 1 if it
+    wrote anything.
     """
-    import pandas as pd
-
-    table, page = study.reports / "tables" / "arms.csv", study.reports / "index.html"
-    frame = pd.read_csv(table, index_col="arm").select_dtypes("number") if table.exists() else pd.DataFrame()
-    row = frame.loc[arm].dropna().to_dict() if arm in frame.index else {}
-    row |= {key.removesuffix("_mean"): value for key, value in row.items()}     # shares a column with the cells
+    page = study.reports / "index.html"
     pages = [path for path in (page, page.with_name("README.md"))
              if arm == study.settings.baseline and path.exists()]
     summaries = summary_files(study.runs, summarised_tasks(study)) if arm == study.settings.baseline else []
     tags, run = arm_tags(study, arm) | outcomes, arm_run(client, study, experiment, arm)
-    content, before = _content_hash([*pages, *summaries], json.dumps([row, tags])), client.get_run(run).data
+    content, before = _content_hash([*pages, *summaries], json.dumps([means, tags])), client.get_run(run).data
     if before.tags.get("content") == content:
         return 0
-    log_curves(client, run, [dict.fromkeys(before.metrics, math.nan) | row | {"step": 0, "time": now()}])
+    log_curves(client, run, [dict.fromkeys(before.metrics, math.nan) | means | {"step": 0, "time": now()}])
     for key, text in tags.items():
         client.set_tag(run, key, text)
     for key in before.tags.keys() - tags.keys():

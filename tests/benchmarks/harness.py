@@ -28,7 +28,8 @@ from tests.support.studies import tiny_study
 
 CELLS, USUAL, SEEDS = (10, 100, 1000), 100, 5
 STAGES = 2                                  # per cell: pretrain, evaluate
-RESULT_STAGES = ("code", "search", "compare", "report", "track")
+RESULT_COMMANDS = ("compare", "report", "track")
+RESULT_STAGES = ("code", "search", *RESULT_COMMANDS)
 VOCABULARIES, LENGTHS, DOCUMENTS = (4096, 8192, 16384, 32768), (32, 64, 128, 256), (2000, 4000, 8000, 16000)
 
 START = """
@@ -69,7 +70,7 @@ def many_cells(folder: Path) -> dict[int, dict[str, float]]:
     from study.evaluation.probe import probe
     from study.training.pretrain import pretrain
 
-    root, found = copy_of_project(folder / "many", arms="[dynamic]", seeds=str(list(range(SEEDS)))), {}
+    root, found = copy_of_project(folder / "many", "[dynamic]", str(list(range(SEEDS))), changes={}), {}
     params, arms = root / "experiments/tiny/params.yaml", made_up_arms(max(CELLS) // SEEDS - 1)
     settings = yaml.safe_load(params.read_text())
     settings["search"]["trials"], settings["finetune"] = 0, {"arms": [], "tasks": []}
@@ -89,8 +90,8 @@ def many_cells(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def around(study, everything: bool) -> dict[str, float]:
-    """Of a study whose cells are there: seconds of its comparisons, its report and its record in MLflow, and the
-    seconds and peak memory (MB) of `dvc repro` with nothing to do; DVC's seconds for each cell that `study run` trains.
+    """Of a study whose cells are there: seconds and peak memory (MB) of its comparisons, its report, its record in
+    MLflow and of `dvc repro` with nothing to do; DVC's seconds for each cell that `study run` trains.
 
     everything: DVC also writes its records of the cells.
     """
@@ -100,7 +101,11 @@ def around(study, everything: bool) -> dict[str, float]:
     run("study", "code", cwd=study.folder)
     if not everything:
         lock_cells(study)
-    times = {name: seconds("study", name) for name in ("compare", "report", "track")}
+    times = {}
+    for name in RESULT_COMMANDS:
+        began = time.perf_counter()
+        times[f"{name}_memory"] = peak_memory("study", name, cwd=study.folder)
+        times[name] = time.perf_counter() - began
     stages = () if everything else RESULT_STAGES
     run(sys.executable, "-m", "study.orchestration.dvc_lock", "commit", "--force", "--quiet", *stages, cwd=study.folder)
     idle, name = ("dvc", "repro"), f"{study.settings.arms[-1]}-0"

@@ -1,5 +1,6 @@
 """One measurement in a process of its own: `python -m tests.benchmarks.measure WHAT SHAPE PRECISION SECONDS` prints a
-number, or numbers as JSON. `speed.py` calls it for each side in turn, so that neither finds the other's memory."""
+number, or numbers as JSON. `speed.py` calls it for each side in turn, so that neither finds the other's memory. WHAT
+can be a kind of positions: our speed with it."""
 from __future__ import annotations
 
 import itertools
@@ -7,6 +8,7 @@ import json
 import statistics
 import sys
 import time
+from functools import partial
 
 import torch
 from torch.profiler import profile
@@ -17,7 +19,7 @@ from study.training.schedule import phases
 from study.training.trainer import Trainer, batch_source, batches
 from tests.benchmarks.plain import plain_speed
 from tests.benchmarks.trainer_baseline import run_trainer, trainer_speed
-from tests.benchmarks.workload import LEAST, SHAPES, WARMUP, Shape, config_of, data_of
+from tests.benchmarks.workload import LEAST, POSITIONS, SHAPES, WARMUP, Shape, config_of, data_of
 
 PRODUCTS = ("aten::mm", "aten::addmm", "mkldnn::_linear_pointwise", "aten::bmm", "aten::baddbmm",
             "aten::_scaled_dot_product_flash_attention_for_cpu",
@@ -41,9 +43,9 @@ PARTS = {"matrix products": PRODUCTS,
 BLOCK = 5                                   # steps of the loop, and as many over ready batches, in turn
 
 
-def trainer_of(shape: Shape, precision: str, **training) -> Trainer:
-    """A trainer at its first step, set up as a cell's process is."""
-    config = config_of(shape, precision, **training)
+def trainer_of(shape: Shape, precision: str, **settings) -> Trainer:
+    """A trainer at its first step, set up as a cell's process is. settings: see `config_of`."""
+    config = config_of(shape, precision, **settings)
     configure_processor(config.training.threads)
     return Trainer(config, data_of(shape), 0)
 
@@ -54,10 +56,10 @@ def settle() -> None:
         torch.cuda.synchronize()
 
 
-def our_speed(shape: Shape, precision: str, seconds: float) -> float:
+def our_speed(shape: Shape, precision: str, seconds: float, positions: str = "absolute") -> float:
     """Tokens a second of our training loop with its batches and records, after the warm-up; like the other side
     without validations."""
-    trainer, times = trainer_of(shape, precision), []
+    trainer, times = trainer_of(shape, precision, positions=positions), []
     step = trainer.train_step
 
     def timed(batch) -> None:
@@ -215,7 +217,8 @@ def batch_share(shape: Shape, precision: str, seconds: float) -> float:
 
 
 WHAT = {"ours": our_speed, "trainer": trainer_speed, "plain": plain_speed, "loop": loop_cost, "matmul": matmul_share,
-        "batch": batch_share, "ours_parts": our_parts, "trainer_parts": trainer_parts}
+        "batch": batch_share, "ours_parts": our_parts, "trainer_parts": trainer_parts,
+        **{kind: partial(our_speed, positions=kind) for kind in POSITIONS}}
 
 if __name__ == "__main__":
     what, name, precision, seconds = sys.argv[1:]

@@ -1,7 +1,7 @@
 """Training speed against the Hugging Face Trainer and against a plain loop, for reports/benchmarks.md (`make bench`).
 
-Each number is the median of REPEATS measurements, each in its own process. The sides alternate, so that a slow phase
-of the machine affects all of them.
+Each speed is the median of REPEATS measurements, each in its own process. The sides alternate, so that a slow phase
+of the machine affects all of them. Shares of a step are medians within one process.
 """
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import sys
 from rich.progress import track
 
 from study.training.pretrain import hardware, versions
-from tests.benchmarks.workload import ROOT, SHAPES, WARMUP, stamp
+from tests.benchmarks.workload import POSITIONS, ROOT, SHAPES, WARMUP, stamp
 
-REPEATS, SECONDS = 3, 8.0
+REPEATS, SECONDS = 3, 5.0
 SIDES = ("trainer", "plain", "ours")
 PRECISIONS = ("float32", "bfloat16")
 AVX2 = "float32, AVX2 only"                 # a third column: the instructions of a processor without AVX-512
@@ -45,16 +45,17 @@ def columns() -> list[str]:
 def run(repeats: int, seconds: float) -> dict:
     """Returns all measurements: {shape: {what: {column: [one number per repetition]}}}.
 
-    The costs of the loop and of batches are measured at our faster precision only.
+    What a step consists of is measured once, and the costs of the loop and of batches at our faster precision only.
     """
     measured: dict = {}
 
-    def each(jobs: list[tuple[str, str, str]]) -> None:
-        for what, shape, column in track(jobs * repeats, description="measuring", disable=not sys.stderr.isatty()):
+    def each(jobs: list[tuple[str, str, str]], times: int = 1) -> None:
+        for what, shape, column in track(jobs * times, description="measuring", disable=not sys.stderr.isatty()):
             number = measure(what, shape, column, seconds)
             measured.setdefault(shape, {}).setdefault(what, {}).setdefault(column, []).append(number)
 
-    each([(what, shape, column) for shape in SHAPES for column in columns() for what in SIDES])
+    each([(what, shape, column) for shape in SHAPES for column in columns() for what in SIDES], repeats)
+    each([(kind, shape, best(measured[shape], "ours")[0]) for shape in SHAPES for kind in POSITIONS], repeats)
     each([(what, shape, best(measured[shape], "ours")[0]) for shape in SHAPES for what in ("loop", "batch")])
     each([("matmul", shape, precision) for shape in SHAPES for precision in PRECISIONS])
     return measured
@@ -80,6 +81,14 @@ def ratio(measured: dict, peer: str, ours: str, theirs: str) -> dict[str, float]
     return {"ratio": medians[0] / medians[1], "low": min(turns), "high": max(turns)}
 
 
+def step_time(measured: dict, kind: str, precision: str) -> dict[str, float]:
+    """Returns how much longer a step takes with a kind of positions than with absolute ones, as a share: of the
+    medians, and the range over repetitions."""
+    absolute, other = (measured[name][precision] for name in ("absolute", kind))
+    turns = [theirs / ours - 1 for theirs, ours in zip(absolute, other, strict=True)]
+    return {"longer": statistics.median(absolute) / statistics.median(other) - 1, "low": min(turns), "high": max(turns)}
+
+
 def summary(measured: dict) -> dict[str, dict]:
     """Returns for each shape: the sides at their faster precision and with AVX2 alone, our ratio to each peer, and the
     composition of our step."""
@@ -93,6 +102,7 @@ def summary(measured: dict) -> dict[str, dict]:
             "rows": {name: {"sides": sides, "ratios": {
                 peer: ratio(numbers, peer, sides["ours"][0], sides[peer][0]) for peer in ("trainer", "plain")}}
                 for name, sides in rows.items()},
+            "positions": {kind: step_time(numbers, kind, precision) for kind in POSITIONS},
             "matmul_share": statistics.median(numbers["matmul"][precision]),
             "batch_share": statistics.median(numbers["batch"][precision]),
             "harness": statistics.median(numbers["loop"][precision])}

@@ -34,7 +34,7 @@ def write_table() -> Path:
         machine=machine, repeats=len(measured["small"]["trainer"]["float32"]), seconds=speed["seconds"],
         shapes=summary(measured), words={name: shape.words for name, shape in SHAPES.items()}, sides=SIDES,
         precisions=PRECISIONS, columns=list(measured["small"]["ours"]), median=median, harness=_harness(), when=speed,
-        bfloat16=_bfloat16(), finetuning=_finetuning(), axes=AXES, work=MEASURED,
+        bfloat16=_bfloat16(), finetuning=_finetuning(), clone=_clone(), axes=AXES, work=MEASURED,
         least=LEAST, warmup=speed["warmup"], parts=speed["parts"], growth=growth_factors)
     draw_speed(median, RESULTS / "speed.png")
     path = RESULTS.parent / "benchmarks.md"
@@ -59,6 +59,12 @@ def _finetuning() -> dict | None:
         return None
     content = json.loads(path.read_text())
     return content | finetuning.summary(content["measured"])
+
+
+def _clone() -> dict | None:
+    """The results of clone.py; None if it has not run."""
+    path = RESULTS / "clone.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _bfloat16() -> dict | None:

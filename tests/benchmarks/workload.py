@@ -21,7 +21,7 @@ from study.training.trainer import Data
 from tests.support.studies import changed
 
 ROOT = Path(__file__).parents[2]
-WARMUP, LEAST = 6, 5                        # steps that are not counted (memory grows in them), and counted at least
+WARMUP, LEAST = 2, 3                        # steps that are not counted (memory grows in them), and counted at least
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -44,6 +44,7 @@ class Shape:
 SMALL = Shape("small", 2, 128, 2, 64, 64, 8192)
 TUTORIAL = Shape("tutorial", 6, 256, 8, 128, 64, 30522)
 SHAPES = {shape.name: shape for shape in (SMALL, TUTORIAL)}
+POSITIONS = ("absolute", "rotary", "relative", "alibi")
 
 
 def stamp() -> dict[str, str]:
@@ -51,15 +52,18 @@ def stamp() -> dict[str, str]:
     return {"date": datetime.now(UTC).date().isoformat(), "commit": (git_commit(ROOT) or "unknown")[:7]}
 
 
-def config_of(shape: Shape, precision: str = "float32", threads: int | None = None, **training) -> RunConfig:
-    """Settings of a cell of that shape; everything else as in the study of WikiText-2."""
+def config_of(shape: Shape, precision: str = "float32", threads: int | None = None, positions: str = "absolute",
+              **training) -> RunConfig:
+    """Settings of a cell of that shape, by default with position embeddings as in the peers; everything else as in the
+    study of WikiText-2."""
     study = load_study(ROOT / "experiments" / "wikitext2")
     base = resolve(study, study.settings.baseline)
     values = {"steps": 10_000, "batch_size": shape.rows, "precision": precision, "threads": threads,
               "logging_steps": 50, "eval_steps": 10_000, "save_steps": 10_000, **training}
     return changed(base, examples={"max_seq_length": shape.length},
                    model={"hidden_size": shape.width, "num_hidden_layers": shape.layers,
-                          "num_attention_heads": shape.heads, "intermediate_size": 4 * shape.width}, training=values)
+                          "num_attention_heads": shape.heads, "intermediate_size": 4 * shape.width,
+                          "positions": positions}, training=values)
 
 
 def data_of(shape: Shape, tokens: int = 400_000) -> Data:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from study.training.trainer import batches
-from tests.benchmarks import finetuning, table
+from tests.benchmarks import clone, finetuning, measure, table
 from tests.benchmarks.measure import our_speed
 from tests.benchmarks.plain import FIRST, MASK, Bert, masked, plain_speed, train_step
 from tests.benchmarks.trainer_baseline import trainer_speed
-from tests.benchmarks.workload import LEAST, SHAPES, WARMUP, Shape, config_of, data_of
+from tests.benchmarks.workload import LEAST, POSITIONS, SHAPES, WARMUP, Shape, config_of, data_of
 from tests.support.studies import ROOT
 
 TINY = Shape("tiny", layers=1, width=16, heads=2, length=8, rows=4, vocabulary=64)
@@ -112,18 +112,25 @@ def test_both_sides_of_fine_tuning_take_turns(monkeypatch):
     assert summary["ratio"] == {"ratio": 7 / 6, "low": 8 / 7, "high": 6 / 5}
 
 
-def test_the_page_has_the_speed_of_fine_tuning_once_it_is_measured(monkeypatch, tmp_path):
+WHEN = {"date": "2020-01-01", "commit": "abcdef0"}
+
+
+@pytest.fixture
+def made_up_speed(monkeypatch, tmp_path):
+    """The results of speed.py, and no others."""
     monkeypatch.setattr(table, "RESULTS", tmp_path / "benchmarks")
     table.RESULTS.mkdir()
     numbers = {precision: [1.0, 2.0] for precision in ("float32", "bfloat16")}
-    kinds = dict.fromkeys(("trainer", "plain", "ours", "matmul", "loop", "batch"), numbers)
-    when = {"date": "2020-01-01", "commit": "abcdef0"}
-    (table.RESULTS / "speed.json").write_text(json.dumps(when | {
+    kinds = dict.fromkeys(("trainer", "plain", "ours", "matmul", "loop", "batch", *POSITIONS), numbers)
+    (table.RESULTS / "speed.json").write_text(json.dumps(WHEN | {
         "hardware": {"cores": 2, "processor": "made up", "gpu": None}, "seconds": 1.0, "warmup": 1,
         "versions": {"torch": "0", "transformers": "0"}, "measured": dict.fromkeys(SHAPES, kinds),
         "parts": dict.fromkeys(SHAPES, dict.fromkeys(("trainer", "ours"), {"all else": 1.0}))}))
+
+
+def test_the_page_has_the_speed_of_fine_tuning_once_it_is_measured(made_up_speed):
     assert "Fine-tuning" not in table.write_table().read_text()
-    (table.RESULTS / "finetuning.json").write_text(json.dumps(when | {
+    (table.RESULTS / "finetuning.json").write_text(json.dumps(WHEN | {
         "workload": "a workload", "rows": 6400, "mean_length": 41.6,
         "measured": {"trainer": {"float32": [900.0, 1000.0], "bfloat16": [10.0, 10.0]},
                      "ours": {"float32": [3000.0, 2000.0], "bfloat16": [20.0, 20.0]}}}))
@@ -132,7 +139,39 @@ def test_the_page_has_the_speed_of_fine_tuning_once_it_is_measured(monkeypatch, 
     assert "| a workload | 950 (float32) | 2,500 (float32) | **2.6** (2.0 to 3.3) |" in page
 
 
+def test_the_page_has_the_way_from_a_clone_to_a_report_once_it_is_measured(made_up_speed):
+    (table.RESULTS / "clone.json").write_text(json.dumps(WHEN | {
+        "install": 61.2, "quick": 330.0, "cells": 32, "cell": {"training": 14.0, "besides": 5.25, "idle_run": 11.0},
+        "dependencies": {"small": {"module": "small", "seconds": 0.1, "megabytes": 1.0},
+                         "large": {"module": "large", "seconds": 1.5, "megabytes": 700.0}}}))
+    page = table.write_table().read_text()
+    assert "| `make study` after it, 32 cells | 5.5 min |" in page
+    assert "| a cell apart from training | 5.2 processor-seconds |" in page
+    assert page.index("| large | 700.0 | 1.50 |") < page.index("| small | 1.0 | 0.10 |")
+
+
+def test_the_page_has_the_time_of_a_step_with_each_kind_of_positions(made_up_speed):
+    path = table.RESULTS / "speed.json"
+    speed = json.loads(path.read_text())
+    speed["measured"]["small"]["rotary"] = {"float32": [0.8, 1.6], "bfloat16": [0.8, 2.5]}
+    path.write_text(json.dumps(speed))
+    assert "| +0.0 % (+0.0 to +0.0) | +25.0 % (+25.0 to +25.0) | +0.0 %" in table.write_table().read_text()
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_our_side_can_have_every_kind_of_positions(kind, steps):
+    assert config_of(TINY, positions=kind).model.positions == kind
+    assert measure.WHAT[kind](TINY, "float32", 0.01) > 0
+    assert len(steps) > WARMUP + LEAST
+
+
+def test_the_direct_dependencies_are_those_of_pyproject():
+    names = clone.direct_dependencies()
+    assert {"torch", "scikit-learn", "ruamel.yaml", "dvc"} <= set(names)
+    assert not [name for name in names if set(name) & set("<>=[; ")]
+
+
 def test_make_bench_measures_everything_that_the_page_shows():
     """speed.py comes last, since it writes the page."""
     target = re.search(r"^bench:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
-    assert re.findall(r"tests\.benchmarks\.(\w+)", target) == ["harness", "precision", "finetuning", "speed"]
+    assert re.findall(r"tests\.benchmarks\.(\w+)", target) == ["harness", "precision", "finetuning", "clone", "speed"]

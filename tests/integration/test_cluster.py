@@ -85,7 +85,7 @@ def kill_worker_of(cell: str, workers, within: float) -> None:
 
 def test_workers_train_all_cells_even_if_one_is_killed(tmp_path, workers, two_nodes, monkeypatch):
     """They also run the trials of the search in a shared database."""
-    head = committed(tmp_path, steps=400)
+    head = committed(tmp_path, steps=120)
     monkeypatch.setenv(STORAGE, f"sqlite:///{tmp_path}/shared.db")
     log = (tmp_path / "log").open("w")
     study = subprocess.Popen([sys.executable, "-m", "study", "run", "experiments/tiny", "--ray", two_nodes], cwd=head,

@@ -3,16 +3,16 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.support.project import (
-    BIN,
     STUDY,
     copy_with_untrained_cells,
     dvc,
+    environment_of,
     finished_project,
     run,
     small_files,
@@ -36,21 +36,10 @@ def results_of(root) -> dict[str, bytes]:
 
 def at_once(root, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
     """Starts all commands together. Returns the exit status and the output of each."""
-    tiny = str(root / "experiments" / "tiny")
-    processes = [subprocess.Popen([sys.executable, "-c", AS_RUN, tiny, *command], text=True, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT) for command in commands]
-    outputs = [process.communicate()[0] for process in processes]
-    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
-
-
-AS_RUN = """
-import sys
-from pathlib import Path
-from tests.support.project import run
-process = run(*sys.argv[2:], cwd=Path(sys.argv[1]), check=False)
-print(process.stdout, process.stderr)
-sys.exit(process.returncode)
-"""
+    tiny = root / "experiments" / "tiny"
+    with ThreadPoolExecutor(len(commands)) as pool:
+        done = list(pool.map(lambda command: run(*command, cwd=tiny, check=False), commands))
+    return [(process.returncode, process.stdout + process.stderr) for process in done]
 
 
 def check_complete(root, expected: dict[str, bytes]) -> None:
@@ -66,7 +55,7 @@ def test_killed_runs_are_resumed_and_two_runs_take_turns(alone, tmp_path):
     """kill -9 of everything that `study run` started, then of the command alone, whose DVC processes survive."""
     root = copy_with_untrained_cells(tmp_path / "project")
     command, logs = (*STUDY, "run", "--jobs", "2"), root / "experiments/tiny/.state/logs"
-    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = environment_of(root)
     for whole_group in (True, False):
         shutil.rmtree(logs)
         process = subprocess.Popen(command, cwd=root / "experiments/tiny", env=environment, start_new_session=True,
@@ -86,11 +75,12 @@ def test_killed_runs_are_resumed_and_two_runs_take_turns(alone, tmp_path):
 def test_dvc_and_tracking_during_a_run(alone, tmp_path):
     """DVC refuses a stage that another process runs. A refused command works when it is run again."""
     root = copy_with_untrained_cells(tmp_path / "project")
-    results = at_once(root, (*STUDY, "run", "--jobs", "2"), *[("dvc", "repro")] * 2, (*STUDY, "track"))
-    for status, output in results:
+    commands = ((*STUDY, "run", "--jobs", "2"), *[("dvc", "repro")] * 2, (*STUDY, "track"))
+    for command, (status, output) in zip(commands, at_once(root, *commands), strict=True):
         assert status == 0 or any(reason in output for reason in REFUSALS), output
         assert "Traceback" not in output
-    run(*STUDY, "run", "experiments/tiny", cwd=root)
+        if status:
+            run(*command, cwd=root / "experiments" / "tiny")
     check_complete(root, alone)
 
 

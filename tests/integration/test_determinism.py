@@ -29,14 +29,17 @@ def trained_in(study, **environment: str) -> tuple[str, str]:
                  for name in ("encoder.safetensors", "metrics.jsonl"))
 
 
-def test_a_cell_does_not_depend_on_the_environment(ready):
+@pytest.fixture(scope="module")
+def alone(ready):
+    return trained_in(ready, OMP_NUM_THREADS="1", PYTHONHASHSEED="1", TZ="UTC", LC_ALL="C")
+
+
+def test_a_cell_does_not_depend_on_the_environment(ready, alone):
     """The settings fix the number of threads. OMP_NUM_THREADS, hash seed, locale and time zone change nothing."""
-    first = trained_in(ready, OMP_NUM_THREADS="1", PYTHONHASHSEED="1", TZ="UTC", LC_ALL="C")
-    assert first == trained_in(ready, OMP_NUM_THREADS="4", PYTHONHASHSEED="2", TZ="Asia/Tokyo", LC_ALL="C.UTF-8")
+    assert alone == trained_in(ready, OMP_NUM_THREADS="4", PYTHONHASHSEED="2", TZ="Asia/Tokyo", LC_ALL="C.UTF-8")
 
 
-def test_a_cell_does_not_depend_on_what_its_process_did_before(ready):
-    alone = trained_in(ready)
+def test_a_cell_does_not_depend_on_what_its_process_did_before(ready, alone):
     pretrain(ready, "static", 0)
     torch.manual_seed(1234)                 # draws from the global generator change nothing either
     torch.rand(10)

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from study.config.arms import resolve
 from study.training.trainer import Trainer
 from tests.support.studies import changed
 from tests.support.training import trained, weights
@@ -58,10 +59,19 @@ SWITCHES = {
 NO_EFFECT_YET = {"static", "patience"}      # no third epoch, and no validation was worse
 
 
-@pytest.mark.parametrize("name", SWITCHES)
-def test_every_setting_trains_and_has_an_effect(config, data, name):
+@pytest.fixture(scope="module")
+def base(study):
     budget = {"steps": 12, "warmup_steps": 0, "logging_steps": 6, "eval_steps": 6, "max_grad_norm": 0.1}
-    base = changed(config, training=budget)
+    return changed(resolve(study, "dynamic"), training=budget)
+
+
+@pytest.fixture(scope="module")
+def weights_of_base(base, data):
+    return weights(trained(base, data)[0])
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_setting_trains_and_has_an_effect(base, weights_of_base, data, name):
     switched = changed(base, **SWITCHES[name])
     assert switched != base
     trainer, progress = trained(switched, data)
@@ -69,4 +79,4 @@ def test_every_setting_trains_and_has_an_effect(config, data, name):
     assert all(math.isfinite(record["loss"]) for record in progress.records if "loss" in record)
     key = "encoder.layers.0.up.weight"
     assert not torch.equal(weights(Trainer(switched, data, 0))[key], weights(trainer)[key])
-    assert torch.equal(weights(trained(base, data)[0])[key], weights(trainer)[key]) == (name in NO_EFFECT_YET)
+    assert torch.equal(weights_of_base[key], weights(trainer)[key]) == (name in NO_EFFECT_YET)

@@ -6,10 +6,11 @@ import pytest
 
 from study.analysis.results import StudyResults
 from study.analysis.verdict import DECIDED
+from study.report.blocks import markers
 from study.report.facts import gather
 from study.report.findings import clearest, findings, sentence
 from study.report.page import write_report
-from study.report.readme import NEW_PAGES, findings_block, markers, update_readme
+from study.report.readme import NEW_PAGES, findings_block, update_readme
 from tests.support.drawings import without_drawings
 from tests.support.fake_arms import many_arms
 from tests.support.fake_results import compare, fake_study
@@ -167,13 +168,19 @@ def test_a_study_without_an_aa_control_has_no_noise(tmp_path, undrawn):
     assert "A/A noise" not in (study.reports / "README.md").read_text()
 
 
+def block_of(study) -> str:
+    """The block of a study in reports/README.md."""
+    results = StudyResults(study)
+    return findings_block(results, gather(results))
+
+
 def test_readme_and_verdicts_are_written_between_their_markers(reported):
-    (begin, end), root = markers(reported), reported.root
+    (begin, end), root = markers(reported.settings.name), reported.root
     page = root / "reports/README.md"
     page.write_text(f"Head\n{begin}old{end}\ntail\n")
     for _ in range(2):                      # a second run changes nothing
         assert page in update_readme(reported)
-        assert page.read_text() == f"Head\n{begin}{findings_block(reported)}{end}\ntail\n"
+        assert page.read_text() == f"Head\n{begin}{block_of(reported)}{end}\ntail\n"
         verdicts = (root / "docs" / "verdicts.md").read_text()
         assert verdicts.count(begin) == verdicts.count(end) == 1
         rows = [name for name in re.findall(r"^\| (\S+) \|", verdicts, re.M) if name != "claim"]
@@ -183,7 +190,7 @@ def test_readme_and_verdicts_are_written_between_their_markers(reported):
 
 
 def test_the_block_has_one_figure_and_links_that_exist(reported):
-    block = findings_block(reported)
+    block = block_of(reported)
     assert block.count("![") == 1
     assert 1 <= len(re.findall(r"^- ", block, re.M)) <= 5
     links = set(re.findall(r"\]\(([^)#]+)", block))
@@ -192,7 +199,7 @@ def test_the_block_has_one_figure_and_links_that_exist(reported):
 
 
 def test_a_page_without_a_block_for_the_study_gets_one_at_its_end(reported):
-    (begin, end), root = markers(reported), reported.root
+    (begin, end), root = markers(reported.settings.name), reported.root
     pages = [root / "reports/README.md", root / "docs/verdicts.md"]
     for page in pages:
         page.unlink(missing_ok=True)

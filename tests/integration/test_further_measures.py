@@ -8,9 +8,10 @@ import pytest
 from study.analysis import registration, statistics
 from study.analysis.claims import load_claims
 from study.analysis.comparisons import compare_arms
-from study.analysis.further_tables import ALL, further_tables, one_cell_rows, share_interval
+from study.analysis.further_tables import ALL, further_tables, one_cell_rows
 from study.analysis.metrics import cell_metric
 from study.analysis.results import StudyResults
+from study.analysis.statistics import rate_interval
 from study.config.load import load_study
 from study.report.page import write_report
 from study.tracking.runs import final_metrics
@@ -102,7 +103,7 @@ def test_the_interval_over_all_pairs_of_one_template_or_of_one_each_is_that_of_a
     correct = np.repeat([1.0, 0.0], [right, 10 - right])
     row = one_cell_rows(frame, {"encoder": correct, "word-frequency": correct, "bigram": correct})[0]
     assert (row["phenomenon"], row["accuracy"]) == (ALL, right / 10)
-    assert (row["low"], row["high"]) == share_interval(right, 10)
+    assert (row["low"], row["high"]) == rate_interval(right, 10)
     assert row["low"] < row["high"]
 
 

@@ -13,7 +13,7 @@ from study.config.load import load_study
 from tests.support.fake_results import compare
 from tests.support.studies import ROOT, SYLLABLES, made_up_documents
 
-SMALL = {"steps": 20, "eval_steps": 2, "logging_steps": 2, "warmup_steps": 4, "validation_rows": 40, "test_rows": 60,
+SMALL = {"steps": 20, "eval_steps": 5, "logging_steps": 2, "warmup_steps": 4, "validation_rows": 40, "test_rows": 60,
          "pair_rows": 30, "train_rows": 40, "regularization": "[1.0]", "folds": 2,
          "num_hidden_layers": 2, "batch_size": 16, "poolings": "[mean]"}
 

@@ -9,7 +9,7 @@ from study.tracking.client import serve_ui
 from study.tracking.runs import track
 from tests.support.fake_results import compare, fake_cell, fake_study
 from tests.support.mlflow_server import runs
-from tests.support.project import STUDY, copy_of_project, finished_project, run
+from tests.support.project import STUDY, copy_of_finished_project, copy_of_project, finished_project, run
 
 
 def files(root: Path) -> dict[str, tuple[int, int]]:
@@ -74,7 +74,7 @@ def test_a_finished_project_goes_on_in_its_copy(tmp_path):
     """With its MLflow database, DVC's locks and caches, and trials: one more seed is trained, the others are kept."""
     original = finished_project()
     before = files(original)
-    root = Path(shutil.copytree(original, tmp_path / "moved", symlinks=True))
+    root = copy_of_finished_project(tmp_path / "moved", linked=True)
     params = root / "experiments/tiny/params.yaml"
     params.write_text(params.read_text().replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
     assert "run: 2 cells were stale" in run(*STUDY, "run", "experiments/tiny", "--jobs", "2", cwd=root).stdout

@@ -1,4 +1,5 @@
 """`study plan`, and which cells of a study are stale."""
+import contextlib
 import sys
 import threading
 
@@ -13,6 +14,7 @@ from study.data.token_store import TokenStore
 from study.objectives import objective_of
 from study.orchestration import dvc_commands, runner
 from study.orchestration import plan as planning
+from study.orchestration.dvc_commands import StaleCells
 from tests.support.studies import tiny_study
 
 
@@ -217,7 +219,6 @@ NEVER_RUN = ["changed command", LOST]
     ({"tasks@topic": CHANGED}, ["dynamic-0"], [], []),
     ({"tokenizer": CHANGED, "examples": MISSING, "pretrain@dynamic-0": MISSING}, None, [], None)])
 def test_cells_that_follow_a_stale_stage_are_stale(tiny, monkeypatch, stages, expected, missing, trained):
-    monkeypatch.setattr(dvc_commands, "run_dvc", lambda *arguments: None)
     monkeypatch.setattr(dvc_commands, "stale_stages", lambda study: stages)
     for arm, seed in tiny.cells:
         config = resolve(tiny, arm)
@@ -233,6 +234,16 @@ def test_cells_that_follow_a_stale_stage_are_stale(tiny, monkeypatch, stages, ex
     assert stale.to_run(allow_missing=False) == stale.names
     assert stale.to_run(allow_missing=True) == [name for name in stale.names if name not in missing]
     assert f"{len(missing)} of the {len(stale.names)} stale cells" in dvc_commands.missing_hint(stale)
+
+
+def test_study_run_tunes_before_it_makes_the_inputs_and_asks_which_cells_are_stale(tiny, monkeypatch):
+    calls = []
+    monkeypatch.setattr(runner, "preloaded", lambda threads: contextlib.nullcontext())
+    for name in ("run_searches", "make_inputs", "run_dvc"):
+        monkeypatch.setattr(runner, name, lambda *arguments, name=name: calls.append(name))
+    monkeypatch.setattr(runner, "stale_cells", lambda study: calls.append("stale_cells") or StaleCells([], [], []))
+    assert runner.run_study(tiny, runner.LocalWorkers(tiny, 2), 2) == []
+    assert calls == ["run_searches", "make_inputs", "stale_cells", "run_dvc"]
 
 
 def test_ctrl_c_starts_no_further_cell(tiny):

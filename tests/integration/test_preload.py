@@ -91,6 +91,17 @@ def test_a_command_runs_in_the_server_if_there_is_one(address):
         assert ("Stages of the pipeline" in client.stdout, "study.cli.app" in client.stderr) == (works, not works)
 
 
+def test_a_server_that_is_running_is_used(sleeper, monkeypatch, tmp_path):
+    server, environment = sleeper
+    monkeypatch.setenv(preload.ADDRESS, environment[preload.ADDRESS])
+    monkeypatch.setattr(preload.subprocess, "Popen", lambda *_, **__: pytest.fail("another server was started"))
+    with preload.preloaded(1):
+        pass
+    assert os.environ[preload.ADDRESS] == environment[preload.ADDRESS]
+    assert not preload.is_served(str(tmp_path / "none"))
+    assert not preload.is_served(None)
+
+
 def test_the_cells_of_a_run_are_sent_to_its_server(monkeypatch, tmp_path):
     """The workers exist before the server starts, so they must look up its address when a cell starts."""
     environments = []

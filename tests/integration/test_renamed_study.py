@@ -22,6 +22,8 @@ from tests.support.training import counts
 
 NAMES = [
     ("capitals", lambda root: None, "Small", "'Small': the name of a study has lower-case letters, digits and hyphens"),
+    ("a number", lambda root: None, "2026", "'2026': YAML reads this as a number"),
+    ("a word that YAML reads as true", lambda root: None, "on", "'on': YAML reads this as a number or"),
     ("its own", lambda root: None, "tiny", "study tiny already exists; choose another name"),
     ("of another study", written("experiments/other/params.yaml", "name: small\n"), "small", "small already exists"),
     ("results there", written("runs/small/x.json", "{}"), "small", "runs/small: already exists; choose another name"),
@@ -39,7 +41,7 @@ def test_a_name_that_is_taken_or_invalid_is_refused(fake, tmp_path, capsys, spoi
 
 
 def test_the_trained_cells_of_a_renamed_study_are_up_to_date(tmp_path):
-    root = copy_of_finished_project(tmp_path / "project")
+    root = copy_of_finished_project(tmp_path / "project", linked=True)
     before = small_files(root)
     output = run(*STUDY, "rename", "small", "--study", "experiments/tiny", cwd=root).stdout
     folder = root / "experiments" / "small"

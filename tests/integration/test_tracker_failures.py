@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -43,19 +44,15 @@ def study(tmp_path, monkeypatch):
     return study
 
 
-def train(study, on_step=lambda step: None) -> float:
-    """Logs a cell as training does, one record per 20 ms. Returns the longest wait for the tracker in seconds."""
-    longest = 0.0
+def train(study, on_step=lambda step: None) -> None:
+    """Logs a cell as training does, one record per 20 ms."""
     with LiveRun(study, delay=0) as run:
         run.start({"arm": "dynamic", "seed": 0, "fingerprint": "dynamic0", "settings": {"model": {"hidden_size": 8}}})
         for step in range(RECORDS):
             on_step(step)
-            began = time.perf_counter()
             run.log({"step": step, "tokens": 10 * step, "loss": 1.0}, 100.0)
-            longest = max(longest, time.perf_counter() - began)
             time.sleep(0.02)
         run.finish({"status": "finished"})
-    return longest
 
 
 def check_complete(study) -> None:
@@ -72,9 +69,7 @@ def check_complete(study) -> None:
 def test_a_server_that_is_stopped_and_restarted(server, study, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     server.start()
-    began = time.monotonic()
-    assert train(study, lambda step: server.stop() if step == RECORDS // 2 else None) < 0.25
-    assert time.monotonic() - began < RECORDS * 0.02 + live.PATIENCE + 5
+    train(study, lambda step: server.stop() if step == RECORDS // 2 else None)
     assert capsys.readouterr().err.count("`study track` will add what is missing") == 1
     with pytest.raises(StudyError, match="run `study track` again"):
         track(study)
@@ -88,7 +83,6 @@ def test_a_server_that_is_stopped_and_restarted(server, study, monkeypatch, caps
 
 def test_a_server_that_dies_during_track(server, study, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-    server.stop()
     server.start()
     calls, log_data = [], tracking._log_data
 
@@ -108,6 +102,15 @@ def test_a_server_that_dies_during_track(server, study, monkeypatch):
     track(study)
     check_complete(study)
     assert track(study) == 0
+
+
+@contextmanager
+def serving(handler):
+    """The address of a server whose requests this class handles."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 @pytest.fixture
@@ -131,10 +134,8 @@ def refusing(request):
         def log_message(self, *_):
             pass
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with serving(Refusing) as address:
+        yield address
 
 
 @pytest.fixture
@@ -160,20 +161,35 @@ def slow(server):
         def log_message(self, *_):
             pass
 
-    server.stop()
     server.start()
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{proxy.server_address[1]}"
-        proxy.shutdown()
+    with serving(Proxy) as address:
+        yield address
+
+
+def test_a_cell_ends_while_the_tracker_is_blocked(study, monkeypatch, capsys):
+    """Training logs all its records, waits at its end for PATIENCE and ends, with the tracker in its first call."""
+    called, released = threading.Event(), threading.Event()
+
+    def block(*_) -> None:
+        called.set()
+        released.wait()
+
+    monkeypatch.setattr(live, "locked_experiment", block)
+    monkeypatch.setattr(live, "PATIENCE", 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            training = pool.submit(train, study)
+            assert called.wait(60)
+            training.result(timeout=60)
+            assert "not finished after" in capsys.readouterr().err
+        finally:
+            released.set()
 
 
 def test_a_tracker_that_is_slow(study, slow, server, monkeypatch):
-    """The cell waits for it only at its end, and not long. `study track` adds what is then missing."""
+    """`study track` adds what is missing when the cell has ended."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", slow)
-    began = time.monotonic()
-    assert train(study) < 0.25
-    assert time.monotonic() - began < RECORDS * 0.02 + live.PATIENCE + 5
+    train(study)
     (study.cell("dynamic", 1) / "predictions.json").write_text('["slow"]')     # differs from earlier tests
     track(study)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
@@ -184,29 +200,54 @@ def test_a_tracker_that_is_slow(study, slow, server, monkeypatch):
 def test_a_tracker_that_never_answers(study, hanging, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", hanging)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    began = time.monotonic()
-    assert train(study) < 0.25
-    assert time.monotonic() - began < RECORDS * 0.02 + live.PATIENCE + 5
+    train(study)
     assert "logging stopped" in capsys.readouterr().err
 
 
 def test_a_tracker_that_refuses(study, refusing, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", refusing)
-    assert train(study) < 0.25
+    train(study)
     assert capsys.readouterr().err.count("logging stopped") == 1
     with pytest.raises(StudyError, match="run `study track` again") as error:
         track(study)
     assert "\n" not in str(error.value)
 
 
-def test_a_rename_does_not_wait_for_a_server_that_is_down(study, monkeypatch):
+def test_a_rename_asks_a_server_that_fails_once(study, monkeypatch):
+    """MLflow itself would try for minutes."""
+    requests = []
+
+    class Failing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_error(503)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
+    with serving(Failing) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with pytest.raises(StudyError, match=f"MLflow at {address}"):
+            rename_experiment(study, "old")
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize("command", [track, lambda study: rename_experiment(study, "old")])
+def test_a_damaged_database_is_one_line(study, monkeypatch, command):
+    (study.root / "mlflow.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(StudyError, match="MLflow at sqlite:.*file is not a database") as error:
+        command(study)
+    assert "\n" not in str(error.value)
+
+
+def test_a_rename_without_a_server_is_one_line(study, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    began = time.monotonic()
-    with pytest.raises(StudyError, match="MLflow at http://127.0.0.1:1"):
+    with pytest.raises(StudyError, match="MLflow at http://127.0.0.1:1: .*again"):
         rename_experiment(study, "old")
-    assert time.monotonic() - began < 30
 
 
 def test_a_database_that_another_process_has_locked(study, capsys, monkeypatch):
@@ -215,7 +256,7 @@ def test_a_database_that_another_process_has_locked(study, capsys, monkeypatch):
     path = study.root / "mlflow.db"
     with sqlite3.connect(path, isolation_level=None) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        assert train(study) < 0.25
+        train(study)
         assert "logging stopped" in capsys.readouterr().err
         connection.execute("ROLLBACK")
     track(study)

@@ -4,7 +4,6 @@ import math
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import suppress
 
 import pandas as pd
@@ -248,9 +247,7 @@ def test_cells_that_start_together_share_experiment_and_arm(study):
 
 def test_a_dead_tracker_does_not_stop_a_cell(study, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    began = time.monotonic()
     log_live(study, records(study))
-    assert time.monotonic() - began < 8
     assert capsys.readouterr().err.count("`study track` will add what is missing") == 1
     with pytest.raises(StudyError, match=r"MLflow at http://127\.0\.0\.1:9"):
         track(study)

@@ -46,7 +46,7 @@ def edit(root, text: str) -> None:
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
     """A copy of the project in which every block of every page was executed, and the output of each page's commands."""
-    root, output = copy_of_project(tmp_path_factory.mktemp("docs") / "project"), {}
+    root, output = copy_of_project(tmp_path_factory.mktemp("docs") / "project", linked=True), {}
     for page in PAGES:
         output[page] = ""
         for kind, body in BLOCK.findall((ROOT / "docs" / page).read_text()):

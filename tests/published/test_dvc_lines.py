@@ -29,7 +29,7 @@ def shown() -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """The folder of a finished study with one cell and two commits."""
-    root = copy_of_finished_project(tmp_path_factory.mktemp("lines") / "project")
+    root = copy_of_finished_project(tmp_path_factory.mktemp("lines") / "project", linked=True)
     params = root / "experiments/tiny/params.yaml"
     text = re.sub(r"^arms: .*?\]", "arms: [dynamic]", params.read_text(), count=1, flags=re.M | re.S)
     params.write_text(re.sub(r"^seeds: .*$", "seeds: [0]", text, flags=re.M))

@@ -6,9 +6,12 @@ import re
 import pytest
 import typer
 
+from study.analysis.results import StudyResults
 from study.cli.app import app
 from study.config.load import load_study
-from study.report.readme import BLOCKS, markers
+from study.report.blocks import markers
+from study.report.facts import gather
+from study.report.readme import BLOCKS
 from tests.support.published import published_studies
 from tests.support.studies import ROOT
 
@@ -67,8 +70,9 @@ def test_every_command_and_stage_exists():
 @pytest.mark.parametrize("folder", published_studies().values())
 def test_the_generated_parts_are_those_of_the_committed_results(folder):
     study = load_study(ROOT / folder)
-    begin, end = markers(study)
+    results, (begin, end) = StudyResults(study), markers(study.settings.name)
+    facts = gather(results)
     for file, block in BLOCKS.items():
         text = (ROOT / file).read_text()
         if begin in text:                   # a study may be left out of the README
-            assert block(study) == text.partition(begin)[2].partition(end)[0]
+            assert block(results, facts) == text.partition(begin)[2].partition(end)[0]

@@ -1,15 +1,14 @@
 """Published reports are rebuilt from the committed results byte for byte, without weights, text or trained cells."""
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from study.analysis.claims import load_claims
 from study.config.load import load_study
+from tests.support.bad_input import exit_status
 from tests.support.published import published_studies
 from tests.support.studies import ROOT
 
@@ -42,8 +41,7 @@ def test_a_committed_report_is_rebuilt_byte_for_byte(tmp_path, name):
     assert not list(tmp_path.rglob("*.safetensors"))
     for path in rendered:
         (tmp_path / path).unlink()
-    subprocess.run([sys.executable, "-m", "study", "report", STUDIES[name]], cwd=tmp_path, check=True,
-                   capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert exit_status(tmp_path, "report", STUDIES[name]) == 0
     rebuilt = {path.relative_to(tmp_path): path.read_bytes() for path in
                (tmp_path / folder / "reports" / name).rglob("*") if path.is_file()}
     assert rebuilt.keys() == published.keys()

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.project import finished_project
+from tests.support.project import copy_of_finished_project, finished_project
 from tests.support.studies import ROOT
 
 SOURCES = sorted((ROOT / "study").rglob("*.py"))
@@ -50,12 +50,12 @@ def test_data_is_never_executed(path: Path):
         assert name != "yaml.load" or arguments.get("Loader") == "_UniqueKeyLoader"
 
 
-def test_the_user_interface_listens_on_this_machine_only():
+def test_the_user_interface_listens_on_this_machine_only(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     command = [sys.executable, "-m", "study", "ui", "--study", "experiments/tiny", "--port", str(port)]
-    root = finished_project()
+    root = copy_of_finished_project(tmp_path / "project", linked=True)
     server = psutil.Popen(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL)
     try:

@@ -24,6 +24,9 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
+        """Starts the server, unless it is already running."""
+        if self.process is not None and self.process.poll() is None:
+            return
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
              "--artifacts-destination", str(self.folder / "artifacts"), "--host", "127.0.0.1", "--port",
@@ -35,12 +38,14 @@ class Server:
                 return
             except OSError:
                 time.sleep(0.1)
+        self.stop()
         raise AssertionError("the server did not start")
 
     def stop(self) -> None:
         if self.process is not None:
             os.killpg(self.process.pid, 9)
             self.process.wait()
+            self.process = None
 
 
 def runs(study, **tags):

@@ -5,16 +5,25 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from study.config.create import link_results
 from study.config.load import load_study
-from tests.support.shared import made_once
+from study.orchestration import preload
+from tests.support.shared import made_once, shared_root
 from tests.support.studies import ROOT
 
 BIN = Path(sys.executable).parent
 STUDY = (sys.executable, "-m", "study")
 ARMS, SEEDS = "[dynamic, mlm-nsp]", "[0, 1]"
+# What copies change in the settings of the tiny study: fewer probes and less fine-tuning, but the same stages.
+CHEAPER = {"train_sizes: [20, 60]": "train_sizes: [20]", "learning_rates: [0.0003, 0.003]": "learning_rates: [0.003]",
+           "    epochs: 2": "    epochs: 1", "more-epochs: {epochs: 6}": "more-epochs: {epochs: 2}"}
+# Variables that the commands set themselves, so that no library sends telemetry.
+SILENCED = ("DVC_NO_ANALYTICS", "HF_HUB_DISABLE_TELEMETRY", "HF_UPDATE_DOWNLOAD_COUNTS", "MLFLOW_DISABLE_TELEMETRY",
+            "DO_NOT_TRACK")
 # Python reports every socket operation to audit hooks. This module is imported at the start of each Python process.
 NETWORK_LOG = """
 import os, sys
@@ -32,13 +41,30 @@ sys.addaudithook(hook)
 def run(*command: str, cwd: Path, check: bool = True, **variables: str | None) -> subprocess.CompletedProcess:
     """Runs a command in a folder of a copy of the project, with that copy's code and some environment `variables` (None
     unsets)."""
-    root = next((folder for folder in (cwd, *cwd.parents) if (folder / "study" / "cli").exists()), cwd)
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(root),
-                   "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": None, **variables}
-    environment = {name: value for name, value in environment.items() if value is not None}
-    done = subprocess.run(command, cwd=cwd, env=environment, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=cwd, env=environment_of(cwd, **variables), text=True, capture_output=True,
+                          stdin=subprocess.DEVNULL)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def environment_of(folder: Path, **variables: str | None) -> dict[str, str]:
+    """The environment of commands in a folder of a copy of the project. The code of linked copies is loaded once for
+    all of them."""
+    root = next((parent for parent in (folder, *folder.parents) if (parent / "study" / "cli").exists()), folder)
+    is_served = sys.platform == "linux" and (root / "study").is_symlink()
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(root),
+                   "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": None,
+                   preload.ADDRESS: preload_server() if is_served else None, **variables}
+    return {name: value for name, value in environment.items() if value is not None}
+
+
+@cache
+def preload_server() -> str:
+    """The address of a server that runs commands with ROOT's code. It ends with this process."""
+    address = str(Path(tempfile.mkdtemp(dir=shared_root()), "socket"))
+    subprocess.Popen([*STUDY, "serve", address, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                     stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    return address
 
 
 def dvc(root: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
@@ -46,17 +72,28 @@ def dvc(root: Path, *arguments: str, check: bool = True) -> subprocess.Completed
     return run("dvc", *arguments, cwd=root / "experiments" / "tiny", check=check)
 
 
-def copy_of_project(target: Path, arms: str = ARMS, seeds: str = SEEDS) -> Path:
-    """A new Git repository with the project's files that Git does not ignore. Its tiny study has `arms` and `seeds`."""
+def copy_of_project(target: Path, arms: str = ARMS, seeds: str = SEEDS, linked: bool = False,
+                    changes: dict[str, str] = CHEAPER) -> Path:
+    """A new Git repository with the project's files that Git does not ignore. Its tiny study has `arms` and `seeds`.
+
+    linked: its code is a link to ROOT's, for tests that do not change it. Commands then start sooner. changes: texts in
+    the settings of the tiny study -> what replaces them.
+    """
     def ignored(folder: str, names: list[str]) -> set[str]:
         made = {"dvc.lock", "config.local", "cache", "tmp", ".state"} & set(names)      # compiled modules are copied
-        top = {".git", ".venv", "runs", "reports", "data", "mlflow.db", "mlartifacts"}
+        top = {".git", ".venv", "runs", "reports", "data", "mlflow.db", "mlartifacts", *(["study"] if linked else [])}
         results = {"runs", "reports"} if Path(folder).parent == ROOT / "experiments" else set()
         return made | ((top if Path(folder) == ROOT else results) & set(names))
 
     shutil.copytree(ROOT, target, symlinks=True, ignore=ignored)
+    if linked:
+        (target / "study").symlink_to(ROOT / "study")
     params = target / "experiments" / "tiny" / "params.yaml"
-    text = re.sub(r"^seeds: .*$", f"seeds: {seeds}", params.read_text(), flags=re.M)
+    text = params.read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    text = re.sub(r"^seeds: .*$", f"seeds: {seeds}", text, flags=re.M)
     params.write_text(re.sub(r"^arms: .*?\]", f"arms: {arms}", text, count=1, flags=re.M | re.S))
     run("git", "init", "-q", cwd=target)
     link_results(load_study(target / "experiments" / "tiny"))
@@ -77,17 +114,21 @@ def _make_finished(folder: Path) -> None:
     (folder / "hook/sitecustomize.py").write_text(NETWORK_LOG)
     log = folder / "network.log"
     hooked = {"PYTHONPATH": f"{folder / 'hook'}:{root}", "NETWORK_LOG": str(log),
-              "DVC_NO_ANALYTICS": None, "HF_HUB_DISABLE_TELEMETRY": None}       # the commands set them themselves
+              **dict.fromkeys(SILENCED)}
     run(sys.executable, "-c", "import socket; socket.socket().connect_ex(('127.0.0.1', 9))", cwd=root, **hooked)
     assert "socket.connect" in log.read_text(), "the audit hook does not work"
     log.write_text("")
     run(*STUDY, "run", "experiments/tiny", "--jobs", "2", cwd=root, **hooked)
 
 
-def copy_of_finished_project(target: Path) -> Path:
-    """A copy to change. It has no MLflow database, since the addresses in one are absolute."""
-    return Path(shutil.copytree(finished_project(), target, symlinks=True,
-                                ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")))
+def copy_of_finished_project(target: Path, linked: bool = False) -> Path:
+    """A copy to change. linked: see `copy_of_project`."""
+    root = Path(shutil.copytree(finished_project(), target, symlinks=True,
+                                ignore=shutil.ignore_patterns("mlflow.db-*", "mlflow.db.lock")))
+    if linked:
+        shutil.rmtree(root / "study")
+        (root / "study").symlink_to(ROOT / "study")
+    return root
 
 
 def copy_with_untrained_cells(target: Path) -> Path:

@@ -178,7 +178,7 @@ class Quick(Estimate):
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         return UNKNOWN
 
-    def smallest_detectable(self, power: float = 0.8, alpha: float = 0.05) -> float:
+    def smallest_detectable(self, alpha: float = 0.05) -> float:
         return math.nan
 
 

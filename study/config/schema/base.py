@@ -23,9 +23,9 @@ def complete(*names: str) -> AfterValidator:
 
 
 def unique_values(values: list, what: str = "") -> list:
-    """Returns the values. Raises ValueError if one is there twice; `what` says what they are."""
+    """Returns the values. Raises ValueError if one is listed twice; `what` says what they are."""
     if repeated := [value for index, value in enumerate(values) if value in values[:index]]:
-        raise ValueError(f"{what} {repeated[0]!r} is there twice".strip())
+        raise ValueError(f"{what} {repeated[0]!r} is listed twice".strip())
     return values
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from study.config.schema.base import Name, RelativePath, Settings, complete
+from study.config.schema.base import Name, RelativePath, Settings, complete, unique_values
 
 
 class MinimalPairs(Settings):
@@ -69,7 +69,5 @@ class Evaluation(Settings):
 
     @model_validator(mode="after")
     def _names_differ(self):
-        names = [task.name for task in self.minimal_pairs]
-        if len(set(names)) != len(names):
-            raise ValueError("minimal_pairs: two tasks have the same name")
+        unique_values([task.name for task in self.minimal_pairs], "minimal_pairs: the name")
         return self

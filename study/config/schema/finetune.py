@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from study.config.schema.base import Fraction, Name, Settings, unique
+from study.config.schema.base import Fraction, Name, Settings, unique, unique_values
 from study.config.schema.probe import ProbeTask
 from study.config.validation_errors import explained
 
@@ -123,10 +123,8 @@ class Finetune(Settings):
             missing = "recipe" if self.recipe is None else "tasks"
             raise ValueError(f"{missing}: missing; fine-tuning needs arms, tasks and a recipe. To turn it off, empty "
                              f"the lists of arms and tasks")
-        names = [task.name for task in self.tasks]
-        if repeated := [name for name in names if names.count(name) > 1] + [
-                arm for arm in self.arms if self.arms.count(arm) > 1]:
-            raise ValueError(f"{repeated[0]} is listed twice")
+        unique_values([task.name for task in self.tasks], "tasks: the name")
+        unique_values(self.arms, "arms:")
         for task in self.tasks:
             for size in self.recipe.train_sizes:
                 _check_size(size, self.recipe.validation_fraction, task)

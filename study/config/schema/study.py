@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from study.config.schema.base import Name, Settings, unique
+from study.config.schema.base import Name, Settings, unique, unique_values
 from study.config.schema.corpus import Synthetic, Text
 from study.config.schema.evaluation import Evaluation
 from study.config.schema.finetune import Finetune
@@ -80,8 +80,8 @@ class StudyConfig(Recipe):
 
     @model_validator(mode="after")
     def _arms_and_seeds_fit(self):
-        if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
-            raise ValueError("seeds and arms must not repeat")
+        unique_values(self.seeds, "seeds:")
+        unique_values(self.arms, "arms:")
         if missing := [arm for arm in (self.baseline, *self.search.arms) if arm not in self.arms]:
             raise ValueError(f"{missing[0]} (baseline or search.arms) is not among the study's arms")
         return self

@@ -24,7 +24,7 @@ from study.analysis.claims import (
 )
 from study.analysis.metrics import METRICS
 from study.analysis.registration import exploratory, read_registrations, register_claims
-from study.config.load import load_study
+from study.config.load import load_study, study_name
 from study.evaluation.exact_claims import CHECKS
 from tests.support.fake_results import compare, fake_cell, fake_study
 from tests.support.published import published_studies
@@ -123,6 +123,13 @@ def test_every_field_of_a_claim_either_decides_or_describes_it():
 def test_a_claim_says_in_one_sentence_how_its_test_differs(claims):
     differs = {name: claim.differs for name, claim in claims.items() if isinstance(claim, TrainingClaim)}
     assert {name for name, text in differs.items() if re.search(r"[.!?]\s", text)} == set()
+
+
+def test_every_study_that_a_claim_names_exists(claims):
+    known = {study_name(path) for path in (ROOT / "params.yaml", *ROOT.glob("experiments/*/params.yaml"))}
+    named = {study for claim in claims.values() for study in getattr(claim, "studies", None) or []}
+    assert "plateau" in named
+    assert named <= known
 
 
 def test_claims_of_our_own_name_the_claim_that_they_go_with(claims):

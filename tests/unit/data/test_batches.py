@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from study import StudyError
+from study.config.schema import rows as schema
+from study.data import batches
 from study.data.batches import BatchSource, gather, layout_of, prefetch
 from study.data.layouts import pair_layout
 from study.objectives import objective_of
@@ -145,3 +147,8 @@ def test_an_error_in_the_thread_reaches_the_consumer():
     with pytest.raises(StudyError, match="row 2"):
         seen.extend(prefetch(Broken(), range(5)))
     assert list(prefetch(Broken(), range(2))) == [0, 1]
+
+
+def test_the_settings_know_the_same_formats_of_pairs():
+    """The settings import nothing of the data, so the names are there twice."""
+    assert schema.PAIR_FORMATS == batches.PAIR_FORMATS

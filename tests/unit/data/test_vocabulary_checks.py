@@ -2,10 +2,13 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordPiece
 
+from study import StudyError
 from study.config.schema import Tokenizer
 from study.data.tokenizer import SPECIALS
-from study.data.vocabulary import Vocabulary
+from study.data.vocabulary import Vocabulary, existing_vocabulary
 from study.data.vocabulary_checks import vocabulary_warnings
 from study.data.wordpiece import wordpiece
 
@@ -100,3 +103,10 @@ def test_a_setting_that_does_not_fit_is_named(tokenizer, pieces, settings, expec
     for warning, words in zip(printed, expected, strict=True):
         assert warning.startswith("tokenizer.source mine: ")
         assert words in warning
+
+
+@pytest.mark.parametrize(("ids", "gap"), [({"[PAD]": 1, "a": 2}, 0), ({"[PAD]": 0, "a": 1, "b": 3}, 2)])
+def test_ids_with_a_gap_are_refused(tmp_path, ids, gap):
+    Backend(WordPiece(ids, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(StudyError, match=f"no piece has the id {gap}; ids must be 0, 1, ... without a gap"):
+        existing_vocabulary("tokenizer.json", tmp_path)

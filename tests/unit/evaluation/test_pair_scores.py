@@ -12,9 +12,10 @@ import torch
 from typer.testing import CliRunner
 
 from study import StudyError
-from study.analysis.further_tables import ALL, one_cell_rows, share_interval
+from study.analysis.further_tables import ALL, one_cell_rows
 from study.analysis.metrics import cell_metric
 from study.analysis.results import StudyResults
+from study.analysis.statistics import rate_interval
 from study.cli.app import app
 from study.config.arms import resolve
 from study.config.fingerprint import settings_yaml
@@ -239,7 +240,7 @@ def test_the_interval_of_a_share_is_the_exact_one():
 
     for count in (0, 3, 10):
         exact = binomtest(count, 10).proportion_ci(method="exact")
-        assert share_interval(count, 10) == pytest.approx((exact.low, exact.high))
-    low, high = share_interval(3.5, 10)
-    assert share_interval(3, 10)[0] < low < share_interval(4, 10)[0]
-    assert share_interval(3, 10)[1] < high < share_interval(4, 10)[1]
+        assert rate_interval(count, 10) == pytest.approx((exact.low, exact.high))
+    low, high = rate_interval(3.5, 10)
+    assert rate_interval(3, 10)[0] < low < rate_interval(4, 10)[0]
+    assert rate_interval(3, 10)[1] < high < rate_interval(4, 10)[1]

@@ -35,6 +35,11 @@ def test_an_error_that_is_cut_within_the_password_does_not_show_it(study):
     assert "s3cret" not in str(error.value)
 
 
+def test_an_error_of_ours_is_not_called_one_of_mlflow(study):
+    with pytest.raises(KeyError, match="accuracy"), wrap_mlflow_errors(study, "track"):
+        raise KeyError("accuracy")
+
+
 def test_the_warning_of_a_live_run_does_not_show_it(study, monkeypatch, capsys):
     def fail(self, cell, step):
         raise OSError(f"no answer from {ADDRESS}/api")
