@@ -19,7 +19,6 @@ from study.analysis.ladder import best_count_model
 from study.analysis.results import CellResults, StudyResults
 from study.config.corruption import sees_mask
 from study.config.schema import Masking, RunConfig
-from study.config.schema.rows import PAIR_FORMATS
 from study.data.plateau import escape_step
 
 FAILED = ("diverged", "overfitted")         # statuses of runs that end worse than a uniform guess on held-out text
@@ -107,7 +106,7 @@ def _learning_curve(results: StudyResults, records: list[dict], config: RunConfi
 
 def on_pairs(config: RunConfig) -> bool:
     """Whether an arm is trained on pairs of segments or sentences."""
-    return config.inputs.format in PAIR_FORMATS
+    return config.inputs.format.endswith("-pairs")
 
 
 def realised(masking: Masking) -> Masking:

@@ -90,8 +90,8 @@ def test_workers_train_all_cells_even_if_one_is_killed(tmp_path, workers, two_no
     log = (tmp_path / "log").open("w")
     study = subprocess.Popen([sys.executable, "-m", "study", "run", "experiments/tiny", "--ray", two_nodes], cwd=head,
                              stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": str(head)})
-    kill_worker_of("static-0", workers, within=180)
-    status = study.wait(timeout=300)
+    kill_worker_of("static-0", workers, within=600)
+    status = study.wait(timeout=600)
     output = (tmp_path / "log").read_text()
     assert status == 0, output
     # One clone per node for the trials, and one for the cells.

@@ -98,8 +98,8 @@ def test_the_report_has_the_table_and_other_studies_have_not(study, tmp_path):
 @pytest.mark.parametrize(("deviation", "outcome"), [(0.3, "holds"), (0.01, "reversed"), (0.035, "undecided")])
 def test_a_claim_about_the_spread_is_decided_by_the_interval(study, monkeypatch, deviation, outcome):
     values = deviation * stats.zscore([1.0, 2.0, 4.0, 5.5, 3.0], ddof=1)
-    monkeypatch.setattr("study.analysis.number_claims.cell_metric",
-                        lambda results, cell, metric: Value(values[study.settings.seeds.index(cell.seed)]))
+    monkeypatch.setattr("study.analysis.number_claims.arm_metric",
+                        lambda results, arm, metric: list(map(Value, values)))
     verdict = decide_spread(StudyResults(study), SpreadClaim(**SPREAD))
     assert verdict.outcome == outcome
     assert verdict.effect == pytest.approx(math.sqrt(2) * deviation)

@@ -229,12 +229,11 @@ def test_a_band_takes_test_rows_as_a_sample(tmp_path, monkeypatch):
                       min_seeds=2)
     sample = Sample(0.63 * 0.37 / 500, 500)
     for value, outcome in (({"sample": sample}, "undecided"), ({}, "holds")):
-        monkeypatch.setattr(number_claims, "cell_metric", lambda results, cell, metric, value=value: Value(
-            0.630 if cell.seed else 0.631, **value))
+        monkeypatch.setattr(number_claims, "arm_metric", lambda results, arm, metric, value=value: [
+            Value(0.631, **value), Value(0.630, **value)])
         assert decide_all(results, {"claim": band}, {})["claim"].outcome == outcome
     rows = [np.repeat([1.0, 0.0], [315, 185]), np.repeat([1.0, 0.0], [316, 184])]
-    monkeypatch.setattr(number_claims, "cell_metric",
-                        lambda results, cell, metric: Value.of_texts(rows[cell.seed]))
+    monkeypatch.setattr(number_claims, "arm_metric", lambda results, arm, metric: list(map(Value.of_texts, rows)))
     verdict = decide_all(results, {"claim": band}, {})["claim"]
     assert (verdict.outcome, verdict.flags) == ("undecided", {Flag.CROSSES_BAND})
     expected = statistics.two_way_estimate(np.array(rows))
