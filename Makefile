@@ -50,7 +50,7 @@ lint: tools                 ## ruff and the import rules
 check: lint                 ## ruff, the import rules and the unit tests (under 90 seconds on two cores)
 	$(BIN)/python -m pytest tests/unit -n logical $(PYTEST_ARGS)
 
-test: lint                  ## ruff, the import rules and every test (about 12 minutes on two cores)
+test: lint                  ## ruff, the import rules and every test (about 11 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-extras: tools          ## sentence-transformers, which is in no lock, and the tests that need it

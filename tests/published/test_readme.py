@@ -28,7 +28,7 @@ def test_every_linked_path_exists():
 def test_outcomes_in_the_text_are_those_of_the_results():
     shown = re.findall(r"\[([A-Z][\w.]*)\]\((experiments/\w+/reports/\w+)/README\.md#([\w-]+)\): ([a-z, ]+); ([a-z ]+)",
                        " ".join(TEXT.split()))
-    assert {"S1.5", "S3.1d", "S3.1b", "S0.11", "L2", "S0.16", "F1"} == {name for name, *_ in shown}
+    assert {"S0.6", "S1.5", "S3.1d", "S3.1b", "S0.11", "L2", "S0.16", "F1"} == {name for name, *_ in shown}
     for name, reports, anchor, outcome, fidelity in shown:
         claim = json.loads((ROOT / reports / "claims.json").read_text())[name]
         verdict = f", claim {claim['verdict']}" if claim["verdict"] else ""
