@@ -2,8 +2,8 @@
 
 `study run` starts the server, unless one is running, and puts the address of its socket into STUDY_PRELOAD. The
 `study` commands that DVC starts send their arguments, folder, environment and open files to that address and wait for
-the exit status. If there is no server, or if the code on disk has changed since the server loaded it, a command runs by
-itself. Linux only: on other systems a fork with torch loaded is not safe.
+the exit status. A command runs by itself if the server has ended, or if the code on disk has changed since it was
+loaded. Linux only: on other systems a fork with torch loaded is not safe.
 """
 from __future__ import annotations
 

@@ -64,11 +64,10 @@ def processes(text: str) -> list[psutil.Process]:
     return matching
 
 
-def kill_worker_of(cell: str, workers, within: float) -> None:
-    """Kills the Ray worker that trains the cell, and its child processes, within so many seconds."""
+def kill_worker_of(cell: str, workers, study: subprocess.Popen) -> None:
+    """Kills the Ray worker that trains the cell, and its child processes, while this `study run` lasts."""
     arm, seed = cell.rsplit("-", 1)
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
+    while study.poll() is None:
         for process in processes(f"study pretrain --arm {arm} --seed {seed}"):
             try:
                 if str(workers) not in process.cwd():
@@ -80,7 +79,7 @@ def kill_worker_of(cell: str, workers, within: float) -> None:
             except (psutil.NoSuchProcess, StopIteration):
                 continue
         time.sleep(0.1)
-    raise AssertionError(f"{cell} did not train within {within} s")
+    raise AssertionError(f"`study run` ended before {cell} trained")
 
 
 def test_workers_train_all_cells_even_if_one_is_killed(tmp_path, workers, two_nodes, monkeypatch):
@@ -90,8 +89,8 @@ def test_workers_train_all_cells_even_if_one_is_killed(tmp_path, workers, two_no
     log = (tmp_path / "log").open("w")
     study = subprocess.Popen([sys.executable, "-m", "study", "run", "experiments/tiny", "--ray", two_nodes], cwd=head,
                              stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": str(head)})
-    kill_worker_of("static-0", workers, within=600)
-    status = study.wait(timeout=600)
+    kill_worker_of("static-0", workers, study)
+    status = study.wait(timeout=300)
     output = (tmp_path / "log").read_text()
     assert status == 0, output
     # One clone per node for the trials, and one for the cells.

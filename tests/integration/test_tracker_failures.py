@@ -168,6 +168,7 @@ def slow(server):
 
 def test_a_cell_ends_while_the_tracker_is_blocked(study, monkeypatch, capsys):
     """Training logs all its records, waits at its end for PATIENCE and ends, with the tracker in its first call."""
+    assert live.PATIENCE <= 10
     called, released = threading.Event(), threading.Event()
 
     def block(*_) -> None:
